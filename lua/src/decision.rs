@@ -1,0 +1,237 @@
+//! What `admit` is asked and what it answers.
+//!
+//! Responsible for the vocabulary of admission: requests, decisions, reasons and the state of limits. Must never name
+//! an HTTP status: that is the gateway's `respond.rs`.
+
+use bytes::Bytes;
+use portcullis_config::UserType;
+
+use crate::task::TaskId;
+
+/// One request for admission, its caller already resolved.
+#[derive(Clone, Debug)]
+pub struct AdmitRequest {
+    /// Id the task gets if it is admitted.
+    pub task_id: TaskId,
+    /// The caller's user type; must be known to the [`CompiledPolicy`](crate::CompiledPolicy) used.
+    pub user_type: UserType,
+    /// The caller's session; limits are counted on it.
+    pub session_id: String,
+    /// Whom the task will belong to.
+    pub principal: String,
+    /// The agent acting for the principal, if any.
+    pub actor: Option<String>,
+    /// What sort of work it is.
+    pub kind: String,
+    /// How many requests it counts as; at least 1.
+    pub cost: u32,
+    /// The task is worth nothing this long after admission, ms.
+    pub deadline_ms: Option<u64>,
+    /// Earliest start after admission, ms; 0 is at once.
+    pub delay_ms: u64,
+    /// Attempts the task may use; at least 1.
+    pub max_attempts: u32,
+    /// Makes a repetition of this request find the first one's task.
+    pub idempotency: Option<Idempotency>,
+    /// Estimated use by unit; a budget whose unit is missing holds its default estimate.
+    pub estimates: Vec<(String, u64)>,
+    /// Id of the HTTP request.
+    pub request_id: String,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// Content type of the payload.
+    pub content_type: String,
+    /// The caller's payload.
+    pub payload: Bytes,
+}
+
+/// An idempotency key, hashed together with its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Hash of principal and key, hex: part of a Redis key.
+    pub key_hash: String,
+    /// Hash of the request body, hex: another body under the same key is a mismatch.
+    pub body_hash: String,
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Admitted, replayed or refused.
+    pub verdict: Verdict,
+    /// Queued and running in the scope after this decision.
+    pub depth: u64,
+    /// Depth the live processors stand for.
+    pub capacity: u64,
+    /// The caller's limits after this decision, in policy order.
+    pub limits: Vec<LimitState>,
+    /// The caller's budgets after this decision, in policy order.
+    pub budgets: Vec<BudgetState>,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Everything was consumed and the task is in the queue.
+    Admitted {
+        /// The task.
+        task_id: TaskId,
+        /// Estimated time until a processor takes it, from the measured service time, ms.
+        estimated_wait_ms: u64,
+    },
+    /// The same request was admitted before; nothing was consumed.
+    Replayed {
+        /// The task it was admitted as.
+        task_id: TaskId,
+    },
+    /// Nothing was consumed.
+    Refused(Refusal),
+}
+
+/// Why a request was turned away and when it may come again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The first failing step's reason.
+    pub reason: Reason,
+    /// Name of the exhausted limit or budget, where the reason is about one.
+    pub name: Option<String>,
+    /// The longest of the times the failing gates need, ms. 0 where waiting does not help.
+    pub retry_after_ms: u64,
+}
+
+/// The six steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Step {
+    Session,
+    RateLimit,
+    Backpressure,
+    CircuitBreaker,
+    Economics,
+    Enqueue,
+}
+
+impl Step {
+    /// The word used in bodies, metrics and events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::RateLimit => "rate_limit",
+            Self::Backpressure => "backpressure",
+            Self::CircuitBreaker => "circuit_breaker",
+            Self::Economics => "economics",
+            Self::Enqueue => "enqueue",
+        }
+    }
+}
+
+/// Why the script turned a request away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The session's burst window is full.
+    BurstLimit,
+    /// The session's hourly window is full.
+    HourlyLimit,
+    /// Another named limit is full.
+    RateLimit,
+    /// No live processor accepts work.
+    NoLiveProcessors,
+    /// The absolute bound of the queue, or of delayed tasks, is reached.
+    QueueFull,
+    /// Depth is at the limit for everybody.
+    HardLimit,
+    /// Depth is at the limit for this user type.
+    PressureThreshold,
+    /// It would still be waiting at its deadline.
+    DeadlineUnreachable,
+    /// The task kind's breaker is open.
+    CircuitOpen,
+    /// A budget has too little left.
+    BudgetExhausted,
+    /// The idempotency key belongs to another body.
+    IdempotencyMismatch,
+}
+
+impl Reason {
+    /// All reasons, in the order of the script's codes, which start at 1 (`lua/include/reason.lua`).
+    pub const ALL: [Self; 11] = [
+        Self::BurstLimit,
+        Self::HourlyLimit,
+        Self::RateLimit,
+        Self::NoLiveProcessors,
+        Self::QueueFull,
+        Self::HardLimit,
+        Self::PressureThreshold,
+        Self::DeadlineUnreachable,
+        Self::CircuitOpen,
+        Self::BudgetExhausted,
+        Self::IdempotencyMismatch,
+    ];
+
+    /// The step that refuses for this reason.
+    #[must_use]
+    pub fn step(self) -> Step {
+        match self {
+            Self::BurstLimit | Self::HourlyLimit | Self::RateLimit => Step::RateLimit,
+            Self::NoLiveProcessors
+            | Self::QueueFull
+            | Self::HardLimit
+            | Self::PressureThreshold
+            | Self::DeadlineUnreachable => Step::Backpressure,
+            Self::CircuitOpen => Step::CircuitBreaker,
+            Self::BudgetExhausted => Step::Economics,
+            Self::IdempotencyMismatch => Step::Enqueue,
+        }
+    }
+
+    /// The `code` of the refusal, as fixed by the public interface.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BurstLimit => "burst_limit",
+            Self::HourlyLimit => "hourly_limit",
+            Self::RateLimit => "rate_limit",
+            Self::NoLiveProcessors => "no_live_processors",
+            Self::QueueFull => "queue_full",
+            Self::HardLimit => "hard_limit",
+            Self::PressureThreshold => "pressure_threshold",
+            Self::DeadlineUnreachable => "deadline_unreachable",
+            Self::CircuitOpen => "circuit_open",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+        }
+    }
+}
+
+/// What is left of one sliding window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitState {
+    /// `burst`, `hourly`, or the limit's name in the policy.
+    pub name: String,
+    /// Most in any window.
+    pub limit: u64,
+    /// Length of the window, ms.
+    pub window_ms: u64,
+    /// What may still come now.
+    pub remaining: u64,
+    /// Time until more becomes available, ms; 0 when nothing is used.
+    pub reset_ms: u64,
+}
+
+/// What is left of one budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetState {
+    /// Name in the policy.
+    pub name: String,
+    /// What is counted.
+    pub unit: String,
+    /// Units per period.
+    pub amount: u64,
+    /// Units committed in this period.
+    pub spent: u64,
+    /// Units held by tasks that have not ended.
+    pub held: u64,
+    /// Time until the period ends, ms.
+    pub reset_ms: u64,
+}
