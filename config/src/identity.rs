@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// 1–32 characters of `a-z`, `0-9`, `_`, `-`, starting with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[a-z][a-z0-9_-]{0,31}$"))]
 pub struct UserType(String);
 
 impl UserType {

@@ -1,9 +1,32 @@
 //! What the cluster is told: the policy, its shipped defaults, where it is read from, and whether it makes sense.
 //!
 //! Must never talk to Redis or to the network, and must never let a default number stand anywhere but in `default.yaml`.
+//! A document passes: [`load`] (one form, environment, slices) → shipped policy beneath → shape → relations → [`Policy`].
 
 pub mod identity;
 pub mod policy;
+pub mod shipped;
 
+mod fault;
+mod document;
+mod shape;
+mod slices;
+pub mod schema;
+mod alias;
+mod placeholder;
+
+pub mod route;
+mod check;
+mod source;
+mod load;
+pub mod live;
+
+pub use document::merge_patch;
+pub use fault::Fault;
 pub use identity::{InvalidName, Scope, UserType};
+pub use live::LivePolicy;
+pub use load::{LoadError, Loaded, from_env, load, parse, parse_value};
 pub use policy::Policy;
+pub use route::{RouteClass, Routes};
+pub use slices::{Component, UnknownComponent};
+pub use source::Source;

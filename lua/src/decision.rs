@@ -154,7 +154,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All reasons, in the order of the script's codes, which start at 1 (`lua/include/reason.lua`).
+    /// All reasons, in the order of the script's codes, which start at 1 (header of `admit.lua`).
     pub const ALL: [Self; 11] = [
         Self::BurstLimit,
         Self::HourlyLimit,
@@ -168,6 +168,11 @@ impl Reason {
         Self::BudgetExhausted,
         Self::IdempotencyMismatch,
     ];
+
+    /// The reason with this code of the script.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
 
     /// The step that refuses for this reason.
     #[must_use]

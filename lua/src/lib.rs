@@ -1,7 +1,68 @@
-//! The protocol in Redis.
-pub mod decision;
+//! The protocol in Redis: scripts, key names, and one typed binding per script. The only code that issues Redis
+//! commands; what gateways and processors know of each other is here.
+//!
+//! Every script is atomic, runs in one slot, declares all its keys, takes the time from Redis, and bounds every range it
+//! touches. What a script guarantees stands in its header.
+//!
+//! | script | binding | |
+//! |---|---|---|
+//! | `admit` | [`ScopeStore::admit`], [`ScopeStore::peek`] | decides a batch, consumes, enqueues, records |
+//! | `claim` | [`ScopeStore::claim`] | leases waiting tasks under fencing tokens |
+//! | `renew` | [`ScopeStore::renew`] | extends leases, hears of cancellations |
+//! | `output` | [`ScopeStore::append_output`] | appends streamed output under a lease |
+//! | `settle` | [`ScopeStore::settle`] | ends attempts: commit, release, retry, dead letter |
+//! | `reclaim` | [`ScopeStore::reclaim`] | takes back lapsed leases |
+//! | `cancel` | [`ScopeStore::cancel`] | ends a waiting task, marks a running one |
+//! | `heartbeat`, `leave` | [`ScopeStore::heartbeat`], [`ScopeStore::leave`] | capacity of processors |
+//! | `inspect` | [`ScopeStore::task`] | all that is known of a task |
+//! | `survey` | [`ScopeStore::queues`] | the scope at one moment |
+//! | `tally` | [`ScopeStore::tally`] | hourly statistics |
+
+mod key;
+mod pack;
+mod reply;
+mod policy;
+mod store;
+mod script;
 pub mod task;
-mod stub;
-pub use decision::*;
-pub use task::*;
-pub use stub::*;
+pub mod decision;
+mod admit;
+mod decision_log;
+mod claim;
+mod renew;
+mod output;
+mod settle;
+mod reclaim;
+mod cancel;
+mod heartbeat;
+mod leave;
+mod inspect;
+mod survey;
+mod breaker;
+mod tally;
+mod wake;
+mod watch;
+
+pub use admit::ADMIT_BATCH;
+pub use breaker::BreakerView;
+pub use claim::{CLAIM_BATCH, Claimed};
+pub use decision::{
+    AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict,
+};
+pub use decision_log::DecisionEvent;
+pub use heartbeat::{Heartbeat, ProcessorView};
+pub use output::OUTPUT_BATCH;
+pub use policy::CompiledPolicy;
+pub use reclaim::Reclaimed;
+pub use renew::Renewal;
+pub use script::sources;
+pub use settle::{SETTLE_BATCH, Settled};
+pub use store::{ScopeStore, Store, StoreError, StoreOptions};
+pub use survey::QueueView;
+pub use tally::{HourStatistics, TallyEntry};
+pub use task::{
+    Attempt, Envelope, FencingToken, Hold, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId,
+    TaskRecord, TaskResult, TaskStatus,
+};
+pub use wake::Waker;
+pub use watch::Change;

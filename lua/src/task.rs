@@ -9,6 +9,9 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 
+use crate::pack::{Packer, Unpacker};
+use crate::store::StoreError;
+
 /// Identifies a task: a ULID, so that ids sort by the time of their submission.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -153,8 +156,8 @@ pub struct Lease {
     pub claimed_ms: u64,
     /// The task is worth nothing after this, Redis clock, ms since the epoch.
     pub deadline_ms: Option<u64>,
-    /// Whether its outcome decides a half-open breaker.
-    pub probe: bool,
+    /// Which half-open phase of the kind's breaker its outcome decides; 0 for none.
+    pub probe_epoch: u64,
     /// What the holder must do with it.
     pub purpose: Purpose,
     /// Who sent it and what it is.
@@ -235,7 +238,7 @@ pub struct TaskResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskError {
     /// Stable word: `handler_status`, `handler_timeout`, `handler_unreachable`, `lease_lapsed`, `no_handler`,
-    /// `result_too_large`, or one a [`Handler`](https://docs.rs/portcullis-processor) chooses.
+    /// `result_too_large`, or one the handler chooses.
     pub code: String,
     /// What happened.
     pub detail: String,
@@ -289,4 +292,80 @@ pub struct Output {
     pub id: OutputId,
     /// What the handler wrote.
     pub data: Bytes,
+}
+
+/// What is kept of a task after its end, beside what the script itself writes.
+#[derive(Debug)]
+pub(crate) struct Kept<'a> {
+    pub(crate) envelope: &'a Envelope,
+    pub(crate) created_ms: u64,
+    pub(crate) result: Option<&'a TaskResult>,
+    pub(crate) error: Option<&'a TaskError>,
+}
+
+/// The same, read back.
+#[derive(Debug)]
+pub(crate) struct KeptOwned {
+    pub(crate) envelope: Envelope,
+    pub(crate) created_ms: u64,
+    pub(crate) result: Option<TaskResult>,
+    pub(crate) error: Option<TaskError>,
+}
+
+/// The part of a record that only Rust reads: `[length (4)][envelope][payload]`.
+pub(crate) fn encode_body(envelope: &Envelope, payload: &[u8]) -> Result<Bytes, StoreError> {
+    let envelope = to_json(envelope)?;
+    let mut body = Packer::with_capacity(4 + envelope.len() + payload.len());
+    body.u32(envelope.len() as u32).bytes(&envelope).bytes(payload);
+    Ok(body.finish())
+}
+
+/// The envelope and the payload of a record's body.
+pub(crate) fn decode_body(body: Bytes) -> Result<(Envelope, Bytes), StoreError> {
+    let mut body = Unpacker::new(body);
+    let length = body.u32()?;
+    let envelope = from_json(&body.take(length as usize)?)?;
+    Ok((envelope, body.rest()))
+}
+
+impl Kept<'_> {
+    /// `[body with an empty payload][created (8)][0 | 1 and type length (2), type, result | 2 and error]`.
+    pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
+        let envelope = to_json(self.envelope)?;
+        let mut kept = Packer::with_capacity(64 + envelope.len());
+        kept.u32(envelope.len() as u32).bytes(&envelope).f64(self.created_ms as f64);
+        if let Some(result) = self.result {
+            let content_type = &result.content_type.as_bytes()[..result.content_type.len().min(usize::from(u16::MAX))];
+            kept.u8(1).u16(content_type.len() as u16).bytes(content_type).bytes(&result.body);
+        } else if let Some(error) = self.error {
+            kept.u8(2).bytes(&to_json(error)?);
+        } else {
+            kept.u8(0);
+        }
+        Ok(kept.finish())
+    }
+}
+
+impl KeptOwned {
+    pub(crate) fn decode(packed: Bytes) -> Result<Self, StoreError> {
+        let mut kept = Unpacker::new(packed);
+        let length = kept.u32()?;
+        let envelope = from_json(&kept.take(length as usize)?)?;
+        let created_ms = kept.count()?;
+        let (mut result, mut error) = (None, None);
+        match kept.u8()? {
+            1 => result = Some(TaskResult { content_type: kept.short_text()?, body: kept.rest() }),
+            2 => error = Some(from_json(&kept.rest())?),
+            _ => {}
+        }
+        Ok(Self { envelope, created_ms, result, error })
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Protocol(error.to_string()))
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Protocol(error.to_string()))
 }

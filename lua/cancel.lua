@@ -1,0 +1,54 @@
+--[[
+Cancels a task. One that waits ends here; one that runs is marked, and its holder learns of it at the next renewal.
+
+Guarantees  Whatever a waiting task held is released with it; a task that has ended is left alone.
+KEYS
+  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 cancelled SET
+  8 done STRING  9 output STREAM  10 breaker STRING  then one budget STRING per hold
+ARGV
+  1 now ms (tests only, else '')  2 task id  3 result ttl ms  4 channel of changes  5 what is kept of the task
+  then for each hold: period, estimate
+Returns  0 unknown or ended, 1 cancelled, 2 marked
+]]
+local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local task_key, cancelled_key, done_key, output_key, breaker_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call, format = redis.call, string.format
+local now = now_ms(ARGV[1])
+local id, result_ms = ARGV[2], ARGV[3]
+if call('EXISTS', done_key) == 1 then return 0 end
+local record = call('HGET', task_key, id)
+if not record then return 0 end
+if call('ZSCORE', lease_key, id) then
+  call('SADD', cancelled_key, id)
+  return 2
+end
+local queued, delayed = call('ZREM', queue_key, id), call('ZREM', delayed_key, id)
+if queued + delayed == 0 then return 0 end
+
+local _, _, epoch, _, user_type = struct.unpack(RECORD, record)
+if queued == 1 then call('HINCRBY', scope_key, 'queued:' .. user_type, '-1') end
+local run, history = call('HGET', run_key, id), ''
+if run then
+  local _, _, _, _, _, _, _, at = struct.unpack(RUN, run)
+  history = string.sub(run, at)
+  call('HDEL', run_key, id)
+  call('PEXPIRE', output_key, result_ms)
+end
+call('HDEL', task_key, id)
+call('SET', done_key, struct.pack('<BdH', 6, now, #history) .. history .. ARGV[5], 'PX', result_ms)
+-- A probe that never ran makes room for another.
+if epoch > 0 then
+  local breaker = breaker_unpack(call('GET', breaker_key), now)
+  if breaker[1] == HALF_OPEN and breaker[3] == epoch then
+    breaker[4] = math.max(0, breaker[4] - 1)
+    call('SET', breaker_key, breaker_pack(breaker), 'PX', '86400000')
+  end
+end
+for n = 11, #KEYS do
+  local period, estimate = tonumber(ARGV[2 * n - 16]), tonumber(ARGV[2 * n - 15])
+  local account = account_unpack(call('GET', KEYS[n]), period, now)
+  account[3] = math.max(0, account[3] - estimate)
+  account_store(KEYS[n], account, now)
+end
+call('PUBLISH', ARGV[4], id)
+return 1

@@ -1,0 +1,210 @@
+--[[
+Ends attempts: succeeded, failed, to be retried, cancelled, expired, dead, or handed back. Commits or releases what the
+task held, feeds the breaker and the measured service time, and keeps the outcome readable.
+
+Guarantees
+  - A settlement whose fencing token is not the task's newest changes nothing.
+  - Every task that ends releases all it held, exactly once; cost does not depend on how many tasks are in flight.
+  - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
+
+KEYS
+  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
+  9 cancelled SET  10 breaker-kind ZSET
+  then for each settlement: done STRING, output STREAM, breaker STRING, and one budget STRING per hold
+ARGV
+  1 now ms (tests only, else '')
+  2 settings, packed doubles: result ttl ms, most dead letters, breaker window ms, open ms, slow ms, minimum calls,
+    half-open probes, failure rate, slow call rate
+  3 channel of changes
+  then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][output B][holds B] and for
+    each hold [period B][estimate d][actual d, or -1 for the estimate]; kind; what is kept of the task besides its
+    status (only Rust reads it)
+  outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back
+Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
+]]
+local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local key_at = 11
+local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
+local now = now_ms(ARGV[1])
+local result_ms, max_dead, window_ms, open_ms, slow_ms, minimum, probes, failure_rate, slow_rate =
+  unpack_struct('<ddddddddd', ARGV[2])
+local channel = ARGV[3]
+local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK = 1, 2, 3, 4, 5, 6, 7
+local STATUS = { 3, 4, 2, 6, 7, 5, 1 }
+
+local ids = {}
+for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+local runs = call('HMGET', run_key, unpack(ids))
+local cancelled = call('SCARD', cancelled_key) > 0 and call('SMISMEMBER', cancelled_key, unpack(ids))
+
+local breakers, accounts, settled = {}, {}, {}
+local service_ms, service_changed = nil, false
+local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
+
+--- Counts a result in the breaker of `key`: probes decide a half-open breaker, everything else the window of a closed one.
+local function feed(key, kind, failed, slow, epoch)
+  local breaker = breakers[key]
+  if not breaker then
+    local packed = call('GET', key)
+    breaker = breaker_unpack(packed, now)
+    breaker.kind, breaker.new = kind, not packed
+    breakers[key] = breaker
+  end
+  if breaker[1] == HALF_OPEN then
+    if epoch ~= breaker[3] or epoch == 0 then return end
+    breaker.changed = true
+    breaker[4] = math.max(0, breaker[4] - 1)
+    if failed == nil then return end
+    if failed or slow then
+      breaker[1], breaker[2], breaker[4], breaker[5] = OPEN, now + open_ms, 0, 0
+      return
+    end
+    breaker[5] = breaker[5] + 1
+    if breaker[5] >= probes then breaker[1], breaker[4], breaker[5], breaker[6] = CLOSED, 0, 0, '' end
+  elseif breaker[1] == CLOSED and failed ~= nil then
+    breaker.changed = true
+    local tenth = math.floor(now * 10 / window_ms)
+    local calls, failures, slows, tenths, at = 0, 0, 0, {}, 1
+    local packed = breaker[6]
+    while at <= #packed do
+      local number, c, f, s
+      number, c, f, s, at = unpack_struct('<dI4I4I4', packed, at)
+      if number > tenth - 10 then
+        tenths[#tenths + 1] = { number, c, f, s }
+        calls, failures, slows = calls + c, failures + f, slows + s
+      end
+    end
+    local last = tenths[#tenths]
+    if not last or last[1] < tenth then
+      last = { tenth, 0, 0, 0 }
+      tenths[#tenths + 1] = last
+    end
+    local f, s = failed and 1 or 0, slow and 1 or 0
+    last[2], last[3], last[4] = last[2] + 1, last[3] + f, last[4] + s
+    calls, failures, slows = calls + 1, failures + f, slows + s
+    if calls >= minimum and (failures >= calls * failure_rate or slows >= calls * slow_rate) then
+      breaker[1], breaker[2], breaker[6] = OPEN, now + open_ms, ''
+      return
+    end
+    local parts = {}
+    for n = 1, #tenths do parts[n] = pack('<dI4I4I4', unpack(tenths[n])) end
+    breaker[6] = table.concat(parts)
+  end
+end
+
+local arg_at = 4
+for i = 1, #ids do
+  local id, head, kind, kept = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2], ARGV[arg_at + 3]
+  local done_key, output_key, breaker_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
+  local token, outcome, after_ms, epoch, has_output, holds, at = unpack_struct('<dBddBB', head)
+  local run, held_token, run_count, spared, attempts, purpose, started, user_type, history_at = runs[i], nil
+  if run then
+    held_token, run_count, spared, attempts, purpose, started, user_type, history_at = unpack_struct(RUN, run)
+  end
+  if held_token ~= token or settled[id] then
+    reply[i] = 0
+  else
+    settled[id] = true
+    local history = string.sub(run, history_at)
+    if purpose == RUN_PURPOSE then history = history .. pack('<dd', started, now) end
+    local was_cancelled = cancelled and cancelled[i] == 1
+    local failed, slow
+    if outcome == SUCCEEDED or outcome == FAILED then
+      failed, slow = false, now - started > slow_ms
+    elseif outcome == RETRY or outcome == DEAD then
+      failed, slow = true, false
+    end
+    if purpose == RUN_PURPOSE and failed ~= nil then
+      service_ms = service_ms or tonumber(call('HGET', scope_key, 'service_ms')) or now - started
+      service_ms, service_changed = service_ms + (now - started - service_ms) / 16, true
+    end
+    if outcome == RETRY or outcome == HANDED_BACK then
+      if was_cancelled then
+        outcome = CANCELLED
+      elseif outcome == RETRY and run_count - spared >= attempts then
+        outcome = DEAD
+      end
+    end
+    feed(breaker_key, kind, failed, slow, epoch)
+    reply[i] = STATUS[outcome]
+    released[#released + 1] = id
+    changed[#changed + 1] = id
+    if outcome == RETRY or outcome == HANDED_BACK then
+      if outcome == HANDED_BACK and purpose == RUN_PURPOSE then spared = spared + 1 end
+      rerun[#rerun + 1] = id
+      rerun[#rerun + 1] = pack(RUN, 0, run_count, spared, attempts, RUN_PURPOSE, 0, #user_type, user_type) .. history
+      if outcome == RETRY then
+        later[#later + 1] = format('%.0f', now + after_ms)
+        later[#later + 1] = id
+      else
+        front[#front + 1] = ORDER_FIRST
+        front[#front + 1] = id
+        waiting[user_type] = (waiting[user_type] or 0) + 1
+      end
+    else
+      gone[#gone + 1] = id
+      if outcome == DEAD then
+        dead[#dead + 1] = format('%.0f', now)
+        dead[#dead + 1] = id
+      else
+        over[#over + 1] = id
+      end
+      call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX',
+        format('%.0f', result_ms))
+      if has_output == 1 then call('PEXPIRE', output_key, format('%.0f', result_ms)) end
+      for n = 1, holds do
+        local period, estimate, actual
+        period, estimate, actual, at = unpack_struct('<Bdd', head, at)
+        local key = KEYS[key_at + 2 + n]
+        local account = accounts[key]
+        if not account then
+          account = account_unpack(call('GET', key), period, now)
+          accounts[key] = account
+        end
+        account[3] = math.max(0, account[3] - estimate)
+        if outcome == SUCCEEDED or outcome == FAILED then
+          account[2] = account[2] + (actual < 0 and estimate or actual)
+        end
+      end
+    end
+  end
+  key_at, arg_at = key_at + 3 + holds, arg_at + 4
+end
+
+if #released == 0 then return reply end
+call('ZREM', lease_key, unpack(released))
+if #gone > 0 then
+  call('HDEL', run_key, unpack(gone))
+  if cancelled then call('SREM', cancelled_key, unpack(gone)) end
+end
+if #over > 0 then call('HDEL', task_key, unpack(over)) end
+if #rerun > 0 then call('HSET', run_key, unpack(rerun)) end
+if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
+if #front > 0 then
+  call('ZADD', queue_key, unpack(front))
+  for user_type, count in pairs(waiting) do call('HINCRBY', scope_key, 'queued:' .. user_type, count) end
+end
+if #front > 0 or #later > 0 then wake(wake_key) end
+if #dead > 0 then
+  call('ZADD', dead_key, unpack(dead))
+  local excess = math.min(64, call('ZCARD', dead_key) - max_dead)
+  if excess > 0 then
+    local oldest = call('ZPOPMIN', dead_key, format('%.0f', excess))
+    for n = 1, #oldest, 2 do call('HDEL', task_key, oldest[n]) end
+  end
+end
+if service_changed then call('HSET', scope_key, 'service_ms', format('%.3f', service_ms)) end
+for key, account in pairs(accounts) do account_store(key, account, now) end
+for key, breaker in pairs(breakers) do
+  if breaker.changed then
+    local lasts = breaker[1] == CLOSED and window_ms * 2 or 86400000
+    call('SET', key, breaker_pack(breaker), 'PX', format('%.0f', lasts))
+    if breaker.new then
+      call('ZADD', kind_key, format('%.0f', now), breaker.kind)
+      call('ZREMRANGEBYRANK', kind_key, '0', '-257')
+    end
+  end
+end
+call('PUBLISH', channel, table.concat(changed))
+return reply

@@ -1,0 +1,57 @@
+//! `cancel.lua`: cancels a task of its owner.
+
+use fred::types::Value;
+
+use crate::policy::{CompiledPolicy, period_number};
+use crate::script::CANCEL;
+use crate::store::{ScopeStore, StoreError};
+use crate::task::{Kept, TaskId, TaskRecord};
+
+impl ScopeStore {
+    /// Cancels a task of `principal` and returns it as it is then: `cancelled` if it was waiting; still `running` if a
+    /// processor holds it, which learns of it at its next renewal; unchanged if it had ended. `None` when there is no such
+    /// task, or it is somebody else's.
+    pub async fn cancel(
+        &self,
+        policy: &CompiledPolicy,
+        id: &TaskId,
+        principal: &str,
+    ) -> Result<Option<TaskRecord>, StoreError> {
+        let Some(task) = self.task(id).await?.filter(|task| task.envelope.principal == principal) else {
+            return Ok(None);
+        };
+        if task.status.is_terminal() {
+            return Ok(Some(task));
+        }
+        let k = &self.keys;
+        let mut keys = vec![
+            k.scope(),
+            k.queue(),
+            k.delayed(),
+            k.lease(),
+            k.run(),
+            k.task(),
+            k.cancelled(),
+            k.done(id),
+            k.output(id),
+            k.breaker(&task.envelope.kind),
+        ];
+        let kept = Kept { envelope: &task.envelope, created_ms: task.created_ms, result: None, error: None };
+        let mut args: Vec<Value> = vec![
+            self.now_arg(),
+            id.as_str().into(),
+            policy.result_ttl_ms.to_string().into(),
+            k.changes().into(),
+            kept.encode()?.into(),
+        ];
+        for hold in &task.envelope.holds {
+            if let Some(budget) = policy.budgets.get(&hold.budget) {
+                keys.push(k.budget(&hold.budget, &hold.subject));
+                args.push(period_number(budget.period).to_string().into());
+                args.push(hold.amount.to_string().into());
+            }
+        }
+        CANCEL.call(&self.store, keys, args).await?;
+        self.task(id).await
+    }
+}

@@ -1,0 +1,94 @@
+//! `inspect.lua`: everything known about a task, read at one moment.
+
+use bytes::Bytes;
+
+use crate::claim::Record;
+use crate::pack::Unpacker;
+use crate::reply::Reply;
+use crate::script::INSPECT;
+use crate::store::{ScopeStore, StoreError};
+use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus, decode_body};
+
+impl ScopeStore {
+    /// The task, whoever asks: it is the caller's to compare the principal.
+    pub async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let k = &self.keys;
+        let keys = vec![k.task(), k.run(), k.lease(), k.done(id)];
+        let mut reply = Reply::new("inspect", INSPECT.call(&self.store, keys, vec![id.as_str().into()]).await?)?;
+        let (done, record, run) = (reply.optional_bytes()?, reply.optional_bytes()?, reply.optional_bytes()?);
+        let leased = reply.int()? == 1;
+        match (done, record) {
+            (Some(done), _) => ended(id, done).map(Some),
+            (None, Some(record)) => alive(id, record, run, leased).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError> {
+    let mut done = Unpacker::new(packed);
+    let status = match done.u8()? {
+        3 => TaskStatus::Succeeded,
+        4 => TaskStatus::Failed,
+        5 => TaskStatus::Dead,
+        6 => TaskStatus::Cancelled,
+        7 => TaskStatus::Expired,
+        other => return Err(StoreError::Protocol(format!("a finished task with the status {other}"))),
+    };
+    let finished_ms = done.count()?;
+    let history = usize::from(done.u16()?);
+    let attempts = read_history(done.take(history)?)?;
+    let kept = KeptOwned::decode(done.rest())?;
+    let explained = matches!(status, TaskStatus::Failed | TaskStatus::Dead);
+    Ok(TaskRecord {
+        task_id: id.clone(),
+        envelope: kept.envelope,
+        status,
+        created_ms: kept.created_ms,
+        attempts,
+        finished_ms: Some(finished_ms),
+        result: kept.result,
+        error: kept.error.filter(|_| explained),
+    })
+}
+
+fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result<TaskRecord, StoreError> {
+    let record = Record::read(record)?;
+    let (envelope, _) = decode_body(record.body)?;
+    let (mut attempts, mut status) = (Vec::new(), TaskStatus::Queued);
+    if let Some(run) = run {
+        let mut run = Unpacker::new(run);
+        run.f64()?;
+        run.take(6)?;
+        let purpose = run.u8()?;
+        let started_ms = run.count()?;
+        let type_length = run.u8()?;
+        run.take(usize::from(type_length))?;
+        attempts = read_history(run.rest())?;
+        if leased && purpose == 1 {
+            status = TaskStatus::Running;
+            attempts.push(Attempt { number: attempts.len() as u32 + 1, started_ms, ended_ms: None });
+        }
+    }
+    Ok(TaskRecord {
+        task_id: id.clone(),
+        envelope,
+        status,
+        created_ms: record.created_ms,
+        attempts,
+        finished_ms: None,
+        result: None,
+        error: None,
+    })
+}
+
+/// Pairs of start and end, first run first.
+fn read_history(packed: Bytes) -> Result<Vec<Attempt>, StoreError> {
+    let mut history = Unpacker::new(packed);
+    let mut attempts = Vec::new();
+    while !history.is_empty() {
+        let number = attempts.len() as u32 + 1;
+        attempts.push(Attempt { number, started_ms: history.count()?, ended_ms: Some(history.count()?) });
+    }
+    Ok(attempts)
+}

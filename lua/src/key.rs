@@ -1,0 +1,130 @@
+//! Every Redis key, its type and its lifetime. The only file that spells one.
+//!
+//! All keys of a scope start with the hash tag `{tenant:project}`, so they share a slot and a script may touch them
+//! together on a cluster. Must never build a key from anything but a scope and names the scripts are given.
+//!
+//! | key | type | holds | lifetime |
+//! |---|---|---|---|
+//! | `scope` | HASH | policy revision, virtual time, fencing token, sums of slots, measured service time, counts by type | the scope's |
+//! | `queue` | ZSET | task id → start tag | until claimed |
+//! | `delayed` | ZSET | task id → due ms | until due |
+//! | `lease` | ZSET | task id → expiry ms | until settled |
+//! | `run` | HASH | task id → token, runs, history | until the task ends |
+//! | `task` | HASH | task id → record and payload | until the task ends; of dead letters until evicted |
+//! | `dead` | ZSET | task id → time of death | at most `max_dead_letters` |
+//! | `cancelled` | SET | ids of running tasks to be cancelled | until they end |
+//! | `wake` | LIST | at most one token for idle processors | until popped |
+//! | `processor` | HASH | worker → heartbeat | until swept |
+//! | `beat` | ZSET | worker → expiry ms | until swept |
+//! | `decision` | STREAM | decision events | `max_decision_events` batches |
+//! | `breaker-kind` | ZSET | task kind → time its breaker began | at most 256 |
+//! | `limit:SESSION` | STRING | the session's windows | until they are empty |
+//! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
+//! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
+//! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
+//! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
+//! | `output:TASK` | STREAM | streamed output | with the result |
+//! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
+//! | `changes` | channel | ids of tasks with something new, 26 characters each | |
+
+use fred::types::Key;
+use portcullis_config::Scope;
+
+use crate::task::TaskId;
+
+/// The keys of one scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    prefix: String,
+}
+
+macro_rules! scope_keys {
+    ($($name:ident = $text:literal),+ $(,)?) => {
+        $(pub(crate) fn $name(&self) -> Key {
+            self.of($text)
+        })+
+    };
+}
+
+impl Keys {
+    pub(crate) fn new(scope: &Scope) -> Self {
+        Self { prefix: format!("{{{}:{}}}:", scope.tenant(), scope.project()) }
+    }
+
+    scope_keys! {
+        scope = "scope",
+        queue = "queue",
+        delayed = "delayed",
+        lease = "lease",
+        run = "run",
+        task = "task",
+        dead = "dead",
+        cancelled = "cancelled",
+        wake = "wake",
+        processor = "processor",
+        beat = "beat",
+        decision = "decision",
+        breaker_kind = "breaker-kind",
+    }
+
+    pub(crate) fn changes(&self) -> String {
+        format!("{}changes", self.prefix)
+    }
+
+    pub(crate) fn limit(&self, session_id: &str) -> Key {
+        self.of2("limit:", session_id)
+    }
+
+    pub(crate) fn budget(&self, name: &str, subject: &str) -> Key {
+        format!("{}budget:{name}:{subject}", self.prefix).into()
+    }
+
+    pub(crate) fn breaker(&self, kind: &str) -> Key {
+        self.of2("breaker:", kind)
+    }
+
+    pub(crate) fn idempotency(&self, hash: &str) -> Key {
+        self.of2("idempotency:", hash)
+    }
+
+    pub(crate) fn done(&self, id: &TaskId) -> Key {
+        self.of2("done:", id.as_str())
+    }
+
+    pub(crate) fn output(&self, id: &TaskId) -> Key {
+        self.of2("output:", id.as_str())
+    }
+
+    pub(crate) fn statistics(&self, hour_ms: u64) -> Key {
+        format!("{}statistics:{hour_ms}", self.prefix).into()
+    }
+
+    fn of(&self, name: &str) -> Key {
+        self.of2(name, "")
+    }
+
+    fn of2(&self, kind: &str, name: &str) -> Key {
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + name.len());
+        key.push_str(&self.prefix);
+        key.push_str(kind);
+        key.push_str(name);
+        key.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_starts_with_the_scope_as_hash_tag() {
+        let keys = Keys::new(&Scope::new("acme", "chat").unwrap());
+        let id = TaskId::generate();
+        assert_eq!(keys.scope().as_str(), Some("{acme:chat}:scope"));
+        assert_eq!(keys.limit("s1").as_str(), Some("{acme:chat}:limit:s1"));
+        assert_eq!(keys.budget("daily", "p}{x").as_str(), Some("{acme:chat}:budget:daily:p}{x"));
+        assert_eq!(keys.done(&id).as_str(), Some(format!("{{acme:chat}}:done:{id}").as_str()));
+        assert_eq!(keys.statistics(7).as_str(), Some("{acme:chat}:statistics:7"));
+        assert_eq!(keys.changes(), "{acme:chat}:changes");
+    }
+}

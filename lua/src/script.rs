@@ -1,0 +1,81 @@
+//! The scripts: source assembled from `lua/`, digest, and the one place that calls them.
+//!
+//! A call is `EVALSHA`; where the server does not know the script (first use, `SCRIPT FLUSH`, a failover) it is loaded
+//! and called again within the same call, so no caller ever sees it. Must never retry anything else: a script whose
+//! answer was lost may have run.
+
+use std::sync::LazyLock;
+
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::{Key, Value};
+
+use crate::store::{Store, StoreError};
+
+/// A script of `lua/`, with the includes it uses before it.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) source: &'static str,
+    sha: LazyLock<String>,
+}
+
+macro_rules! scripts {
+    ($($constant:ident = $name:literal [$($include:literal),*]);+ $(;)?) => {
+        $(
+            const _: () = ();
+            pub(crate) static $constant: Script = Script {
+                name: $name,
+                source: concat!(
+                    $(include_str!(concat!("../include/", $include, ".lua")), "\n",)*
+                    include_str!(concat!("../", $name, ".lua"))
+                ),
+                sha: LazyLock::new(|| fred::util::sha1_hash($constant.source)),
+            };
+        )+
+        /// Every script, for tests and tools.
+        pub(crate) static ALL: &[&Script] = &[$(&$constant),+];
+    };
+}
+
+scripts! {
+    ADMIT = "admit" ["now", "window", "breaker", "budget", "record", "capacity", "order", "wake"];
+    CLAIM = "claim" ["now", "record", "order", "wake"];
+    RENEW = "renew" ["now"];
+    SETTLE = "settle" ["now", "breaker", "budget", "record", "order", "wake"];
+    RECLAIM = "reclaim" ["now", "record", "order", "wake"];
+    HEARTBEAT = "heartbeat" ["now", "capacity"];
+    LEAVE = "leave" ["capacity"];
+    CANCEL = "cancel" ["now", "breaker", "budget", "record"];
+    OUTPUT = "output" ["record"];
+    INSPECT = "inspect" [];
+    SURVEY = "survey" ["now", "capacity"];
+    TALLY = "tally" [];
+}
+
+/// Name and assembled source of every script, in alphabetical order.
+#[must_use]
+pub fn sources() -> Vec<(&'static str, &'static str)> {
+    let mut sources: Vec<_> = ALL.iter().map(|script| (script.name, script.source)).collect();
+    sources.sort_unstable();
+    sources
+}
+
+impl Script {
+    /// Calls the script; loads it first if the server does not know it.
+    pub(crate) async fn call(&self, store: &Store, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
+        let client = store.client();
+        let answer: Result<Value, _> = client.evalsha(self.sha.as_str(), keys.clone(), args.clone()).await;
+        match answer {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                tracing::info!(script = self.name, "loading a script the server does not know");
+                if client.is_clustered() {
+                    let () = client.script_load_cluster(self.source).await?;
+                } else {
+                    let _: String = client.script_load(self.source).await?;
+                }
+                Ok(client.evalsha(self.sha.as_str(), keys, args).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+}

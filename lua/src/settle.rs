@@ -1,0 +1,134 @@
+//! `settle.lua`: ends attempts under their fencing tokens.
+
+use fred::types::Value;
+
+use crate::pack::Packer;
+use crate::policy::{CompiledPolicy, period_number};
+use crate::reply::Reply;
+use crate::script::SETTLE;
+use crate::store::{ScopeStore, StoreError};
+use crate::task::{Kept, Outcome, Settlement, TaskStatus};
+
+/// Most settlements in one call of the script.
+pub const SETTLE_BATCH: usize = 64;
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The task is now in this status. A retry gives `Queued`, or `Dead` when no attempt was left, or `Cancelled`.
+    Done(TaskStatus),
+    /// The token was not the task's newest; nothing changed.
+    Stale,
+}
+
+impl ScopeStore {
+    /// Ends attempts; one answer per settlement, in order. More than [`SETTLE_BATCH`] make several calls, each of which
+    /// is atomic.
+    pub async fn settle(
+        &self,
+        policy: &CompiledPolicy,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut settled = Vec::with_capacity(settlements.len());
+        for batch in settlements.chunks(SETTLE_BATCH) {
+            let k = &self.keys;
+            let mut keys = vec![
+                k.scope(),
+                k.queue(),
+                k.delayed(),
+                k.lease(),
+                k.run(),
+                k.task(),
+                k.dead(),
+                k.wake(),
+                k.cancelled(),
+                k.breaker_kind(),
+            ];
+            let mut args: Vec<Value> =
+                vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into()];
+            for settlement in batch {
+                let envelope = &settlement.lease.envelope;
+                keys.push(k.done(&settlement.lease.task_id));
+                keys.push(k.output(&settlement.lease.task_id));
+                keys.push(k.breaker(&envelope.kind));
+                let head = head(policy, settlement);
+                for hold in envelope.holds.iter().filter(|hold| policy.budgets.contains_key(&hold.budget)) {
+                    keys.push(k.budget(&hold.budget, &hold.subject));
+                }
+                args.push(settlement.lease.task_id.as_str().into());
+                args.push(head.into());
+                args.push(envelope.kind.as_str().into());
+                args.push(kept(settlement).encode()?.into());
+            }
+            let mut reply = Reply::new("settle", SETTLE.call(&self.store, keys, args).await?)?;
+            for _ in batch {
+                settled.push(read(reply.int()?)?);
+            }
+        }
+        Ok(settled)
+    }
+}
+
+fn head(policy: &CompiledPolicy, settlement: &Settlement) -> bytes::Bytes {
+    let (outcome, after_ms) = match &settlement.outcome {
+        Outcome::Succeeded { .. } => (1, 0),
+        Outcome::Failed { .. } => (2, 0),
+        Outcome::Retry { after_ms, .. } => (3, *after_ms),
+        Outcome::Cancelled => (4, 0),
+        Outcome::Expired => (5, 0),
+        Outcome::Dead { .. } => (6, 0),
+        Outcome::HandedBack => (7, 0),
+    };
+    // A hold on a budget that the policy no longer has is released with the budget's account.
+    let holds: Vec<_> = settlement
+        .lease
+        .envelope
+        .holds
+        .iter()
+        .filter_map(|hold| Some((hold, policy.budgets.get(&hold.budget)?)))
+        .collect();
+    let mut head = Packer::with_capacity(32 + 17 * holds.len());
+    head.f64(settlement.lease.token.0 as f64)
+        .u8(outcome)
+        .f64(after_ms as f64)
+        .f64(settlement.lease.probe_epoch as f64)
+        // Output of any earlier attempt lives on with the task, so its lifetime is set whether or not this one wrote.
+        .u8(1)
+        .u8(holds.len() as u8);
+    for (hold, budget) in holds {
+        head.u8(period_number(budget.period)).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));
+    }
+    head.finish()
+}
+
+/// Units to commit; −1 commits the estimate.
+fn actual(outcome: &Outcome, unit: &str) -> f64 {
+    let (usage, otherwise) = match outcome {
+        Outcome::Succeeded { usage, .. } => (usage, -1.0),
+        Outcome::Failed { usage, .. } => (usage, 0.0),
+        _ => return 0.0,
+    };
+    usage.iter().find(|(name, _)| name == unit).map_or(otherwise, |&(_, amount)| amount as f64)
+}
+
+fn kept(settlement: &Settlement) -> Kept<'_> {
+    let (result, error) = match &settlement.outcome {
+        Outcome::Succeeded { result, .. } => (Some(result), None),
+        Outcome::Failed { error, .. } | Outcome::Retry { error, .. } | Outcome::Dead { error } => (None, Some(error)),
+        Outcome::Cancelled | Outcome::Expired | Outcome::HandedBack => (None, None),
+    };
+    Kept { envelope: &settlement.lease.envelope, created_ms: settlement.lease.created_ms, result, error }
+}
+
+fn read(status: i64) -> Result<Settled, StoreError> {
+    Ok(Settled::Done(match status {
+        0 => return Ok(Settled::Stale),
+        1 | 2 => TaskStatus::Queued,
+        3 => TaskStatus::Succeeded,
+        4 => TaskStatus::Failed,
+        5 => TaskStatus::Dead,
+        6 => TaskStatus::Cancelled,
+        7 => TaskStatus::Expired,
+        other => return Err(StoreError::Protocol(format!("settle returned the status {other}"))),
+    }))
+}

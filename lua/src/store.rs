@@ -1,0 +1,222 @@
+//! The handle on Redis: connections, timeouts, errors.
+//!
+//! Responsible for failing fast (a command has one attempt, a deadline, and does not queue behind a broken connection)
+//! and for coming back by itself. Must never retry a command whose answer was lost: the scripts consume.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::{Client, Pool, WithOptions};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
+use fred::types::Builder;
+use portcullis_config::Scope;
+use tokio::sync::OnceCell;
+
+use crate::key::Keys;
+use crate::watch::Watches;
+
+/// Time between two attempts to reach a Redis that is gone. Constant and short: a shared store that is back should
+/// have its whole fleet back within a second, and a refused connection costs next to nothing.
+const RECONNECT_MS: u32 = 100;
+/// A connection on which an answer is this long overdue is given up and made anew.
+const UNRESPONSIVE: Duration = Duration::from_secs(1);
+
+/// How to reach Redis.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://`, with credentials if needed.
+    pub url: String,
+    /// Connections for commands; the blocking and the subscribing one come on top.
+    pub connections: usize,
+    /// A command without an answer after this long has failed.
+    pub command_timeout: Duration,
+}
+
+/// Handle on the Redis all scopes share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: Pool,
+    config: Config,
+    options: Options,
+    subscriber: OnceCell<(Client, Watches)>,
+}
+
+/// Why a call on the store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Redis did not answer in time or the connection is down; nothing is known about the command's effect.
+    #[error("redis is unavailable: {0}")]
+    Unavailable(String),
+    /// The caller's policy revision is older than the scope's; nothing was decided.
+    #[error("policy revision {held} is older than the scope's {current}")]
+    StalePolicy {
+        /// The caller's.
+        held: u64,
+        /// The scope's.
+        current: u64,
+    },
+    /// Redis refused the command, or answered something the protocol does not know.
+    #[error("redis protocol: {0}")]
+    Protocol(String),
+    /// The URL cannot be used.
+    #[error("redis url: {0}")]
+    Url(String),
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::IO
+            | ErrorKind::Timeout
+            | ErrorKind::Canceled
+            | ErrorKind::Routing
+            | ErrorKind::Cluster
+            | ErrorKind::Sentinel
+            | ErrorKind::Backpressure
+            | ErrorKind::Auth
+            | ErrorKind::Tls => Self::Unavailable(error.to_string()),
+            _ if ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"]
+                .iter()
+                .any(|code| error.details().starts_with(code)) =>
+            {
+                Self::Unavailable(error.to_string())
+            }
+            _ => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+impl Store {
+    /// Starts to connect and returns at once; until connected, calls fail fast as [`StoreError::Unavailable`].
+    /// Must be called within a tokio runtime.
+    pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let mut config = Config::from_url(&options.url).map_err(|error| StoreError::Url(error.to_string()))?;
+        config.fail_fast = false;
+        let pool = builder(&config)
+            .build_pool(options.connections.max(1))
+            .map_err(|error| StoreError::Url(error.to_string()))?;
+        pool.connect();
+        let options = Options {
+            max_attempts: Some(1),
+            timeout: Some(options.command_timeout),
+            fail_fast: true,
+            ..Options::default()
+        };
+        Ok(Self { inner: Arc::new(Inner { pool, config, options, subscriber: OnceCell::new() }) })
+    }
+
+    /// Waits until Redis answers, at most `wait`.
+    pub async fn wait_ready(&self, wait: Duration) -> Result<(), StoreError> {
+        let ready = async {
+            loop {
+                match self.ping().await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "redis is not ready"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(wait, ready)
+            .await
+            .map_err(|_| StoreError::Unavailable(format!("no answer within {} ms", wait.as_millis())))
+    }
+
+    /// Asks every connection for an answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        for client in self.inner.pool.clients() {
+            let _: String = client.with_options(&self.inner.options).ping(None).await?;
+        }
+        Ok(())
+    }
+
+    /// The scope's part of the store.
+    #[must_use]
+    pub fn scope(&self, scope: &Scope) -> ScopeStore {
+        ScopeStore { store: self.clone(), keys: Arc::new(Keys::new(scope)), scope: Arc::new(scope.clone()), now_ms: None }
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        if let Some((subscriber, _)) = self.inner.subscriber.get() {
+            _ = subscriber.quit().await;
+        }
+        _ = self.inner.pool.quit().await;
+    }
+
+    pub(crate) fn client(&self) -> WithOptions<Client> {
+        self.inner.pool.next().with_options(&self.inner.options)
+    }
+
+    /// A connection of its own, for commands that block. Not yet connected.
+    pub(crate) fn dedicated(&self) -> Result<Client, StoreError> {
+        Ok(builder(&self.inner.config).with_connection_config(|connection| connection.unresponsive.max_timeout = None).build()?)
+    }
+
+    /// The subscribing connection all watches of this store share; made on first use.
+    pub(crate) async fn subscriber(&self) -> Result<&(Client, Watches), StoreError> {
+        self.inner
+            .subscriber
+            .get_or_try_init(|| async {
+                let client = builder(&self.inner.config)
+                    .with_connection_config(|connection| connection.unresponsive.max_timeout = None)
+                    .build()?;
+                let watches = Watches::follow(&client);
+                client.connect();
+                Ok((client, watches))
+            })
+            .await
+    }
+}
+
+/// The scripts of one scope. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ScopeStore {
+    pub(crate) store: Store,
+    pub(crate) keys: Arc<Keys>,
+    scope: Arc<Scope>,
+    now_ms: Option<u64>,
+}
+
+impl ScopeStore {
+    /// The scope.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The same scope at a time of the caller's choosing, ms since the epoch. For tests: everybody else must leave the
+    /// clock to Redis.
+    #[must_use]
+    pub fn at(&self, now_ms: u64) -> Self {
+        Self { now_ms: Some(now_ms), ..self.clone() }
+    }
+
+    /// The scripts' first argument.
+    pub(crate) fn now_arg(&self) -> fred::types::Value {
+        self.now_ms.map_or_else(String::new, |now_ms| now_ms.to_string()).into()
+    }
+}
+
+fn builder(config: &Config) -> Builder {
+    let mut builder = Builder::from_config(config.clone());
+    builder
+        .with_connection_config(|connection: &mut ConnectionConfig| {
+            connection.connection_timeout = Duration::from_secs(1);
+            connection.internal_command_timeout = Duration::from_secs(1);
+            connection.max_command_attempts = 1;
+            connection.reconnect_on_auth_error = true;
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE), interval: Duration::from_millis(250) };
+        })
+        .with_performance_config(|performance: &mut PerformanceConfig| performance.broadcast_channel_capacity = 4096)
+        .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_MS));
+    builder
+}

@@ -1,0 +1,108 @@
+//! `survey.lua`: the scope at one moment, for people and autoscalers.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::pack::text;
+use crate::policy::CompiledPolicy;
+use crate::reply::Reply;
+use crate::script::SURVEY;
+use crate::store::{ScopeStore, StoreError};
+
+/// Depths, capacity and thresholds of a scope.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QueueView {
+    /// Tasks waiting in the queue.
+    pub queued: u64,
+    /// Tasks leased to a processor.
+    pub running: u64,
+    /// Tasks waiting for a delayed start or between two attempts.
+    pub delayed: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Tasks waiting in the queue, by user type.
+    pub queued_by_type: BTreeMap<String, u64>,
+    /// Slots of the live, accepting processors.
+    pub slots: u64,
+    /// Live, accepting processors.
+    pub live_processors: u64,
+    /// Depth the live slots stand for.
+    pub capacity: u64,
+    /// Depth at which each user type is refused.
+    pub thresholds: BTreeMap<String, u64>,
+    /// Depth at which everybody is refused.
+    pub hard_limit: u64,
+    /// (queued + running) / capacity; 0 without capacity.
+    pub pressure: f64,
+    /// Measured mean duration of an attempt, ms; `None` until one has been measured.
+    pub service_ms: Option<f64>,
+    /// How long the task that runs next has existed, ms; `None` when none waits.
+    pub oldest_wait_ms: Option<u64>,
+    /// The scope's stored policy revision; 0 when none was stored.
+    pub policy_revision: u64,
+}
+
+/// The script's answer, before a policy gives it meaning.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) now_ms: u64,
+    queued: u64,
+    running: u64,
+    delayed: u64,
+    dead: u64,
+    slots: u64,
+    processors: u64,
+    next_created_ms: Option<u64>,
+    fields: BTreeMap<String, String>,
+}
+
+impl ScopeStore {
+    /// The scope's queue as the policy sees it.
+    pub async fn queues(&self, policy: &CompiledPolicy) -> Result<QueueView, StoreError> {
+        let survey = self.survey().await?;
+        let capacity = policy.capacity_of(survey.slots);
+        let share = |threshold: f64| (capacity as f64 * threshold).floor() as u64;
+        let queued_by_type = survey
+            .fields
+            .iter()
+            .filter_map(|(field, count)| Some((field.strip_prefix("queued:")?.to_owned(), count.parse().ok()?)))
+            .collect();
+        Ok(QueueView {
+            queued: survey.queued,
+            running: survey.running,
+            delayed: survey.delayed,
+            dead: survey.dead,
+            queued_by_type,
+            slots: survey.slots,
+            live_processors: survey.processors,
+            capacity,
+            thresholds: policy
+                .classes
+                .iter()
+                .map(|(user_type, class)| (user_type.to_string(), share(class.threshold)))
+                .collect(),
+            hard_limit: share(policy.backpressure.hard),
+            pressure: if capacity == 0 { 0.0 } else { (survey.queued + survey.running) as f64 / capacity as f64 },
+            service_ms: survey.fields.get("service_ms").and_then(|ms| ms.parse().ok()),
+            oldest_wait_ms: survey.next_created_ms.map(|created_ms| survey.now_ms.saturating_sub(created_ms)),
+            policy_revision: survey.fields.get("revision").and_then(|revision| revision.parse().ok()).unwrap_or(0),
+        })
+    }
+
+    pub(crate) async fn survey(&self) -> Result<Survey, StoreError> {
+        let k = &self.keys;
+        let keys =
+            vec![k.scope(), k.queue(), k.delayed(), k.lease(), k.dead(), k.task(), k.beat(), k.processor()];
+        let mut reply = Reply::new("survey", SURVEY.call(&self.store, keys, vec![self.now_arg()]).await?)?;
+        let mut count = || reply.int().map(|number| u64::try_from(number).unwrap_or(0));
+        let (now_ms, queued, running, delayed, dead) = (count()?, count()?, count()?, count()?, count()?);
+        let (slots, processors) = (count()?, count()?);
+        let next_created_ms = u64::try_from(reply.int()?).ok();
+        let mut fields = BTreeMap::new();
+        while !reply.is_empty() {
+            fields.insert(reply.text()?, text(&reply.bytes()?)?);
+        }
+        Ok(Survey { now_ms, queued, running, delayed, dead, slots, processors, next_created_ms, fields })
+    }
+}
