@@ -3,7 +3,7 @@ Cancels a task. One that waits ends here; one that runs is marked, and its holde
 
 Guarantees  Whatever a waiting task held is released with it; a task that has ended is left alone.
 KEYS
-  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 cancelled SET
+  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 cancelled SET
   8 done STRING  9 output STREAM  10 breaker STRING  then one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')  2 task id  3 result ttl ms  4 channel of changes  5 what is kept of the task
@@ -25,8 +25,8 @@ end
 local queued, delayed = call('ZREM', queue_key, id), call('ZREM', delayed_key, id)
 if queued + delayed == 0 then return 0 end
 
-local _, _, epoch, _, user_type = struct.unpack(RECORD, record)
-if queued == 1 then call('HINCRBY', scope_key, 'queued:' .. user_type, '-1') end
+local _, _, epoch, _, class = struct.unpack(RECORD, record)
+if queued == 1 then count_queued(scope_key, call('GET', scope_key) or SCOPE_NEW, { [class] = -1 }, false) end
 local run, history = call('HGET', run_key, id), ''
 if run then
   local _, _, _, _, _, _, _, at = struct.unpack(RUN, run)

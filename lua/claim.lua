@@ -7,7 +7,7 @@ Guarantees
   - A task whose deadline has passed is handed out only to be ended.
   - While tasks wait, a token is out for the next idle processor.
 
-KEYS  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 wake LIST
+KEYS  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 wake LIST
 ARGV  1 now ms (tests only, else '')  2 most tasks to lease (at most 64)  3 lease ms  4 channel of changes
 Returns  {now, waiting after this claim, ms until the next delayed task is due or -1,
           then for each lease: task id, token, run number, attempts allowed, purpose, record}
@@ -18,41 +18,44 @@ local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack
 local now = now_ms(ARGV[1])
 local most, lease_ms, channel = math.min(64, tonumber(ARGV[2])), tonumber(ARGV[3]), ARGV[4]
 
-local virtual, token = unpack(call('HMGET', scope_key, 'virtual', 'token'))
-virtual, token = tonumber(virtual) or 0, tonumber(token) or 0
+local scope = call('GET', scope_key) or SCOPE_NEW
+local _, virtual, token = unpack_struct(SCOPE, scope)
+local counts = {}
 
-local due = call('ZRANGEBYSCORE', delayed_key, '-inf', format('%.0f', now), 'LIMIT', '0', '64')
+local due = call('ZRANGEBYSCORE', delayed_key, '-inf', format('%d', now), 'LIMIT', '0', '64')
 if #due > 0 then
-  local records, arriving, entries = call('HMGET', task_key, unpack(due)), {}, {}
+  local records, entries = call('HMGET', task_key, unpack(due)), {}
   call('ZREM', delayed_key, unpack(due))
   for i = 1, #due do
     if records[i] then
-      local _, _, _, _, user_type = unpack_struct(RECORD, records[i])
-      arriving[user_type] = (arriving[user_type] or 0) + 1
-      entries[#entries + 1] = format('%.0f', virtual)
+      local _, _, _, _, class = unpack_struct(RECORD, records[i])
+      counts[class] = (counts[class] or 0) + 1
+      entries[#entries + 1] = format('%d', virtual)
       entries[#entries + 1] = due[i]
     end
   end
   if #entries > 0 then call('ZADD', queue_key, unpack(entries)) end
-  for user_type, count in pairs(arriving) do call('HINCRBY', scope_key, 'queued:' .. user_type, count) end
 end
 
 local first = call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')
 local next_due = first[2] and math.max(0, tonumber(first[2]) - now) or -1
-local popped = most > 0 and call('ZPOPMIN', queue_key, format('%.0f', most)) or {}
-if #popped == 0 then return { now, call('ZCARD', queue_key), next_due } end
+local popped = most > 0 and call('ZPOPMIN', queue_key, format('%d', most)) or {}
+if #popped == 0 then
+  count_queued(scope_key, scope, counts, false)
+  return { now, call('ZCARD', queue_key), next_due }
+end
 
 local ids = {}
 for i = 1, #popped / 2 do ids[i] = popped[2 * i - 1] end
 local records, earlier = call('HMGET', task_key, unpack(ids)), call('HMGET', run_key, unpack(ids))
-local reply, leases, running, leaving = { now, 0, next_due }, {}, {}, {}
-local expires = format('%.0f', now + lease_ms)
+local reply, leases, running = { now, 0, next_due }, {}, {}
+local expires = format('%d', now + lease_ms)
 -- Tokens follow the clock where it is ahead, so that they keep growing after a failover that lost the last ones.
 token = math.max(token, now * 1000)
 for i = 1, #ids do
   local record = records[i]
   if record then
-    local _, deadline, _, attempts, user_type = unpack_struct(RECORD, record)
+    local _, deadline, _, attempts, class = unpack_struct(RECORD, record)
     local runs, spared, history = 0, 0, ''
     if earlier[i] then
       local at
@@ -65,10 +68,10 @@ for i = 1, #ids do
     leases[#leases + 1] = expires
     leases[#leases + 1] = ids[i]
     running[#running + 1] = ids[i]
-    running[#running + 1] = pack(RUN, token, runs, spared, attempts, purpose, now, #user_type, user_type) .. history
-    leaving[user_type] = (leaving[user_type] or 0) + 1
+    running[#running + 1] = pack(RUN, token, runs, spared, attempts, purpose, now, class) .. history
+    counts[class] = (counts[class] or 0) - 1
     local at = #reply
-    reply[at + 1], reply[at + 2], reply[at + 3] = ids[i], format('%.0f', token), runs
+    reply[at + 1], reply[at + 2], reply[at + 3] = ids[i], format('%d', token), runs
     reply[at + 4], reply[at + 5], reply[at + 6] = attempts + spared, purpose, record
   end
   virtual = math.max(virtual, tonumber(popped[2 * i]))
@@ -78,8 +81,8 @@ if #leases > 0 then
   call('HSET', run_key, unpack(running))
   call('PUBLISH', channel, table.concat(ids))
 end
-for user_type, count in pairs(leaving) do call('HINCRBY', scope_key, 'queued:' .. user_type, format('%d', -count)) end
-call('HSET', scope_key, 'virtual', format('%.0f', virtual), 'token', format('%.0f', token))
+call('SETRANGE', scope_key, VIRTUAL_AT, pack('<dd', virtual, token))
 reply[2] = call('ZCARD', queue_key)
+count_queued(scope_key, scope, counts, reply[2] == 0)
 if reply[2] > 0 then wake(wake_key) end
 return reply

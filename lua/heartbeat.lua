@@ -3,7 +3,7 @@ A processor says that it lives, how many slots it has, and whether it accepts wo
 accepting processors, and sweeps out processors that have not been heard of.
 
 Guarantees  The sums are exact after every call; a draining processor counts for nothing from this call on.
-KEYS  1 scope HASH  2 processor HASH  3 beat ZSET
+KEYS  1 scope STRING  2 processor HASH  3 beat ZSET
 ARGV  1 now ms (tests only, else '')  2 heartbeat timeout ms  3 worker  4 slots  5 accepting 1 or 0  6 what else it says
 Returns  now
 ]]
@@ -12,9 +12,8 @@ local call, format = redis.call, string.format
 local now = now_ms(ARGV[1])
 local worker, slots, accepting = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local sums = call('HMGET', scope_key, 'slots', 'processors')
-local slots_sum, processors_sum = tonumber(sums[1]) or 0, tonumber(sums[2]) or 0
-local gone = call('ZRANGEBYSCORE', beat_key, '-inf', format('%.0f', now), 'LIMIT', '0', '512')
+local _, _, _, _, slots_sum, processors_sum = struct.unpack(SCOPE, call('GET', scope_key) or SCOPE_NEW)
+local gone = call('ZRANGEBYSCORE', beat_key, '-inf', format('%d', now), 'LIMIT', '0', '512')
 gone[#gone + 1] = worker
 local beats = call('HMGET', processor_key, unpack(gone))
 for i = 1, #gone do
@@ -30,8 +29,7 @@ if #gone > 1 then
 end
 slots_sum, processors_sum = slots_sum + slots * accepting, processors_sum + accepting
 call('HSET', processor_key, worker, struct.pack(HEARTBEAT, accepting, slots, now) .. ARGV[6])
-call('ZADD', beat_key, format('%.0f', now + tonumber(ARGV[2])), worker)
+call('ZADD', beat_key, format('%d', now + tonumber(ARGV[2])), worker)
 local first = call('ZRANGE', beat_key, '0', '0', 'WITHSCORES')
-call('HSET', scope_key, 'slots', format('%d', slots_sum), 'processors', format('%d', processors_sum), 'beats_until',
-  first[2])
+call('SETRANGE', scope_key, SLOTS_AT, struct.pack('<ddd', slots_sum, processors_sum, tonumber(first[2])))
 return now

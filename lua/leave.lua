@@ -1,7 +1,7 @@
 --[[
 A processor has left: its slots count for nothing and its name is forgotten. Leaving twice is the same as once.
 
-KEYS  1 scope HASH  2 processor HASH  3 beat ZSET
+KEYS  1 scope STRING  2 processor HASH  3 beat ZSET
 ARGV  1 worker
 Returns  1 if it was known, else 0
 ]]
@@ -11,6 +11,6 @@ if not beat then return 0 end
 local counted, count = struct.unpack(HEARTBEAT, beat)
 redis.call('HDEL', processor_key, ARGV[1])
 redis.call('ZREM', beat_key, ARGV[1])
-redis.call('HINCRBY', scope_key, 'slots', string.format('%d', -count * counted))
-redis.call('HINCRBY', scope_key, 'processors', string.format('%d', -counted))
+local _, _, _, _, slots, processors = struct.unpack(SCOPE, redis.call('GET', scope_key) or SCOPE_NEW)
+redis.call('SETRANGE', scope_key, SLOTS_AT, struct.pack('<dd', slots - count * counted, processors - counted))
 return 1

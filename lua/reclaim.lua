@@ -6,7 +6,7 @@ Guarantees
   - The lapsed holder's token is void from here on.
   - At most 64 leases a call, so a mass failure never blocks the server.
 
-KEYS  1 scope HASH  2 queue ZSET  3 lease ZSET  4 run HASH  5 task HASH  6 wake LIST  7 cancelled SET
+KEYS  1 scope STRING  2 queue ZSET  3 lease ZSET  4 run HASH  5 task HASH  6 wake LIST  7 cancelled SET
 ARGV  1 now ms (tests only, else '')  2 lease ms  3 channel of changes
 Returns  {now, requeued, then for each lease to be ended: task id, token, run number, attempts allowed, purpose, record}
 ]]
@@ -14,20 +14,22 @@ local scope_key, queue_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS
 local task_key, wake_key, cancelled_key = KEYS[5], KEYS[6], KEYS[7]
 local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
 local now = now_ms(ARGV[1])
-local lapsed = call('ZRANGEBYSCORE', lease_key, '-inf', format('%.0f', now), 'LIMIT', '0', '64')
+local lapsed = call('ZRANGEBYSCORE', lease_key, '-inf', format('%d', now), 'LIMIT', '0', '64')
 if #lapsed == 0 then return { now, 0 } end
 
-local expires = format('%.0f', now + tonumber(ARGV[2]))
+local expires = format('%d', now + tonumber(ARGV[2]))
 local runs, records = call('HMGET', run_key, unpack(lapsed)), call('HMGET', task_key, unpack(lapsed))
 local cancelled = call('SMISMEMBER', cancelled_key, unpack(lapsed))
-local token = math.max(tonumber(call('HGET', scope_key, 'token')) or 0, now * 1000)
+local scope = call('GET', scope_key) or SCOPE_NEW
+local _, virtual, token = unpack_struct(SCOPE, scope)
+token = math.max(token, now * 1000)
 local reply, requeued, leases, rerun, orphans, returning = { now, 0 }, {}, {}, {}, {}, {}
 for i = 1, #lapsed do
   local id = lapsed[i]
   if not (runs[i] and records[i]) then
     orphans[#orphans + 1] = id
   else
-    local _, count, spared, attempts, purpose, started, user_type, at = unpack_struct(RUN, runs[i])
+    local _, count, spared, attempts, purpose, started, class, at = unpack_struct(RUN, runs[i])
     local history = string.sub(runs[i], at)
     if purpose == RUN_PURPOSE then
       history = history .. pack('<dd', started, now)
@@ -39,18 +41,18 @@ for i = 1, #lapsed do
     end
     rerun[#rerun + 1] = id
     if purpose == RUN_PURPOSE then
-      rerun[#rerun + 1] = pack(RUN, 0, count, spared, attempts, RUN_PURPOSE, 0, #user_type, user_type) .. history
+      rerun[#rerun + 1] = pack(RUN, 0, count, spared, attempts, RUN_PURPOSE, 0, class) .. history
       requeued[#requeued + 1] = ORDER_FIRST
       requeued[#requeued + 1] = id
       orphans[#orphans + 1] = id
-      returning[user_type] = (returning[user_type] or 0) + 1
+      returning[class] = (returning[class] or 0) + 1
     else
       token = token + 1
-      rerun[#rerun + 1] = pack(RUN, token, count, spared, attempts, purpose, now, #user_type, user_type) .. history
+      rerun[#rerun + 1] = pack(RUN, token, count, spared, attempts, purpose, now, class) .. history
       leases[#leases + 1] = expires
       leases[#leases + 1] = id
       local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = id, format('%.0f', token), count
+      reply[n + 1], reply[n + 2], reply[n + 3] = id, format('%d', token), count
       reply[n + 4], reply[n + 5], reply[n + 6] = attempts + spared, purpose, records[i]
     end
   end
@@ -59,11 +61,11 @@ if #orphans > 0 then call('ZREM', lease_key, unpack(orphans)) end
 if #rerun > 0 then call('HSET', run_key, unpack(rerun)) end
 if #leases > 0 then
   call('ZADD', lease_key, unpack(leases))
-  call('HSET', scope_key, 'token', format('%.0f', token))
+  call('SETRANGE', scope_key, VIRTUAL_AT, pack('<dd', virtual, token))
 end
 if #requeued > 0 then
   call('ZADD', queue_key, unpack(requeued))
-  for user_type, count in pairs(returning) do call('HINCRBY', scope_key, 'queued:' .. user_type, count) end
+  count_queued(scope_key, scope, returning, false)
   wake(wake_key)
 end
 reply[2] = #requeued / 2

@@ -8,7 +8,7 @@ Returns  for each: 0 lost, 1 held, 2 held and cancelled
 ]]
 local lease_key, run_key, cancelled_key = KEYS[1], KEYS[2], KEYS[3]
 local now = now_ms(ARGV[1])
-local expires = string.format('%.0f', now + tonumber(ARGV[2]))
+local expires = string.format('%d', now + tonumber(ARGV[2]))
 local ids = {}
 for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local runs = redis.call('HMGET', run_key, unpack(ids))

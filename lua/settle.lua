@@ -8,7 +8,7 @@ Guarantees
   - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
 
 KEYS
-  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
+  1 scope STRING 2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
   9 cancelled SET  10 breaker-kind ZSET
   then for each settlement: done STRING, output STREAM, breaker STRING, and one budget STRING per hold
 ARGV
@@ -25,11 +25,11 @@ Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 de
 local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local key_at = 11
-local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
+local call, pack, unpack_struct, format, max = redis.call, struct.pack, struct.unpack, string.format, math.max
 local now = now_ms(ARGV[1])
 local result_ms, max_dead, window_ms, open_ms, slow_ms, minimum, probes, failure_rate, slow_rate =
   unpack_struct('<ddddddddd', ARGV[2])
-local channel = ARGV[3]
+local channel, result_px = ARGV[3], format('%d', result_ms)
 local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK = 1, 2, 3, 4, 5, 6, 7
 local STATUS = { 3, 4, 2, 6, 7, 5, 1 }
 
@@ -39,7 +39,9 @@ local runs = call('HMGET', run_key, unpack(ids))
 local cancelled = call('SCARD', cancelled_key) > 0 and call('SMISMEMBER', cancelled_key, unpack(ids))
 
 local breakers, accounts, settled = {}, {}, {}
-local service_ms, service_changed = nil, false
+local scope = call('GET', scope_key) or SCOPE_NEW
+local _, _, _, service_ms = unpack_struct(SCOPE, scope)
+local service_changed = false
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
 --- Counts a result in the breaker of `key`: probes decide a half-open breaker, everything else the window of a closed one.
@@ -54,7 +56,7 @@ local function feed(key, kind, failed, slow, epoch)
   if breaker[1] == HALF_OPEN then
     if epoch ~= breaker[3] or epoch == 0 then return end
     breaker.changed = true
-    breaker[4] = math.max(0, breaker[4] - 1)
+    breaker[4] = max(0, breaker[4] - 1)
     if failed == nil then return end
     if failed or slow then
       breaker[1], breaker[2], breaker[4], breaker[5] = OPEN, now + open_ms, 0, 0
@@ -98,9 +100,9 @@ for i = 1, #ids do
   local id, head, kind, kept = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2], ARGV[arg_at + 3]
   local done_key, output_key, breaker_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
   local token, outcome, after_ms, epoch, has_output, holds, at = unpack_struct('<dBddBB', head)
-  local run, held_token, run_count, spared, attempts, purpose, started, user_type, history_at = runs[i], nil
+  local run, held_token, run_count, spared, attempts, purpose, started, class, history_at = runs[i], nil
   if run then
-    held_token, run_count, spared, attempts, purpose, started, user_type, history_at = unpack_struct(RUN, run)
+    held_token, run_count, spared, attempts, purpose, started, class, history_at = unpack_struct(RUN, run)
   end
   if held_token ~= token or settled[id] then
     reply[i] = 0
@@ -116,8 +118,8 @@ for i = 1, #ids do
       failed, slow = true, false
     end
     if purpose == RUN_PURPOSE and failed ~= nil then
-      service_ms = service_ms or tonumber(call('HGET', scope_key, 'service_ms')) or now - started
-      service_ms, service_changed = service_ms + (now - started - service_ms) / 16, true
+      local took = max(1, now - started)
+      service_ms, service_changed = service_ms > 0 and service_ms + (took - service_ms) / 16 or took, true
     end
     if outcome == RETRY or outcome == HANDED_BACK then
       if was_cancelled then
@@ -133,26 +135,25 @@ for i = 1, #ids do
     if outcome == RETRY or outcome == HANDED_BACK then
       if outcome == HANDED_BACK and purpose == RUN_PURPOSE then spared = spared + 1 end
       rerun[#rerun + 1] = id
-      rerun[#rerun + 1] = pack(RUN, 0, run_count, spared, attempts, RUN_PURPOSE, 0, #user_type, user_type) .. history
+      rerun[#rerun + 1] = pack(RUN, 0, run_count, spared, attempts, RUN_PURPOSE, 0, class) .. history
       if outcome == RETRY then
-        later[#later + 1] = format('%.0f', now + after_ms)
+        later[#later + 1] = format('%d', now + after_ms)
         later[#later + 1] = id
       else
         front[#front + 1] = ORDER_FIRST
         front[#front + 1] = id
-        waiting[user_type] = (waiting[user_type] or 0) + 1
+        waiting[class] = (waiting[class] or 0) + 1
       end
     else
       gone[#gone + 1] = id
       if outcome == DEAD then
-        dead[#dead + 1] = format('%.0f', now)
+        dead[#dead + 1] = format('%d', now)
         dead[#dead + 1] = id
       else
         over[#over + 1] = id
       end
-      call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX',
-        format('%.0f', result_ms))
-      if has_output == 1 then call('PEXPIRE', output_key, format('%.0f', result_ms)) end
+      call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX', result_px)
+      if has_output == 1 then call('PEXPIRE', output_key, result_px) end
       for n = 1, holds do
         local period, estimate, actual
         period, estimate, actual, at = unpack_struct('<Bdd', head, at)
@@ -162,7 +163,7 @@ for i = 1, #ids do
           account = account_unpack(call('GET', key), period, now)
           accounts[key] = account
         end
-        account[3] = math.max(0, account[3] - estimate)
+        account[3] = max(0, account[3] - estimate)
         if outcome == SUCCEEDED or outcome == FAILED then
           account[2] = account[2] + (actual < 0 and estimate or actual)
         end
@@ -183,25 +184,25 @@ if #rerun > 0 then call('HSET', run_key, unpack(rerun)) end
 if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
 if #front > 0 then
   call('ZADD', queue_key, unpack(front))
-  for user_type, count in pairs(waiting) do call('HINCRBY', scope_key, 'queued:' .. user_type, count) end
+  count_queued(scope_key, scope, waiting, false)
 end
 if #front > 0 or #later > 0 then wake(wake_key) end
 if #dead > 0 then
   call('ZADD', dead_key, unpack(dead))
   local excess = math.min(64, call('ZCARD', dead_key) - max_dead)
   if excess > 0 then
-    local oldest = call('ZPOPMIN', dead_key, format('%.0f', excess))
+    local oldest = call('ZPOPMIN', dead_key, format('%d', excess))
     for n = 1, #oldest, 2 do call('HDEL', task_key, oldest[n]) end
   end
 end
-if service_changed then call('HSET', scope_key, 'service_ms', format('%.3f', service_ms)) end
+if service_changed then call('SETRANGE', scope_key, SERVICE_AT, pack('<d', service_ms)) end
 for key, account in pairs(accounts) do account_store(key, account, now) end
 for key, breaker in pairs(breakers) do
   if breaker.changed then
     local lasts = breaker[1] == CLOSED and window_ms * 2 or 86400000
-    call('SET', key, breaker_pack(breaker), 'PX', format('%.0f', lasts))
+    call('SET', key, breaker_pack(breaker), 'PX', format('%d', lasts))
     if breaker.new then
-      call('ZADD', kind_key, format('%.0f', now), breaker.kind)
+      call('ZADD', kind_key, format('%d', now), breaker.kind)
       call('ZREMRANGEBYRANK', kind_key, '0', '-257')
     end
   end

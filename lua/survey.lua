@@ -1,22 +1,22 @@
 --[[
 The scope at one moment: depths, live capacity, service time. Reads only.
 
-KEYS  1 scope HASH  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 dead ZSET  6 task HASH  7 beat ZSET  8 processor HASH
+KEYS  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 dead ZSET  6 task HASH  7 beat ZSET  8 processor HASH
 ARGV  1 now ms (tests only, else '')
 Returns  {now, queued, running, delayed, dead, slots, live processors, created ms of the next task or -1,
-          field and value of each scope field}
+          scope}
 ]]
 local scope_key, queue_key, delayed_key, lease_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead_key, task_key, beat_key, processor_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call = redis.call
 local now = now_ms(ARGV[1])
-local scope = call('HMGET', scope_key, 'slots', 'processors', 'beats_until')
-local slots, processors = live_slots(beat_key, processor_key, tonumber(scope[1]) or 0, tonumber(scope[2]) or 0,
-  tonumber(scope[3]) or math.huge, now)
+local scope = call('GET', scope_key) or SCOPE_NEW
+local _, _, _, _, slots, processors, until_ms = struct.unpack(SCOPE, scope)
+if now >= until_ms then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end
 local next_task, created = call('ZRANGE', queue_key, '0', '0'), -1
 if next_task[1] then
   local record = call('HGET', task_key, next_task[1])
   if record then created = struct.unpack('<d', record) end
 end
 return { now, call('ZCARD', queue_key), call('ZCARD', lease_key), call('ZCARD', delayed_key), call('ZCARD', dead_key),
-  slots, processors, created, unpack(call('HGETALL', scope_key)) }
+  slots, processors, created, scope }

@@ -1,7 +1,9 @@
 //! What the cluster is told: the policy, its shipped defaults, where it is read from, and whether it makes sense.
 //!
-//! Must never talk to Redis or to the network, and must never let a default number stand anywhere but in `default.yaml`.
-//! A document passes: [`load`] (one form, environment, slices) → shipped policy beneath → shape → relations → [`Policy`].
+//! A document passes [`load`] in this order: one form, environment, slices, the shipped policy beneath, shape,
+//! relations.
+//! Must never talk to Redis or to the network, and must never let a default number stand anywhere but in
+//! `default.yaml`.
 
 pub mod identity;
 pub mod policy;

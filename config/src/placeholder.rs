@@ -46,7 +46,7 @@ fn scope_name(
     let inner = written.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim);
     let placeholder =
         inner.or_else(|| (written.is_empty() || BARE.contains(&written.as_str())).then_some(written.as_str()));
-    let Some(name) = placeholder else { return None };
+    let name = placeholder?;
     let resolved =
         Some(name).filter(|name| !name.is_empty()).and_then(env).or_else(|| variables.iter().find_map(|v| env(v)));
     match resolved {

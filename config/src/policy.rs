@@ -42,6 +42,7 @@ pub struct Policy {
     /// How fast each user type may come.
     pub rate_limits: RateLimits,
     /// Declared user types: weights, thresholds, and whose limits a type borrows.
+    #[schemars(extend("maxProperties" = 64))]
     pub user_types: BTreeMap<UserType, UserTypeSettings>,
     /// How much one processor runs at once.
     pub service_capacity: ServiceCapacity,
@@ -50,7 +51,7 @@ pub struct Policy {
     /// When repeated failure of a task kind turns callers away.
     pub circuit_breakers: CircuitBreakers,
     /// What callers may spend.
-    #[schemars(extend("propertyNames" = { "pattern": "^[a-z][a-z0-9_-]{0,63}$" }))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z][a-z0-9_-]{0,63}$" }, "maxProperties" = 64))]
     pub budgets: BTreeMap<String, Budget>,
     /// Leases, retries, retention and size bounds of tasks.
     pub queue: Queue,
@@ -63,8 +64,10 @@ pub struct Policy {
     /// Absolute bounds.
     pub limits: Limits,
     /// Paths that take rate limit, pressure, breaker and budget (regular expressions).
+    #[schemars(length(max = 256))]
     pub guarded_rest_patterns: Vec<String>,
     /// Paths that skip throttling (regular expressions).
+    #[schemars(length(max = 256))]
     pub bypass_throttling_patterns: Vec<String>,
     /// Publish limits of the reference system's data bus; carried, not interpreted.
     pub data_bus: DataBus,
@@ -86,6 +89,7 @@ pub enum Profile {
 #[serde(deny_unknown_fields)]
 pub struct RateLimits {
     /// One entry per user type.
+    #[schemars(extend("maxProperties" = 64))]
     pub roles: BTreeMap<UserType, RoleLimit>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Responsible for reading a path as an application would: percent-decoded, without empty and dot segments, so that no
 //! other spelling of a guarded path escapes its guard. Must never take longer than its bounds allow: patterns compile
-//! into a bounded size and run in linear time, and a path deeper than [`MAX_SEGMENTS`] is not searched but guarded.
+//! into a bounded size and run in linear time, and a path deeper than `MAX_SEGMENTS` is not searched but guarded.
 
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 

@@ -27,25 +27,32 @@ pub fn of_documents() -> Value {
     let mut schema = effective().clone();
     schema["title"] = json!("Portcullis gateway configuration");
     schema["description"] = json!("Merged over the shipped policy: write down only what differs.");
-    let root = &mut schema;
-    root.as_object_mut().map(|map| map.shift_remove("required"));
-    root["properties"]["tenant_id"] = json!({ "description": "Other spelling of `tenant`.", "type": "string" });
-    root["properties"]["project_id"] = json!({ "description": "Other spelling of `project`.", "type": "string" });
-    root["properties"]["gateway"] =
-        json!({ "description": "The whole document may stand under this key.", "$ref": "#" });
-
+    schema.as_object_mut().map(|root| root.shift_remove("required"));
     if let Some(definitions) = schema["$defs"].as_object_mut() {
         for (_, definition) in definitions.iter_mut().filter(|(name, _)| !WHOLE.contains(&name.as_str())) {
             definition.as_object_mut().map(|map| map.shift_remove("required"));
         }
     }
-    let roles = json!({ format!("^(?!({}|roles)$)[a-z][a-z0-9_-]{{0,31}}$", SLICE_NAMES.join("|")): { "$ref": "#/$defs/RoleLimit" } });
-    schema["$defs"]["RateLimits"]["patternProperties"] = roles;
-    schema["$defs"]["Limits"]["properties"]["max_integrations_concurrency"] = json!({ "description": "Other spelling of `max_integrations_ops_concurrency`.", "$ref": "#/$defs/Limits/properties/max_integrations_ops_concurrency" });
+    allow_other_spellings(&mut schema);
     for section in SLICED_SECTIONS {
         allow_slices(&mut schema, section);
     }
     schema
+}
+
+/// Lets a document use the spellings that `alias.rs` brings into the one form.
+fn allow_other_spellings(schema: &mut Value) {
+    let same_as = |name: &str, target: &str| json!({ "description": format!("Same as `{name}`."), "$ref": target });
+    let whole = json!({ "description": "The whole document may stand under this key.", "$ref": "#" });
+    schema["properties"]["gateway"] = whole;
+    for (other, own) in [("tenant_id", "tenant"), ("project_id", "project")] {
+        schema["properties"][other] = same_as(own, &format!("#/properties/{own}"));
+    }
+    let concurrency = "max_integrations_ops_concurrency";
+    schema["$defs"]["Limits"]["properties"]["max_integrations_concurrency"] =
+        same_as(concurrency, &format!("#/$defs/Limits/properties/{concurrency}"));
+    let role = format!("^(?!(roles|{})$)[a-z][a-z0-9_-]{{0,31}}$", SLICE_NAMES.join("|"));
+    schema["$defs"]["RateLimits"]["patternProperties"] = json!({ role: { "$ref": "#/$defs/RoleLimit" } });
 }
 
 /// Lets a section hold slices beside, or for a list instead of, its own content.
@@ -66,7 +73,7 @@ fn allow_slices(schema: &mut Value, section: &str) {
             properties.extend(slices);
         }
     } else {
-        let list = json!({ "type": whole["type"], "items": whole["items"] });
+        let list = json!({ "type": whole["type"], "items": whole["items"], "maxItems": whole["maxItems"] });
         let sliced = json!({ "type": "object", "properties": slices_of(&list), "additionalProperties": false });
         schema["properties"][section] = json!({ "description": whole["description"], "anyOf": [list, sliced] });
     }

@@ -69,6 +69,7 @@ impl<'a> Walk<'a> {
                 self.fault(&place, unknown("key", key, properties.keys().map(String::as_str)));
             }
         }
+        self.count(map.len(), &schema["maxProperties"], path);
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for key in required.filter(|key| !map.contains_key(*key)) {
             self.fault(&path.key(key), "missing");
@@ -79,6 +80,7 @@ impl<'a> Walk<'a> {
         let Some(elements) = value.as_array() else {
             return self.fault(path, expected("a list", value));
         };
+        self.count(elements.len(), &schema["maxItems"], path);
         for (index, element) in elements.iter().enumerate() {
             self.value(element, &schema["items"], &path.index(index));
         }
@@ -104,6 +106,12 @@ impl<'a> Walk<'a> {
                 self.fault(path, format!("must be one of {}; {text:?} is nearest to {like:?}", names.join(", ")));
             }
             None => self.fault(path, expected(&format!("one of {}", names.join(", ")), value)),
+        }
+    }
+
+    fn count(&mut self, entries: usize, most: &Value, path: &Path) {
+        if let Some(most) = most.as_u64().filter(|most| entries as u64 > *most) {
+            self.fault(path, format!("must have at most {most} entries, has {entries}"));
         }
     }
 

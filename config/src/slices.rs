@@ -103,27 +103,38 @@ pub(crate) fn check(document: &mut Value) -> Vec<Flaw> {
         }
     }
     for section in SLICED_SECTIONS {
-        let wants_list = section.ends_with("_patterns");
         let Some(map) = document.get_mut(section).and_then(Value::as_object_mut) else { continue };
-        for name in SLICE_NAMES {
-            let Some(slice) = map.get(name) else { continue };
-            if slice.is_object() == wants_list || slice.is_array() != wants_list {
-                let what = if wants_list { "a list" } else { "an object" };
-                faults.push(Flaw::at(&Path::of(section).key(name), expected(what, slice)));
-                map.shift_remove(name);
-            }
-        }
-        let given: Vec<&str> =
-            Component::Proc.slice_names().iter().copied().filter(|name| map.contains_key(*name)).collect();
-        for repeated in given.iter().skip(1) {
-            map.shift_remove(*repeated);
-            faults.push(Flaw::at(
-                &Path::of(section).key(repeated),
-                format!("the same slice as {:?} beside it", given[0]),
-            ));
+        let found = faults.len();
+        section_faults(section, map, &mut faults);
+        if faults.len() > found && map.is_empty() {
+            document.as_object_mut().map(|document| document.shift_remove(section));
         }
     }
     faults
+}
+
+fn section_faults(section: &str, map: &mut Map<String, Value>, faults: &mut Vec<Flaw>) {
+    let place = Path::of(section);
+    for name in SLICE_NAMES {
+        let Some(slice) = map.get(name) else { continue };
+        let (fits, what) =
+            if holds_list(section) { (slice.is_array(), "a list") } else { (slice.is_object(), "an object") };
+        if !fits {
+            faults.push(Flaw::at(&place.key(name), expected(what, slice)));
+            map.shift_remove(name);
+        }
+    }
+    let mut given = Component::Proc.slice_names().iter().filter(|name| map.contains_key(**name));
+    let Some(first) = given.next() else { return };
+    for repeated in given.copied().collect::<Vec<_>>() {
+        map.shift_remove(repeated);
+        faults.push(Flaw::at(&place.key(repeated), format!("the same slice as {first:?} beside it")));
+    }
+}
+
+/// Whether a section is a list, which can be sliced but not merged.
+fn holds_list(section: &str) -> bool {
+    section.ends_with("_patterns")
 }
 
 /// The document as one component sees it: without slices, its own merged in.
@@ -139,7 +150,7 @@ pub(crate) fn select(document: &Value, component: Component) -> Value {
         let slice = slice_of(content, component).map(|(_, slice)| slice.clone());
         match slice {
             Some(list @ Value::Array(_)) if siblings.is_empty() => selected[section] = list,
-            None if siblings.is_empty() && section.ends_with("_patterns") => {
+            None if siblings.is_empty() && holds_list(section) => {
                 selected.as_object_mut().map(|map| map.shift_remove(section));
             }
             slice => {
@@ -194,6 +205,60 @@ fn share_with_ingress(document: &Value, selected: &mut Value) {
             && !map.contains_key(key)
         {
             map.insert(key.to_owned(), shared.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn components_are_known_by_all_their_names() {
+        for name in ["ingress", "rest", "chat-rest", "chat_rest", " Ingress "] {
+            assert_eq!(name.parse(), Ok(Component::Ingress), "{name}");
+        }
+        for name in ["proc", "processor", "worker", "chat-proc", "chat_proc"] {
+            assert_eq!(name.parse(), Ok(Component::Proc), "{name}");
+        }
+        assert_eq!("gateway".parse::<Component>(), Err(UnknownComponent("gateway".to_owned())));
+        assert_eq!(Component::from_env(&|_| None), Ok(Component::Ingress));
+        assert_eq!(Component::from_env(&|_| Some(String::new())), Ok(Component::Ingress));
+        assert_eq!(Component::from_env(&|_| Some("chat-proc".to_owned())), Ok(Component::Proc));
+        assert!(Component::from_env(&|_| Some("pork".to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_slice_is_merged_over_its_siblings_which_are_kept() {
+        let document =
+            json!({"limits": {"a": 1, "n": {"x": 1, "y": 1}, "worker": {"n": {"y": 2}}, "ingress": {"a": 3}}});
+        assert_eq!(select(&document, Component::Proc), json!({"limits": {"a": 1, "n": {"x": 1, "y": 2}}}));
+        assert_eq!(select(&document, Component::Ingress), json!({"limits": {"a": 3, "n": {"x": 1, "y": 1}}}));
+    }
+
+    #[test]
+    fn a_list_comes_from_its_slice_or_is_not_given() {
+        let document = json!({"guarded_rest_patterns": {"proc": ["a"]}});
+        assert_eq!(select(&document, Component::Proc), json!({"guarded_rest_patterns": ["a"]}));
+        assert_eq!(select(&document, Component::Ingress), json!({}));
+    }
+
+    #[test]
+    fn a_place_is_found_again_where_it_was_written() {
+        let document = json!({"limits": {"a": 1, "b": 1, "processor": {"b": 2, "max_queue_size": 5, "n": {}}}});
+        for (path, place) in [
+            ("limits.a", "limits.a"),
+            ("limits.b", "limits.processor.b"),
+            ("limits.n.missing", "limits.processor.n.missing"),
+            ("limits.none", "limits.none"),
+            ("queue.b", "queue.b"),
+        ] {
+            assert_eq!(place_in(&document, Component::Proc, &Path::of(path)).to_string(), place);
+        }
+        for (path, place) in [("limits.b", "limits.b"), ("limits.max_queue_size", "limits.processor.max_queue_size")] {
+            assert_eq!(place_in(&document, Component::Ingress, &Path::of(path)).to_string(), place);
         }
     }
 }

@@ -39,5 +39,5 @@ end
 local function account_store(key, account, now)
   local lasts = account[1] - now
   if account[3] > 0 then lasts = lasts + 2678400000 end
-  redis.call('SET', key, struct.pack(ACCOUNT, account[1], account[2], account[3]), 'PX', string.format('%.0f', lasts))
+  redis.call('SET', key, struct.pack(ACCOUNT, account[1], account[2], account[3]), 'PX', string.format('%d', lasts))
 end

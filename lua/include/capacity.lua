@@ -1,11 +1,9 @@
---- Capacity from live heartbeats, read without writing.
--- `slots` and `processors` are the sums that `heartbeat` keeps; `until_ms` is when the first of them lapses. From then
--- on those that have lapsed are taken off here, until the next heartbeat has swept them out.
+--- Capacity from live heartbeats, read without writing: the sums that `heartbeat` keeps, less whatever has lapsed since.
+-- A heartbeat: [accepting 1 or 0][slots][time] and then what else the processor says, which only Rust reads.
 local HEARTBEAT = '<BI4d'
 
-local function live_slots(beat_key, processor_key, slots, processors, until_ms, now)
-  if now < until_ms then return slots, processors end
-  local lapsed = redis.call('ZRANGEBYSCORE', beat_key, '-inf', string.format('%.0f', now), 'LIMIT', '0', '512')
+local function live_slots(beat_key, processor_key, slots, processors, now)
+  local lapsed = redis.call('ZRANGEBYSCORE', beat_key, '-inf', string.format('%d', now), 'LIMIT', '0', '512')
   if #lapsed == 0 then return slots, processors end
   local beats = redis.call('HMGET', processor_key, unpack(lapsed))
   for i = 1, #beats do

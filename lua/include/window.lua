@@ -6,10 +6,12 @@
 --   kind 2, 3 (fold) one entry per tick with a count of 2 or 4 bytes; ticks of window/60: releases up to a tick late
 -- Entries: [distance to the previous entry][count, kinds 2 and 3]. A distance is one byte, or 255 and two bytes.
 -- The first entry has no distance: it stands at `oldest`.
+-- Packed: a head for each window, then the entries of each window.
 --
--- A window in memory: {kind, window ms, tick ms, newest tick, oldest tick, units held, entries, limit}. Positions:
+-- In memory: one flat array, eight places a window from `b`: kind, window ms, tick ms, newest tick, oldest tick, units
+-- held, entries, limit. `b` is 0 for the first window, 8 for the second …
 local KIND, WINDOW, TICK, NEWEST, OLDEST, HELD, ENTRIES, LIMIT = 1, 2, 3, 4, 5, 6, 7, 8
-local WINDOW_HEAD = '<BI4I4dI4I4H'
+local WINDOW_HEAD = 'BI4I4dI4I4H'
 
 --- The distance at `at` and the position after it.
 local function distance_at(entries, at)
@@ -31,53 +33,56 @@ local function units_at(kind, entries, at)
 end
 
 --- Drops what has left the window at `now`.
-local function window_slide(w, now)
-  if w[HELD] == 0 then return end
-  local tick, span = w[TICK], w[WINDOW]
-  local over = now - span
-  if w[OLDEST] * tick > over then return end
-  if w[NEWEST] * tick <= over then
-    w[HELD], w[ENTRIES] = 0, ''
+local function window_slide(w, b, now)
+  local tick, over = w[b + TICK], now - w[b + WINDOW]
+  if w[b + HELD] == 0 or w[b + OLDEST] * tick > over then return end
+  if w[b + NEWEST] * tick <= over then
+    w[b + HELD], w[b + ENTRIES] = 0, ''
     return
   end
-  local kind, entries, oldest, held, at = w[KIND], w[ENTRIES], w[OLDEST], w[HELD], 1
+  local kind, entries, oldest, held, at = w[b + KIND], w[b + ENTRIES], w[b + OLDEST], w[b + HELD], 1
   local units, distance
   repeat
     units, at = units_at(kind, entries, at)
     distance, at = distance_at(entries, at)
     held, oldest = held - units, oldest + distance
   until oldest * tick > over
-  w[OLDEST], w[HELD], w[ENTRIES] = oldest, held, string.sub(entries, at)
+  w[b + OLDEST], w[b + HELD], w[b + ENTRIES] = oldest, held, string.sub(entries, at)
 end
 
 --- Takes up `units` at `at_ms`. A clock that went back counts as standing still.
-local function window_add(w, at_ms, units)
-  local kind, entries = w[KIND], w[ENTRIES]
-  local tick = math.ceil(at_ms / w[TICK])
-  local count = kind == 1 and string.rep('\0', units - 1) or struct.pack(kind == 2 and '<H' or '<I4', units)
-  if w[HELD] == 0 then
-    w[NEWEST], w[OLDEST], w[ENTRIES] = tick, tick, count
+local function window_add(w, b, at_ms, units)
+  local kind, entries, newest = w[b + KIND], w[b + ENTRIES], w[b + NEWEST]
+  local tick = math.ceil(at_ms / w[b + TICK])
+  local count
+  if kind == 1 then
+    count = units == 1 and '' or string.rep('\0', units - 1)
   else
-    if tick < w[NEWEST] then tick = w[NEWEST] end
-    local distance = tick - w[NEWEST]
+    count = struct.pack(kind == 2 and '<H' or '<I4', units)
+  end
+  if w[b + HELD] == 0 then
+    w[b + NEWEST], w[b + OLDEST], w[b + ENTRIES] = tick, tick, count
+  else
+    if tick < newest then tick = newest end
+    local distance = tick - newest
     if distance == 0 and kind > 1 then
       local width = kind == 2 and 2 or 4
       local last = units_at(kind, entries, #entries - width + 1)
-      w[ENTRIES] = string.sub(entries, 1, -width - 1) .. struct.pack(kind == 2 and '<H' or '<I4', last + units)
+      w[b + ENTRIES] = string.sub(entries, 1, -width - 1) .. struct.pack(kind == 2 and '<H' or '<I4', last + units)
     elseif distance < 255 then
-      w[ENTRIES] = entries .. string.char(distance) .. count
+      w[b + ENTRIES] = entries .. string.char(distance) .. count
     else
-      w[ENTRIES] = entries .. '\255' .. struct.pack('<H', distance) .. count
+      w[b + ENTRIES] = entries .. '\255' .. struct.pack('<H', distance) .. count
     end
-    w[NEWEST] = tick
+    w[b + NEWEST] = tick
   end
-  w[HELD] = w[HELD] + units
+  w[b + HELD] = w[b + HELD] + units
 end
 
 --- Time until `units` of those held have left, ms. All of them, if there are fewer.
-local function window_wait(w, now, units)
-  if w[HELD] == 0 then return 0 end
-  local kind, entries, tick, at = w[KIND], w[ENTRIES], w[OLDEST], 1
+local function window_wait(w, b, now, units)
+  if w[b + HELD] == 0 then return 0 end
+  local kind, entries, tick, at = w[b + KIND], w[b + ENTRIES], w[b + OLDEST], 1
   local freed, distance
   freed, at = units_at(kind, entries, at)
   while freed < units and at <= #entries do
@@ -87,51 +92,57 @@ local function window_wait(w, now, units)
     more, at = units_at(kind, entries, at)
     freed = freed + more
   end
-  return math.max(0, tick * w[TICK] + w[WINDOW] - now)
+  return math.max(0, tick * w[b + TICK] + w[b + WINDOW] - now)
 end
 
---- The windows packed in `packed` (or none), as the policy `shapes` wants them: {kind, window, tick, limit} each.
+--- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit of each, flat.
 -- Where the policy has changed a window's shape, what was held is carried over, entry by entry.
 local function windows_unpack(packed, shapes, now)
-  local windows, at = {}, 1
-  for i = 1, #shapes do
-    local shape = shapes[i]
-    local kind, window, tick, newest, back, held, size, entries
-    if packed and at < #packed then
-      kind, window, tick, newest, back, held, size, at = struct.unpack(WINDOW_HEAD, packed, at)
-      entries, at = string.sub(packed, at, at + size - 1), at + size
+  local w = {}
+  local head_at, entries_at = 1, 1 + 27 * #shapes / 4
+  if packed then entries_at = 1 + 27 * struct.unpack('<B', packed, #packed) end
+  for s = 0, #shapes - 4, 4 do
+    local b = s * 2
+    local kind, window, tick, newest, back, held, size
+    if packed and head_at + 27 <= entries_at then
+      kind, window, tick, newest, back, held, size, head_at = struct.unpack('<BI4I4dI4I4H', packed, head_at)
     end
-    if kind == shape[KIND] and window == shape[WINDOW] and tick == shape[TICK] then
-      windows[i] = { kind, window, tick, newest, newest - back, held, entries, shape[4] }
-      window_slide(windows[i], now)
+    local entries = size and string.sub(packed, entries_at, entries_at + size - 1)
+    entries_at = entries_at + (size or 0)
+    if kind == shapes[s + 1] and window == shapes[s + 2] and tick == shapes[s + 3] then
+      w[b + KIND], w[b + WINDOW], w[b + TICK], w[b + NEWEST] = kind, window, tick, newest
+      w[b + OLDEST], w[b + HELD], w[b + ENTRIES], w[b + LIMIT] = newest - back, held, entries, shapes[s + 4]
     else
-      local w = { shape[KIND], shape[WINDOW], shape[TICK], 0, 0, 0, '', shape[4] }
-      windows[i] = w
+      w[b + KIND], w[b + WINDOW], w[b + TICK], w[b + NEWEST] = shapes[s + 1], shapes[s + 2], shapes[s + 3], 0
+      w[b + OLDEST], w[b + HELD], w[b + ENTRIES], w[b + LIMIT] = 0, 0, '', shapes[s + 4]
       if kind and held > 0 then
-        local from, position, units, distance = newest - back, 1, nil, nil
+        local from, at, units, distance = newest - back, 1, nil, nil
         while true do
-          units, position = units_at(kind, entries, position)
-          window_add(w, from * tick, units)
-          if position > #entries then break end
-          distance, position = distance_at(entries, position)
+          units, at = units_at(kind, entries, at)
+          window_add(w, b, from * tick, units)
+          if at > #entries then break end
+          distance, at = distance_at(entries, at)
           from = from + distance
         end
-        window_slide(w, now)
       end
     end
+    window_slide(w, b, now)
   end
-  return windows
+  return w
 end
 
---- The windows as one string, and the time after which it says nothing any more, ms from `now`.
-local function windows_pack(windows, now)
-  local packed, lasts = {}, 1
-  for i = 1, #windows do
-    local w = windows[i]
-    packed[i] = struct.pack(WINDOW_HEAD, w[KIND], w[WINDOW], w[TICK], w[NEWEST], w[NEWEST] - w[OLDEST], w[HELD],
-      #w[ENTRIES]) .. w[ENTRIES]
-    local ends = w[NEWEST] * w[TICK] + w[WINDOW] - now
-    if ends > lasts then lasts = ends end
+--- The windows as one string; its last byte is their number.
+local function windows_pack(w)
+  local values, entries, n = {}, '', #w / 8
+  for i = 0, n - 1 do
+    local b, v = i * 8, i * 7
+    local newest, of_window = w[b + NEWEST], w[b + ENTRIES]
+    values[v + 1], values[v + 2], values[v + 3], values[v + 4] = w[b + KIND], w[b + WINDOW], w[b + TICK], newest
+    values[v + 5], values[v + 6], values[v + 7] = newest - w[b + OLDEST], w[b + HELD], #of_window
+    entries = entries .. of_window
   end
-  return table.concat(packed), lasts
+  if n == 2 then
+    return struct.pack('<BI4I4dI4I4HBI4I4dI4I4H', unpack(values)) .. entries .. '\2'
+  end
+  return struct.pack('<' .. string.rep(WINDOW_HEAD, n), unpack(values)) .. entries .. string.char(n)
 end

@@ -17,6 +17,8 @@ use crate::task::{Envelope, Hold, TaskId, encode_body};
 /// Most requests in one call: keeps the script well under a millisecond.
 pub const ADMIT_BATCH: usize = 32;
 
+/// Where the number of classes stands in ARGV, from 0.
+const CLASSES_ARG: usize = 5;
 const ADMITTED: u8 = 0;
 const REPLAYED: u8 = 255;
 
@@ -84,7 +86,14 @@ impl<'a> Call<'a> {
             k.beat(),
             k.processor(),
         ];
-        let args = vec![store.now_arg(), mode.into(), policy.admit_settings.clone().into(), Value::Null];
+        let args = vec![
+            store.now_arg(),
+            mode.into(),
+            policy.admit_settings.clone().into(),
+            policy.max_decision_batches.to_string().into(),
+            policy.idempotency_ttl_ms.to_string().into(),
+            Value::Null,
+        ];
         Self { store, keys, args, classes: Vec::new() }
     }
 
@@ -101,7 +110,8 @@ impl<'a> Call<'a> {
         let name = request.user_type.as_str();
         let number = self.classes.iter().position(|known| *known == name).unwrap_or_else(|| {
             self.classes.push(name);
-            self.args.push(name.into());
+            self.args.push(class.number.to_string().into());
+            self.args.push(class.lasts_ms.to_string().into());
             self.args.push(class.packed.clone().into());
             self.classes.len() - 1
         });
@@ -109,7 +119,7 @@ impl<'a> Call<'a> {
     }
 
     fn close_classes(&mut self) {
-        self.args[3] = self.classes.len().to_string().into();
+        self.args[CLASSES_ARG] = self.classes.len().to_string().into();
     }
 
     fn request(&mut self, request: &AdmitRequest, number: u8, class: &Class) -> Result<(), StoreError> {

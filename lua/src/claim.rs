@@ -81,9 +81,8 @@ impl Record {
     pub(crate) fn read(packed: Bytes) -> Result<Self, StoreError> {
         let mut record = Unpacker::new(packed);
         let (created_ms, deadline_ms, probe_epoch) = (record.count()?, record.count()?, record.count()?);
-        record.u16()?;
-        let type_length = record.u8()?;
-        record.take(usize::from(type_length))?;
+        // Attempts allowed and class are the scripts' own.
+        record.take(3)?;
         Ok(Self {
             created_ms,
             deadline_ms: (deadline_ms > 0).then_some(deadline_ms),

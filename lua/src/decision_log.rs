@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::decision::Reason;
 use crate::pack::{Unpacker, text};
@@ -50,39 +50,26 @@ pub struct DecisionEvent {
     pub capacity: u64,
 }
 
-/// What an event says about a request, written by the gateway and not read by the script.
-#[derive(Debug, Serialize, Deserialize)]
-struct About<'a> {
-    #[serde(rename = "t")]
-    task_id: std::borrow::Cow<'a, str>,
-    #[serde(rename = "u")]
-    user_type: std::borrow::Cow<'a, str>,
-    #[serde(rename = "s")]
-    session_id: std::borrow::Cow<'a, str>,
-    #[serde(rename = "p")]
-    principal: std::borrow::Cow<'a, str>,
-    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
-    actor: Option<std::borrow::Cow<'a, str>>,
-    #[serde(rename = "k")]
-    kind: std::borrow::Cow<'a, str>,
-    #[serde(rename = "r")]
-    request_id: std::borrow::Cow<'a, str>,
-    #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]
-    budgets: Vec<std::borrow::Cow<'a, str>>,
-}
+/// What an event says about a request: fields in this order, separated by a unit separator, then budget names.
+/// Written here and read here; the script only passes it on.
+const SEPARATOR: char = '\u{1f}';
 
 pub(crate) fn about(task_id: &TaskId, envelope: &Envelope) -> String {
-    let about = About {
-        task_id: task_id.as_str().into(),
-        user_type: envelope.user_type.as_str().into(),
-        session_id: envelope.session_id.as_str().into(),
-        principal: envelope.principal.as_str().into(),
-        actor: envelope.actor.as_deref().map(Into::into),
-        kind: envelope.kind.as_str().into(),
-        request_id: envelope.request_id.as_str().into(),
-        budgets: envelope.holds.iter().map(|hold| hold.budget.as_str().into()).collect(),
-    };
-    serde_json::to_string(&about).unwrap_or_default()
+    let fields = [
+        task_id.as_str(),
+        envelope.user_type.as_str(),
+        &envelope.session_id,
+        &envelope.principal,
+        envelope.actor.as_deref().unwrap_or_default(),
+        &envelope.kind,
+        &envelope.request_id,
+    ];
+    let mut about = String::with_capacity(160);
+    for field in fields.into_iter().chain(envelope.holds.iter().map(|hold| hold.budget.as_str())) {
+        about.extend(field.chars().filter(|&c| c != SEPARATOR));
+        about.push(SEPARATOR);
+    }
+    about
 }
 
 impl ScopeStore {
@@ -112,8 +99,11 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
     let mut events = Vec::with_capacity(fields.len() / 2);
     while !fields.is_empty() {
         let about = fields.bytes()?;
-        let about: About<'_> = serde_json::from_slice(&about)
-            .map_err(|error| StoreError::Protocol(format!("a decision event: {error}")))?;
+        let about = text(&about)?;
+        let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
+        let [task_id, user_type, session_id, principal, actor, kind, request_id, budgets @ ..] = about.as_slice() else {
+            return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
+        };
         let event = DecisionEvent {
             id: format!("{id}.{}", events.len()),
             at_ms,
@@ -124,21 +114,26 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             name: None,
             retry_after_ms: 0,
             task_id: None,
-            user_type: about.user_type.clone().into_owned(),
-            session_id: about.session_id.clone().into_owned(),
-            principal: about.principal.clone().into_owned(),
-            actor: about.actor.clone().map(std::borrow::Cow::into_owned),
-            kind: about.kind.clone().into_owned(),
-            request_id: about.request_id.clone().into_owned(),
+            user_type: (*user_type).to_owned(),
+            session_id: (*session_id).to_owned(),
+            principal: (*principal).to_owned(),
+            actor: (!actor.is_empty()).then(|| (*actor).to_owned()),
+            kind: (*kind).to_owned(),
+            request_id: (*request_id).to_owned(),
             depth: 0,
             capacity: 0,
         };
-        events.push(decided(event, &about, fields.bytes()?)?);
+        events.push(decided(event, task_id, budgets, fields.bytes()?)?);
     }
     Ok(events)
 }
 
-fn decided(mut event: DecisionEvent, about: &About<'_>, outcome: Bytes) -> Result<DecisionEvent, StoreError> {
+fn decided(
+    mut event: DecisionEvent,
+    task_id: &str,
+    budgets: &[&str],
+    outcome: Bytes,
+) -> Result<DecisionEvent, StoreError> {
     let mut outcome = Unpacker::new(outcome);
     let (code, which) = (outcome.u8()?, usize::from(outcome.u8()?));
     event.retry_after_ms = outcome.count()?;
@@ -146,7 +141,7 @@ fn decided(mut event: DecisionEvent, about: &About<'_>, outcome: Bytes) -> Resul
     match code {
         0 => {
             "admitted".clone_into(&mut event.outcome);
-            event.task_id = Some(about.task_id.clone().into_owned());
+            event.task_id = Some(task_id.to_owned());
         }
         255 => {
             "replayed".clone_into(&mut event.outcome);
@@ -160,7 +155,7 @@ fn decided(mut event: DecisionEvent, about: &About<'_>, outcome: Bytes) -> Resul
             event.name = match reason {
                 Reason::BurstLimit => Some("burst".to_owned()),
                 Reason::HourlyLimit => Some("hourly".to_owned()),
-                Reason::BudgetExhausted => about.budgets.get(which.wrapping_sub(1)).map(|name| name.clone().into_owned()),
+                Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|name| (*name).to_owned()),
                 _ => None,
             };
         }

@@ -62,8 +62,7 @@ fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result
         run.take(6)?;
         let purpose = run.u8()?;
         let started_ms = run.count()?;
-        let type_length = run.u8()?;
-        run.take(usize::from(type_length))?;
+        run.u8()?;
         attempts = read_history(run.rest())?;
         if leased && purpose == 1 {
             status = TaskStatus::Running;

@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds | lifetime |
 //! |---|---|---|---|
-//! | `scope` | HASH | policy revision, virtual time, fencing token, sums of slots, measured service time, counts by type | the scope's |
+//! | `scope` | STRING | policy revision, virtual time, fencing token, measured service time, sums of slots, tags and counts by class | the scope's |
 //! | `queue` | ZSET | task id → start tag | until claimed |
 //! | `delayed` | ZSET | task id → due ms | until due |
 //! | `lease` | ZSET | task id → expiry ms | until settled |

@@ -27,6 +27,8 @@ pub struct CompiledPolicy {
     revision: u64,
     pub(crate) admit_settings: Bytes,
     pub(crate) settle_settings: Bytes,
+    pub(crate) max_decision_batches: u64,
+    pub(crate) idempotency_ttl_ms: u64,
     pub(crate) classes: HashMap<UserType, Class>,
     pub(crate) budgets: HashMap<String, Budget>,
     pub(crate) backpressure: Backpressure,
@@ -52,6 +54,10 @@ pub(crate) struct Backpressure {
 /// A user type's limits, packed.
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
+    /// Its place in the scope's state; the built-in types keep theirs whatever else is declared.
+    pub(crate) number: u8,
+    /// After this long without an admission its windows are empty, ms.
+    pub(crate) lasts_ms: u64,
     pub(crate) packed: Bytes,
     pub(crate) windows: Vec<Window>,
     pub(crate) budgets: Vec<(String, Budget)>,
@@ -79,12 +85,20 @@ impl CompiledPolicy {
             multiplier: policy.backpressure.queue_depth_multiplier,
             hard: policy.backpressure.hard_limit_threshold,
         };
-        let known = policy.known_types();
-        let classes = known.iter().map(|user_type| (user_type.clone(), Class::new(policy, user_type))).collect();
+        let mut known = policy.known_types();
+        known.sort_by_key(|user_type| {
+            let built_in = UserType::BUILT_IN.iter().position(|name| *name == user_type.as_str());
+            (built_in.unwrap_or(usize::MAX), user_type.clone())
+        });
+        let classes = known.into_iter().zip(0u8..);
+        let classes = classes.map(|(user_type, number)| (user_type.clone(), Class::new(policy, &user_type, number)));
+        let classes = classes.collect();
         Self {
             revision,
             admit_settings: admit_settings(policy, revision),
             settle_settings: settle_settings(policy),
+            max_decision_batches: queue.max_decision_events,
+            idempotency_ttl_ms: queue.idempotency_ttl_seconds * 1000,
             classes,
             budgets: policy.budgets.clone().into_iter().collect(),
             backpressure,
@@ -135,8 +149,8 @@ impl CompiledPolicy {
 }
 
 impl Class {
-    fn new(policy: &Policy, user_type: &UserType) -> Self {
-        let windows = policy.limits_of(user_type).map_or_else(Vec::new, |role| {
+    fn new(policy: &Policy, user_type: &UserType, number: u8) -> Self {
+        let windows: Vec<Window> = policy.limits_of(user_type).map_or_else(Vec::new, |role| {
             let mut windows = vec![("burst", 1, role.burst_window * 1000, role.burst)];
             if role.hourly >= 0 {
                 windows.push(("hourly", 2, 3_600_000, role.hourly.unsigned_abs()));
@@ -152,7 +166,8 @@ impl Class {
             packer.f64(window.limit as f64);
         }
         let budgets = policy.budgets_of(user_type).map(|(name, budget)| (name.to_owned(), budget.clone())).collect();
-        Self { packed: packer.finish(), windows, budgets, threshold }
+        let lasts_ms = windows.iter().map(|window| window.window_ms + 2 * window.tick_ms).max().unwrap_or(1);
+        Self { number, lasts_ms, packed: packer.finish(), windows, budgets, threshold }
     }
 }
 
@@ -233,7 +248,7 @@ pub(crate) fn subject_of<'a>(per: Subject, user_type: &'a UserType, principal: &
 }
 
 fn admit_settings(policy: &Policy, revision: u64) -> Bytes {
-    let mut packer = Packer::with_capacity(88);
+    let mut packer = Packer::with_capacity(72);
     packer
         .f64(revision as f64)
         .f64(policy.backpressure.capacity_buffer)
@@ -241,8 +256,6 @@ fn admit_settings(policy: &Policy, revision: u64) -> Bytes {
         .f64(policy.backpressure.hard_limit_threshold)
         .f64(policy.limits.max_queue_size as f64)
         .f64(policy.queue.max_delayed as f64)
-        .f64(policy.queue.max_decision_events as f64)
-        .f64(policy.queue.idempotency_ttl_seconds as f64 * 1000.0)
         .f64(policy.service_capacity.avg_processing_time_seconds * 1000.0)
         .f64(policy.circuit_breakers.tasks.half_open_probes as f64)
         .f64(policy.monitoring.heartbeat_timeout_seconds as f64 * 200.0);

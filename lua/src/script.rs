@@ -22,7 +22,6 @@ pub(crate) struct Script {
 macro_rules! scripts {
     ($($constant:ident = $name:literal [$($include:literal),*]);+ $(;)?) => {
         $(
-            const _: () = ();
             pub(crate) static $constant: Script = Script {
                 name: $name,
                 source: concat!(
@@ -38,17 +37,17 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" ["now", "window", "breaker", "budget", "record", "capacity", "order", "wake"];
-    CLAIM = "claim" ["now", "record", "order", "wake"];
+    ADMIT = "admit" ["now", "scope", "window", "breaker", "budget", "record", "capacity", "order", "wake"];
+    CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
-    SETTLE = "settle" ["now", "breaker", "budget", "record", "order", "wake"];
-    RECLAIM = "reclaim" ["now", "record", "order", "wake"];
-    HEARTBEAT = "heartbeat" ["now", "capacity"];
-    LEAVE = "leave" ["capacity"];
-    CANCEL = "cancel" ["now", "breaker", "budget", "record"];
+    SETTLE = "settle" ["now", "scope", "class", "breaker", "budget", "record", "order", "wake"];
+    RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
+    HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
+    LEAVE = "leave" ["scope", "capacity"];
+    CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record"];
     OUTPUT = "output" ["record"];
     INSPECT = "inspect" [];
-    SURVEY = "survey" ["now", "capacity"];
+    SURVEY = "survey" ["now", "scope", "capacity"];
     TALLY = "tally" [];
 }
 

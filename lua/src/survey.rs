@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::pack::text;
+use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::SURVEY;
@@ -54,7 +54,9 @@ pub(crate) struct Survey {
     slots: u64,
     processors: u64,
     next_created_ms: Option<u64>,
-    fields: BTreeMap<String, String>,
+    policy_revision: u64,
+    service_ms: Option<f64>,
+    queued_by_class: Vec<u64>,
 }
 
 impl ScopeStore {
@@ -63,11 +65,9 @@ impl ScopeStore {
         let survey = self.survey().await?;
         let capacity = policy.capacity_of(survey.slots);
         let share = |threshold: f64| (capacity as f64 * threshold).floor() as u64;
-        let queued_by_type = survey
-            .fields
-            .iter()
-            .filter_map(|(field, count)| Some((field.strip_prefix("queued:")?.to_owned(), count.parse().ok()?)))
-            .collect();
+        let count = |class: u8| survey.queued_by_class.get(usize::from(class)).copied().unwrap_or(0);
+        let queued_by_type =
+            policy.classes.iter().map(|(user_type, class)| (user_type.to_string(), count(class.number))).collect();
         Ok(QueueView {
             queued: survey.queued,
             running: survey.running,
@@ -84,9 +84,9 @@ impl ScopeStore {
                 .collect(),
             hard_limit: share(policy.backpressure.hard),
             pressure: if capacity == 0 { 0.0 } else { (survey.queued + survey.running) as f64 / capacity as f64 },
-            service_ms: survey.fields.get("service_ms").and_then(|ms| ms.parse().ok()),
+            service_ms: survey.service_ms,
             oldest_wait_ms: survey.next_created_ms.map(|created_ms| survey.now_ms.saturating_sub(created_ms)),
-            policy_revision: survey.fields.get("revision").and_then(|revision| revision.parse().ok()).unwrap_or(0),
+            policy_revision: survey.policy_revision,
         })
     }
 
@@ -99,10 +99,28 @@ impl ScopeStore {
         let (now_ms, queued, running, delayed, dead) = (count()?, count()?, count()?, count()?, count()?);
         let (slots, processors) = (count()?, count()?);
         let next_created_ms = u64::try_from(reply.int()?).ok();
-        let mut fields = BTreeMap::new();
-        while !reply.is_empty() {
-            fields.insert(reply.text()?, text(&reply.bytes()?)?);
+        let mut scope = Unpacker::new(reply.bytes()?);
+        let policy_revision = scope.count()?;
+        scope.take(16)?;
+        let service_ms = scope.f64()?;
+        scope.take(24)?;
+        let mut queued_by_class = Vec::new();
+        while !scope.is_empty() {
+            scope.f64()?;
+            queued_by_class.push(scope.count()?);
         }
-        Ok(Survey { now_ms, queued, running, delayed, dead, slots, processors, next_created_ms, fields })
+        Ok(Survey {
+            now_ms,
+            queued,
+            running,
+            delayed,
+            dead,
+            slots,
+            processors,
+            next_created_ms,
+            policy_revision,
+            service_ms: (service_ms > 0.0).then_some(service_ms),
+            queued_by_class,
+        })
     }
 }

@@ -67,9 +67,8 @@ fn never_admitted(policy: &Policy, total: f64, causes: &[Path], findings: &mut F
     for (name, threshold) in thresholds.filter(|(_, threshold)| (total * threshold).floor() < 1.0) {
         let key = if name == "privileged" { "hard_limit".to_owned() } else { format!("{name}_pressure") };
         let place = Path::of("backpressure").key(&format!("{key}_threshold"));
-        let message = format!(
-            "{threshold} of the {total} requests one instance takes in is less than one: {name} callers are never admitted to it"
-        );
+        let share = format!("{threshold} of the {total} requests one instance takes in is less than one");
+        let message = format!("{share}: {name} callers are never admitted to it");
         findings.warning(&[&[place], causes].concat(), message);
     }
 }

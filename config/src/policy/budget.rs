@@ -26,6 +26,7 @@ pub struct Budget {
     pub default_estimate: u64,
     /// User types it applies to; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub user_types: Option<Vec<UserType>>,
 }
 

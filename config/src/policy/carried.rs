@@ -54,6 +54,7 @@ pub struct Pools {
 #[serde(deny_unknown_fields)]
 pub struct DataBus {
     /// By user type; carried, not interpreted.
+    #[schemars(extend("maxProperties" = 64))]
     pub publish_limits: BTreeMap<UserType, PublishLimits>,
 }
 

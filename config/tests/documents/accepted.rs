@@ -1,6 +1,6 @@
 //! Documents that load, and what they become.
 
-use portcullis_config::{Component, Source, UserType, load, parse_value};
+use portcullis_config::{Component, Loaded, Source, UserType, load, parse_value};
 use serde_json::json;
 
 use super::{env, loaded, loaded_for};
@@ -51,7 +51,7 @@ fn user_type(name: &str) -> UserType {
 
 #[test]
 fn a_documented_sliced_document_loads_for_the_ingress() {
-    let policy = loaded(SLICED).policy;
+    let Loaded { policy, document, .. } = loaded(SLICED);
     assert_eq!(policy.scope().unwrap().to_string(), "acme/shop");
     assert_eq!(policy.limits_of(&user_type("registered")).unwrap().hourly, 777);
     assert_eq!(policy.limits_of(&user_type("external")).unwrap().burst_window, 30);
@@ -61,8 +61,8 @@ fn a_documented_sliced_document_loads_for_the_ingress() {
         "the other slice's limit does not count here"
     );
     assert_eq!(policy.service_capacity.processes_per_instance, 2);
-    assert_eq!(policy.backpressure.hard_limit_threshold, 0.98);
-    assert_eq!(policy.backpressure.queue_depth_multiplier, 2.0);
+    assert_eq!(document["backpressure"]["hard_limit_threshold"], 0.98);
+    assert_eq!(document["backpressure"]["queue_depth_multiplier"], 2.0);
     assert_eq!(policy.guarded_rest_patterns, ["^/resources/link-preview$"]);
     assert!(policy.bypass_throttling_patterns.is_empty());
     assert_eq!(policy.limits.max_sse_connections_per_instance, 200);
@@ -71,12 +71,12 @@ fn a_documented_sliced_document_loads_for_the_ingress() {
 
 #[test]
 fn the_same_document_loads_for_the_processor() {
-    let policy = loaded_for(Component::Proc, SLICED).policy;
+    let Loaded { policy, document, .. } = loaded_for(Component::Proc, SLICED);
     assert_eq!(policy.limits_of(&user_type("paid")).unwrap().burst, 9);
     assert_eq!(policy.limits_of(&user_type("registered")).unwrap().hourly, 2000);
     assert_eq!(policy.service_capacity.concurrent_requests_per_process, 8);
-    assert_eq!(policy.backpressure.queue_depth_multiplier, 3.0);
-    assert_eq!(policy.backpressure.hard_limit_threshold, 0.95);
+    assert_eq!(document["backpressure"]["queue_depth_multiplier"], 3.0);
+    assert_eq!(document["backpressure"]["hard_limit_threshold"], 0.95);
     assert_eq!(policy.limits.max_integrations_ops_concurrency, Some(10));
     assert_eq!(policy.limits.max_sse_connections_per_instance, 10_000);
     assert_eq!(policy.guarded_rest_patterns.len(), 2);
@@ -86,8 +86,8 @@ fn the_same_document_loads_for_the_processor() {
 #[test]
 fn siblings_of_slices_hold_for_both_components() {
     for component in Component::ALL {
-        let policy = loaded_for(component, SLICED).policy;
-        assert_eq!(policy.backpressure.capacity_buffer, 0.1, "{component}");
+        let Loaded { policy, document, .. } = loaded_for(component, SLICED);
+        assert_eq!(document["backpressure"]["capacity_buffer"], 0.1, "{component}");
         assert_eq!(policy.pools.pg_max_connections, Some(100), "{component}");
     }
 }
@@ -95,7 +95,7 @@ fn siblings_of_slices_hold_for_both_components() {
 #[test]
 fn what_the_processors_slice_says_of_the_queue_holds_at_the_ingress_that_decides() {
     assert_eq!(loaded(SLICED).policy.limits.max_queue_size, 100);
-    assert_eq!(loaded(SLICED).policy.service_capacity.avg_processing_time_seconds, 12.0);
+    assert_eq!(loaded(SLICED).document["service_capacity"]["avg_processing_time_seconds"], 12.0);
     let own = "limits: { max_queue_size: 7, proc: { max_queue_size: 100 } }";
     assert_eq!(loaded(own).policy.limits.max_queue_size, 7, "but what it is told itself goes first");
 }
@@ -152,7 +152,8 @@ fn the_effective_document_masks_the_password_the_policy_keeps() {
 fn declared_types_and_budgets_load() {
     let policy = loaded(
         "user_types:\n  gold: { falls_back_to: paid, weight: 6, pressure_threshold: 0.92 }\n\
-         budgets:\n  daily: { unit: tokens, amount: 10, period: day, per: principal, default_estimate: 1, user_types: [gold] }\n",
+         budgets:\n  daily: { unit: tokens, amount: 10, period: day, per: principal, default_estimate: 1, \
+         user_types: [gold] }\n",
     )
     .policy;
     assert_eq!(policy.limits_of(&user_type("gold")).unwrap().burst, 150);
@@ -163,7 +164,8 @@ fn declared_types_and_budgets_load() {
 #[test]
 fn warnings_name_what_the_document_itself_gives() {
     let text = "
-service_capacity: { concurrent_requests_per_process: 2, processes_per_instance: 20, concurrent_requests_per_instance: 5 }
+service_capacity:
+  { concurrent_requests_per_process: 2, processes_per_instance: 20, concurrent_requests_per_instance: 5 }
 backpressure: { queue_depth_multiplier: 0.5, capacity_source_component: ingress }
 rate_limits: { roles: { anonymous: { hourly: 100000, burst: 200000 } } }
 ";

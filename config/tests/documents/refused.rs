@@ -1,6 +1,7 @@
 //! Documents that are refused: one fault each with the path and the word it must name, and all of them at once.
 
 use portcullis_config::{Component, LoadError, parse};
+use serde_json::json;
 
 use super::{env, faults};
 
@@ -218,12 +219,14 @@ fn budgets_must_make_sense() {
             "amount (1)",
         ),
         (
-            "budgets: { b: { unit: tokens, amount: 1, period: day, per: tenant, default_estimate: 1, user_types: [] } }",
+            "budgets: { b: { unit: tokens, amount: 1, period: day, per: tenant, default_estimate: 1, \
+             user_types: [] } }",
             "budgets.b.user_types",
             "leave it out",
         ),
         (
-            "budgets: { b: { unit: tokens, amount: 1, period: day, per: tenant, default_estimate: 1, user_types: [paid, gold] } }",
+            "budgets: { b: { unit: tokens, amount: 1, period: day, per: tenant, default_estimate: 1, \
+             user_types: [paid, gold] } }",
             "budgets.b.user_types[1]",
             "gold",
         ),
@@ -319,6 +322,20 @@ fn what_cannot_be_read_or_is_no_object_is_refused() {
     }
     for text in ["", "[]", "just words", "gateway: 5"] {
         assert_eq!(faults(text).keys().collect::<Vec<_>>(), [""], "{text}");
+    }
+}
+
+#[test]
+fn every_list_and_map_has_a_bound() {
+    let patterns = vec!["/x"; 257];
+    let types: serde_json::Map<_, _> = (0..65).map(|n| (format!("t{n}"), json!({ "falls_back_to": "paid" }))).collect();
+    for (document, path) in [
+        (json!({ "guarded_rest_patterns": patterns }), "guarded_rest_patterns"),
+        (json!({ "user_types": types }), "user_types"),
+    ] {
+        let found = faults(&document.to_string());
+        assert_eq!(found.keys().collect::<Vec<_>>(), [path], "{found:?}");
+        assert!(found[path].contains("at most"), "{found:?}");
     }
 }
 
