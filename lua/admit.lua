@@ -105,7 +105,6 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     subjects[limit_key], classes_of[limit_key] = windows, class
   elseif classes_of[limit_key] ~= class then
     windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
-    subjects[limit_key], classes_of[limit_key] = windows, class
   end
   local places = #windows
   if not replayed then
@@ -121,7 +120,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     end
 
     -- Backpressure. A backlog falls at the rate at which the busy slots finish work.
-    if processors <= 0 then
+    if processors <= 0 or slots <= 0 then
       if code == 0 then code = 4 end
       retry_ms = max(retry_ms, beat_ms)
     else
@@ -201,7 +200,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
 
   local wait_ms = 0
   if code == 0 and not peek then
-    changed_subjects[limit_key] = class[LASTS]
+    subjects[limit_key], classes_of[limit_key], changed_subjects[limit_key] = windows, class, class[LASTS]
     for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end
     local epoch = 0
     if breaker and breaker[1] == HALF_OPEN then

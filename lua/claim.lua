@@ -42,7 +42,9 @@ local next_due = first[2] and math.max(0, tonumber(first[2]) - now) or -1
 local popped = most > 0 and call('ZPOPMIN', queue_key, format('%d', most)) or {}
 if #popped == 0 then
   count_queued(scope_key, scope, counts, false)
-  return { now, call('ZCARD', queue_key), next_due }
+  local waiting = call('ZCARD', queue_key)
+  if waiting > 0 then wake(wake_key) end
+  return { now, waiting, next_due }
 end
 
 local ids = {}

@@ -44,7 +44,7 @@ local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed = false
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
---- Counts a result in the breaker of `key`: probes decide a half-open breaker, everything else the window of a closed one.
+--- Counts a result in the breaker of `key`: probes decide a half-open breaker, all else the window of a closed one.
 local function feed(key, kind, failed, slow, epoch)
   local breaker = breakers[key]
   if not breaker then
@@ -124,11 +124,12 @@ for i = 1, #ids do
     if outcome == RETRY or outcome == HANDED_BACK then
       if was_cancelled then
         outcome = CANCELLED
-      elseif outcome == RETRY and run_count - spared >= attempts then
+      elseif run_count - spared >= attempts and (outcome == RETRY or purpose == BURY_PURPOSE) then
         outcome = DEAD
       end
     end
-    feed(breaker_key, kind, failed, slow, epoch)
+    -- A probe that was handed back is still out.
+    if outcome ~= HANDED_BACK then feed(breaker_key, kind, failed, slow, epoch) end
     reply[i] = STATUS[outcome]
     released[#released + 1] = id
     changed[#changed + 1] = id

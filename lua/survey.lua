@@ -1,7 +1,8 @@
 --[[
 The scope at one moment: depths, live capacity, service time. Reads only.
 
-KEYS  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 dead ZSET  6 task HASH  7 beat ZSET  8 processor HASH
+KEYS  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 dead ZSET  6 task HASH  7 beat ZSET
+      8 processor HASH
 ARGV  1 now ms (tests only, else '')
 Returns  {now, queued, running, delayed, dead, slots, live processors, created ms of the next task or -1,
           scope}

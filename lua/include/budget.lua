@@ -1,4 +1,5 @@
---- A budget's account, packed into one string: {period end ms, spent, held}. Holds outlive the period, spending does not.
+--- A budget's account, packed into one string: {period end ms, spent, held}.
+-- Holds outlive the period, spending does not.
 local ACCOUNT = '<ddd'
 
 --- End of the calendar period (UTC) that holds `now`. Periods: 1 minute, 2 hour, 3 day, 4 week from Monday, 5 month.

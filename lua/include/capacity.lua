@@ -1,4 +1,4 @@
---- Capacity from live heartbeats, read without writing: the sums that `heartbeat` keeps, less whatever has lapsed since.
+--- Capacity from live heartbeats, read without writing: the sums that `heartbeat` keeps, less what has lapsed since.
 -- A heartbeat: [accepting 1 or 0][slots][time] and then what else the processor says, which only Rust reads.
 local HEARTBEAT = '<BI4d'
 

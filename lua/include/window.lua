@@ -95,7 +95,33 @@ local function window_wait(w, b, now, units)
   return math.max(0, tick * w[b + TICK] + w[b + WINDOW] - now)
 end
 
---- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit of each, flat.
+--- Takes over what another shape of the window held: of what is still inside, the newest units up to the limit, which
+-- are all that can matter.
+local function window_carry(w, b, now, kind, tick, from, entries)
+  local over, ticks, counts, inside, at = now - w[b + WINDOW], {}, {}, 0, 1
+  while true do
+    local units
+    units, at = units_at(kind, entries, at)
+    if from * tick > over then
+      ticks[#ticks + 1], counts[#counts + 1], inside = from * tick, units, inside + units
+    end
+    if at > #entries then break end
+    local distance
+    distance, at = distance_at(entries, at)
+    from = from + distance
+  end
+  local surplus = inside - w[b + LIMIT]
+  for i = 1, #ticks do
+    local units = counts[i]
+    if surplus > 0 then
+      local dropped = math.min(surplus, units)
+      units, surplus = units - dropped, surplus - dropped
+    end
+    if units > 0 then window_add(w, b, ticks[i], units) end
+  end
+end
+
+--- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit, flat.
 -- Where the policy has changed a window's shape, what was held is carried over, entry by entry.
 local function windows_unpack(packed, shapes, now)
   local w = {}
@@ -115,16 +141,7 @@ local function windows_unpack(packed, shapes, now)
     else
       w[b + KIND], w[b + WINDOW], w[b + TICK], w[b + NEWEST] = shapes[s + 1], shapes[s + 2], shapes[s + 3], 0
       w[b + OLDEST], w[b + HELD], w[b + ENTRIES], w[b + LIMIT] = 0, 0, '', shapes[s + 4]
-      if kind and held > 0 then
-        local from, at, units, distance = newest - back, 1, nil, nil
-        while true do
-          units, at = units_at(kind, entries, at)
-          window_add(w, b, from * tick, units)
-          if at > #entries then break end
-          distance, at = distance_at(entries, at)
-          from = from + distance
-        end
-      end
+      if kind and held > 0 then window_carry(w, b, now, kind, tick, newest - back, entries) end
     end
     window_slide(w, b, now)
   end

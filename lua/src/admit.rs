@@ -207,7 +207,9 @@ fn decision(packed: Bytes, request: &AdmitRequest, class: &Class) -> Result<Deci
             let reason = Reason::from_code(code)
                 .ok_or_else(|| StoreError::Protocol(format!("admit returned the code {code}")))?;
             let name = match reason {
-                Reason::BurstLimit | Reason::HourlyLimit | Reason::RateLimit => limits.get(which.wrapping_sub(1)).map(|limit| limit.name.clone()),
+                Reason::BurstLimit | Reason::HourlyLimit | Reason::RateLimit => {
+                    limits.get(which.wrapping_sub(1)).map(|limit| limit.name.clone())
+                }
                 Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|budget| budget.name.clone()),
                 _ => None,
             };

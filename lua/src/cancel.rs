@@ -9,8 +9,8 @@ use crate::task::{Kept, TaskId, TaskRecord};
 
 impl ScopeStore {
     /// Cancels a task of `principal` and returns it as it is then: `cancelled` if it was waiting; still `running` if a
-    /// processor holds it, which learns of it at its next renewal; unchanged if it had ended. `None` when there is no such
-    /// task, or it is somebody else's.
+    /// processor holds it, which learns of it at its next renewal; unchanged if it had ended. `None` when there is no
+    /// such task, or it is somebody else's.
     pub async fn cancel(
         &self,
         policy: &CompiledPolicy,

@@ -83,12 +83,7 @@ impl Record {
         let (created_ms, deadline_ms, probe_epoch) = (record.count()?, record.count()?, record.count()?);
         // Attempts allowed and class are the scripts' own.
         record.take(3)?;
-        Ok(Self {
-            created_ms,
-            deadline_ms: (deadline_ms > 0).then_some(deadline_ms),
-            probe_epoch,
-            body: record.rest(),
-        })
+        Ok(Self { created_ms, deadline_ms: (deadline_ms > 0).then_some(deadline_ms), probe_epoch, body: record.rest() })
     }
 }
 

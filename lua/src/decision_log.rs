@@ -101,7 +101,8 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
         let about = fields.bytes()?;
         let about = text(&about)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [task_id, user_type, session_id, principal, actor, kind, request_id, budgets @ ..] = about.as_slice() else {
+        let [task_id, user_type, session_id, principal, actor, kind, request_id, budgets @ ..] = about.as_slice()
+        else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
         let event = DecisionEvent {

@@ -1,8 +1,8 @@
 //! The protocol in Redis: scripts, key names, and one typed binding per script. The only code that issues Redis
 //! commands; what gateways and processors know of each other is here.
 //!
-//! Every script is atomic, runs in one slot, declares all its keys, takes the time from Redis, and bounds every range it
-//! touches. What a script guarantees stands in its header.
+//! Every script is atomic, runs in one slot, declares all its keys, takes the time from Redis, and bounds every range
+//! it touches. What a script guarantees stands in its header.
 //!
 //! | script | binding | |
 //! |---|---|---|
@@ -46,9 +46,7 @@ mod watch;
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
 pub use claim::{CLAIM_BATCH, Claimed};
-pub use decision::{
-    AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict,
-};
+pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
 pub use decision_log::DecisionEvent;
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use output::OUTPUT_BATCH;

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use portcullis_config::policy::{Budget, Period, Policy, Retry, Subject};
 use portcullis_config::UserType;
+use portcullis_config::policy::{Budget, Period, Policy, Retry, Subject};
 
 use crate::decision::LimitState;
 use crate::pack::Packer;
@@ -69,7 +69,7 @@ pub(crate) struct Class {
 pub(crate) struct Window {
     pub(crate) name: &'static str,
     pub(crate) reason: u8,
-    pub(crate) window_ms: u64,
+    pub(crate) length_ms: u64,
     pub(crate) limit: u64,
     pub(crate) kind: u8,
     pub(crate) tick_ms: u64,
@@ -162,11 +162,11 @@ impl Class {
         let mut packer = Packer::with_capacity(64);
         packer.f64(threshold).f64((1e6 / weight).round().max(1.0)).u8(windows.len() as u8);
         for window in &windows {
-            packer.u8(window.reason).u8(window.kind).u32(window.window_ms as u32).u32(window.tick_ms as u32);
+            packer.u8(window.reason).u8(window.kind).u32(window.length_ms as u32).u32(window.tick_ms as u32);
             packer.f64(window.limit as f64);
         }
         let budgets = policy.budgets_of(user_type).map(|(name, budget)| (name.to_owned(), budget.clone())).collect();
-        let lasts_ms = windows.iter().map(|window| window.window_ms + 2 * window.tick_ms).max().unwrap_or(1);
+        let lasts_ms = windows.iter().map(|window| window.length_ms + 2 * window.tick_ms).max().unwrap_or(1);
         Self { number, lasts_ms, packed: packer.finish(), windows, budgets, threshold }
     }
 }
@@ -177,7 +177,7 @@ impl Window {
         LimitState {
             name: self.name.to_owned(),
             limit: self.limit,
-            window_ms: self.window_ms,
+            window_ms: self.length_ms,
             remaining: self.limit.saturating_sub(held as u64),
             reset_ms: reset_ms.ceil() as u64,
         }
@@ -205,7 +205,7 @@ fn shape(windows: &[(&'static str, u8, u64, u64)]) -> Vec<Window> {
             (count as u8 / 2 + 1, window_ms.div_ceil(ticks), (ticks + 1) * (1 + count))
         };
         room = room.saturating_sub(used);
-        shaped.push(Window { name, reason, window_ms, limit, kind, tick_ms });
+        shaped.push(Window { name, reason, length_ms: window_ms, limit, kind, tick_ms });
     }
     shaped.sort_by_key(|window| windows.iter().position(|&(name, ..)| name == window.name));
     shaped
@@ -238,7 +238,12 @@ pub(crate) fn period_number(period: Period) -> u8 {
 }
 
 /// Whose account of a budget a caller uses.
-pub(crate) fn subject_of<'a>(per: Subject, user_type: &'a UserType, principal: &'a str, session_id: &'a str) -> &'a str {
+pub(crate) fn subject_of<'a>(
+    per: Subject,
+    user_type: &'a UserType,
+    principal: &'a str,
+    session_id: &'a str,
+) -> &'a str {
     match per {
         Subject::Tenant => "",
         Subject::UserType => user_type.as_str(),
@@ -290,8 +295,8 @@ mod tests {
 
     fn bytes(window: &Window) -> u64 {
         match window.kind {
-            1 => log_bytes(window.window_ms, window.limit, window.tick_ms),
-            kind => (window.window_ms.div_ceil(window.tick_ms) + 1) * (1 + 2 * (u64::from(kind) - 1)),
+            1 => log_bytes(window.length_ms, window.limit, window.tick_ms),
+            kind => (window.length_ms.div_ceil(window.tick_ms) + 1) * (1 + 2 * (u64::from(kind) - 1)),
         }
     }
 

@@ -6,8 +6,8 @@
 
 use std::sync::LazyLock;
 
-use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::{Key, Value};
+use fred::interfaces::ClientLike;
+use fred::types::{ClusterHash, CustomCommand, Key, Value};
 
 use crate::store::{Store, StoreError};
 
@@ -62,17 +62,21 @@ pub fn sources() -> Vec<(&'static str, &'static str)> {
 impl Script {
     /// Calls the script; loads it first if the server does not know it.
     pub(crate) async fn call(&self, store: &Store, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
+        let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(key.cluster_hash()));
+        let mut command: Vec<Value> = Vec::with_capacity(2 + keys.len() + args.len());
+        command.push(self.sha.as_str().into());
+        command.push((keys.len() as i64).into());
+        command.extend(keys.into_iter().map(Value::from));
+        command.extend(args);
+        // The client's own `evalsha` ignores per-call options: no deadline, and it would send a lost call again.
+        let evalsha = CustomCommand::new_static("EVALSHA", slot.clone(), false);
         let client = store.client();
-        let answer: Result<Value, _> = client.evalsha(self.sha.as_str(), keys.clone(), args.clone()).await;
-        match answer {
+        match client.custom(evalsha.clone(), command.clone()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 tracing::info!(script = self.name, "loading a script the server does not know");
-                if client.is_clustered() {
-                    let () = client.script_load_cluster(self.source).await?;
-                } else {
-                    let _: String = client.script_load(self.source).await?;
-                }
-                Ok(client.evalsha(self.sha.as_str(), keys, args).await?)
+                let load = CustomCommand::new_static("SCRIPT", slot, false);
+                let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
+                Ok(client.custom(evalsha, command).await?)
             }
             answer => Ok(answer?),
         }

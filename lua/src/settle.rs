@@ -44,8 +44,7 @@ impl ScopeStore {
                 k.cancelled(),
                 k.breaker_kind(),
             ];
-            let mut args: Vec<Value> =
-                vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into()];
+            let mut args: Vec<Value> = vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into()];
             for settlement in batch {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));

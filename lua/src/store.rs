@@ -9,8 +9,10 @@ use std::time::Duration;
 use fred::clients::{Client, Pool, WithOptions};
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike;
-use fred::types::config::{Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
 use fred::types::Builder;
+use fred::types::config::{
+    Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+};
 use portcullis_config::Scope;
 use tokio::sync::OnceCell;
 
@@ -22,6 +24,10 @@ use crate::watch::Watches;
 const RECONNECT_MS: u32 = 100;
 /// A connection on which an answer is this long overdue is given up and made anew.
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
+
+/// How errors begin that a server, or the client on a dying connection, gives while no Redis serves.
+const UNAVAILABLE: [&str; 6] =
+    ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "Failed to route command"];
 
 /// How to reach Redis.
 #[derive(Clone, Debug)]
@@ -82,10 +88,7 @@ impl From<Error> for StoreError {
             | ErrorKind::Backpressure
             | ErrorKind::Auth
             | ErrorKind::Tls => Self::Unavailable(error.to_string()),
-            _ if ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"]
-                .iter()
-                .any(|code| error.details().starts_with(code)) =>
-            {
+            _ if UNAVAILABLE.iter().any(|code| error.details().starts_with(code)) => {
                 Self::Unavailable(error.to_string())
             }
             _ => Self::Protocol(error.to_string()),
@@ -139,7 +142,12 @@ impl Store {
     /// The scope's part of the store.
     #[must_use]
     pub fn scope(&self, scope: &Scope) -> ScopeStore {
-        ScopeStore { store: self.clone(), keys: Arc::new(Keys::new(scope)), scope: Arc::new(scope.clone()), now_ms: None }
+        ScopeStore {
+            store: self.clone(),
+            keys: Arc::new(Keys::new(scope)),
+            scope: Arc::new(scope.clone()),
+            now_ms: None,
+        }
     }
 
     /// Closes every connection.
@@ -156,7 +164,9 @@ impl Store {
 
     /// A connection of its own, for commands that block. Not yet connected.
     pub(crate) fn dedicated(&self) -> Result<Client, StoreError> {
-        Ok(builder(&self.inner.config).with_connection_config(|connection| connection.unresponsive.max_timeout = None).build()?)
+        Ok(builder(&self.inner.config)
+            .with_connection_config(|connection| connection.unresponsive.max_timeout = None)
+            .build()?)
     }
 
     /// The subscribing connection all watches of this store share; made on first use.

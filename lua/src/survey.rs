@@ -92,8 +92,7 @@ impl ScopeStore {
 
     pub(crate) async fn survey(&self) -> Result<Survey, StoreError> {
         let k = &self.keys;
-        let keys =
-            vec![k.scope(), k.queue(), k.delayed(), k.lease(), k.dead(), k.task(), k.beat(), k.processor()];
+        let keys = vec![k.scope(), k.queue(), k.delayed(), k.lease(), k.dead(), k.task(), k.beat(), k.processor()];
         let mut reply = Reply::new("survey", SURVEY.call(&self.store, keys, vec![self.now_arg()]).await?)?;
         let mut count = || reply.int().map(|number| u64::try_from(number).unwrap_or(0));
         let (now_ms, queued, running, delayed, dead) = (count()?, count()?, count()?, count()?, count()?);

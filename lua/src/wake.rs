@@ -32,8 +32,8 @@ impl ScopeStore {
 }
 
 impl Waker {
-    /// Waits until there may be work, at most `limit`: `true` when woken, `false` when the limit passed. On an error the
-    /// connection is dropped and the next call makes a new one; back off briefly and claim before waiting again.
+    /// Waits until there may be work, at most `limit`: `true` when woken, `false` when the limit passed. On an error
+    /// the connection is dropped and the next call makes a new one; back off briefly and claim before waiting again.
     pub async fn wait(&mut self, limit: Duration) -> Result<bool, StoreError> {
         let client = self.connected().await?;
         let popped = client.blpop::<Value, _>(self.key.clone(), limit.as_secs_f64().max(0.001));

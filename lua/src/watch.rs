@@ -1,7 +1,7 @@
 //! Following changes of tasks over pub/sub.
 //!
-//! Pub/sub is lossy, so nothing may rest on a message: after every reconnect a [`Change::Resync`] tells followers to look
-//! again, and followers read again by themselves every so often.
+//! Pub/sub is lossy, so nothing may rest on a message: after every reconnect a [`Change::Resync`] tells followers to
+//! look again, and followers read again by themselves every so often.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,8 +98,8 @@ impl Watches {
 }
 
 impl ScopeStore {
-    /// Follows the changes of this scope's tasks, on a connection all watches of the store share. While Redis is away the
-    /// watch is made all the same: it resyncs when Redis is back.
+    /// Follows the changes of this scope's tasks, on a connection all watches of the store share. While Redis is away
+    /// the watch is made all the same: it resyncs when Redis is back.
     pub async fn watch(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
         let (client, watches) = self.store.subscriber().await?;
         let channel = self.keys.changes();
