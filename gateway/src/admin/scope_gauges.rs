@@ -1,0 +1,52 @@
+//! The gauges of the scope, read from Redis when somebody scrapes.
+//!
+//! Responsible for reading at most once a second however many scrape, and for giving up quickly: during an outage the
+//! metrics of the gateway itself are what an operator needs. Must never fail a scrape.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Scoped;
+use crate::metric;
+
+/// How old the gauges may be.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Reads the gauges, and remembers when it did.
+#[derive(Debug, Default)]
+pub(crate) struct ScopeGauges {
+    /// Held while reading, so that scrapers at the same time wait for one answer instead of asking for their own.
+    last: Mutex<LastRead>,
+}
+
+#[derive(Debug, Default)]
+struct LastRead {
+    at: Option<Instant>,
+    /// User types seen so far: one whose last task has left the queue is no longer named by the store.
+    user_types: BTreeSet<String>,
+}
+
+impl ScopeGauges {
+    /// Reads the gauges unless they are fresh.
+    pub(crate) async fn refresh(&self, scoped: &Scoped) {
+        let mut last = self.last.lock().await;
+        if last.at.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        let (store, policy) = (scoped.store(), scoped.policy());
+        match scoped.read(store.queues(policy.compiled())).await {
+            Ok(view) => {
+                last.user_types.extend(view.thresholds.keys().chain(view.queued_by_type.keys()).cloned());
+                metric::scope(store.scope(), &view, &last.user_types);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the gauges of the scope stay as they were");
+                metric::scope_unreadable(store.scope());
+            }
+        }
+        last.at = Some(Instant::now());
+    }
+}

@@ -1,0 +1,109 @@
+//! What Redis says about a scope, as the admin interface shows it.
+//!
+//! Responsible for the JSON of processors, queues, breakers, statistics and decisions. Points in time become RFC 3339
+//! UTC under a name in `_at`; durations keep their unit in the name. Must never leave anything out that the store told.
+
+use std::collections::BTreeMap;
+
+use portcullis_lua::{BreakerView, DecisionEvent, HourStatistics, ProcessorView, QueueView, StoreError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::timestamp::rfc3339;
+
+/// A live or lately lost processor.
+pub(crate) fn processor(view: &ProcessorView) -> Value {
+    let last_heartbeat = rfc3339(view.last_heartbeat_ms);
+    with_time(view, "last_heartbeat_ms", "last_heartbeat_at", &last_heartbeat)
+}
+
+/// The queue of a scope: how deep, how full, and when each user type is refused.
+pub(crate) fn queue(view: &QueueView) -> Value {
+    let mut shown = object(view);
+    shown.insert("depth".to_owned(), json!(view.queued + view.running));
+    Value::Object(shown)
+}
+
+/// A breaker of a task kind.
+pub(crate) fn breaker(view: &BreakerView) -> Value {
+    Value::Object(object(view))
+}
+
+/// What was decided about a request.
+pub(crate) fn decision(event: &DecisionEvent) -> Value {
+    with_time(event, "at_ms", "at", &rfc3339(event.at_ms))
+}
+
+/// An hour's admissions by user type, and its refusals by code and user type.
+pub(crate) fn hour(statistics: &HourStatistics) -> Value {
+    let mut admitted: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for (name, count) in &statistics.counts {
+        let (what, user_type) = name.split_once(':').unwrap_or((name, ""));
+        match what {
+            "admitted" => *admitted.entry(user_type).or_default() += count,
+            code => *refused.entry(code).or_default().entry(user_type).or_default() += count,
+        }
+    }
+    json!({"hour_at": rfc3339(statistics.hour_ms), "admitted": admitted, "refused": refused})
+}
+
+/// One part of a document whose parts are asked for separately: what is not known is null, and the reason says why.
+pub(crate) fn part<T>(answer: &Result<T, StoreError>, show: impl FnOnce(&T) -> Value) -> Value {
+    answer.as_ref().map_or(Value::Null, show)
+}
+
+/// The fields with the one named `from` replaced, in its place, by `to`.
+fn with_time(view: &impl Serialize, from: &str, to: &str, time: &str) -> Value {
+    let fields = object(view).into_iter();
+    let rename = |(name, value)| if name == from { (to.to_owned(), json!(time)) } else { (name, value) };
+    Value::Object(fields.map(rename).collect())
+}
+
+fn object(view: &impl Serialize) -> serde_json::Map<String, Value> {
+    match serde_json::to_value(view) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_lua::Heartbeat;
+
+    use super::*;
+
+    #[test]
+    fn points_in_time_are_rfc_3339_and_durations_keep_their_unit() {
+        let beat = Heartbeat {
+            worker: "w-1".to_owned(),
+            instance: "i-1".to_owned(),
+            slots: 5,
+            running: 2,
+            draining: false,
+            version: "0.1.0".to_owned(),
+            policy_revision: 7,
+            kinds: vec!["*".to_owned()],
+        };
+        let shown = processor(&ProcessorView { beat, last_heartbeat_ms: 1_000, age_ms: 12, live: true });
+        assert_eq!(shown["last_heartbeat_at"], "1970-01-01T00:00:01.000Z");
+        assert_eq!(shown["age_ms"], 12);
+        assert_eq!(shown["worker"], "w-1");
+        assert!(shown.get("last_heartbeat_ms").is_none());
+    }
+
+    #[test]
+    fn statistics_are_grouped_by_what_happened() {
+        let counts = [("admitted:paid", 4), ("burst_limit:anonymous", 9), ("burst_limit:paid", 1)];
+        let counts = counts.map(|(name, count)| (name.to_owned(), count)).into_iter().collect();
+        let shown = hour(&HourStatistics { hour_ms: 3_600_000, counts });
+        assert_eq!(
+            shown,
+            json!({
+                "hour_at": "1970-01-01T01:00:00.000Z",
+                "admitted": {"paid": 4},
+                "refused": {"burst_limit": {"anonymous": 9, "paid": 1}},
+            })
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! Step 3, backpressure: how much is waiting against what the live processors can work off.
+//!
+//! Feeds the script nothing but the user type, whose threshold applies, and the deadline: depth and capacity are read
+//! where they are, inside the script. Refuses with `pressure_threshold`, `hard_limit`, `queue_full`,
+//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms.
+
+use portcullis_lua::Reason;
+
+use super::session::Identity;
+use crate::refusal::Refused;
+use crate::state::Gateway;
+
+/// Repeats the refusal of a user type that was over its threshold a moment ago.
+pub(super) fn recall(gateway: &Gateway, identity: &Identity, revision: u64) -> Result<(), Refused> {
+    match gateway.refusal_memory().pressure(identity.user_type(), revision) {
+        Some(recalled) => Err(super::recalled(gateway, identity, recalled)),
+        None => Ok(()),
+    }
+}
+
+/// Title and detail of this step's refusals.
+pub(super) fn words(reason: Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::NoLiveProcessors => ("No live processors", "No processor accepts work at the moment."),
+        Reason::QueueFull => ("Queue full", "The queue holds as many tasks as it may, whatever the capacity."),
+        Reason::HardLimit => ("At the hard limit", "The waiting and running work is at the limit for every caller."),
+        Reason::DeadlineUnreachable => (
+            "Deadline unreachable",
+            "The task would still be waiting at its deadline, so it is refused now instead of dropped then.",
+        ),
+        _ => (
+            "Under pressure",
+            "The waiting and running work is at the share of the capacity that this user type may use.",
+        ),
+    }
+}

@@ -1,0 +1,174 @@
+//! The command line of a gateway: what it accepts, what it prints and the status it ends with.
+//!
+//! Responsible for turning flags and environment variables into options and for saying all that is wrong with them.
+//! Must never hold a rule of admission. It is a library function, so that the load-test program runs the very same
+//! gateway as a child process.
+//!
+//! Every flag has an environment variable; a variable that is set but empty counts as not set. Secrets have a variable
+//! only, because the arguments of a process can be read by every user of the machine.
+
+mod policy_source;
+mod document;
+mod start;
+mod signals;
+mod serve;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+const EXIT_STATUSES: &str = "\
+Secrets, in the environment only:
+  PORTCULLIS_ADMIN_TOKEN  bearer token of the admin listener; at least 32 bytes; required by `serve`
+  GATEWAY_CONFIG_JSON     the policy document itself; wins over every file
+
+Exit status:
+  0   ended as asked: drained, or all well with the document
+  1   failed: a listener could not be bound, or the drain was cut short by a second signal
+  64  bad usage or bad configuration; every fault is listed on stderr
+  69  Redis was not reached within --redis-wait-ms
+  78  refused to start open to the world; each line names the setting";
+
+/// Decides who may in: the stateless gateway of a Portcullis cluster.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-gateway", version, after_help = EXIT_STATUSES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a subcommand, too).
+    Serve(Box<serve::ServeArgs>),
+    /// Print all faults of a policy document, or what it means with all defaults filled in.
+    CheckConfig(document::CheckConfigArgs),
+    /// Print the policy that the environment gives a component.
+    DumpConfig(document::DumpConfigArgs),
+    /// Print the JSON Schema of the policy document.
+    Schema,
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Success,
+    Failure,
+    /// `EX_USAGE`: bad usage or bad configuration.
+    Usage,
+    /// `EX_UNAVAILABLE`: Redis was not reached in the time given.
+    Unavailable,
+    /// `EX_CONFIG`: it would have been open to the world.
+    Open,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Success => Self::SUCCESS,
+            Exit::Failure => Self::FAILURE,
+            Exit::Usage => Self::from(64),
+            Exit::Unavailable => Self::from(69),
+            Exit::Open => Self::from(78),
+        }
+    }
+}
+
+/// Runs the program with these arguments, the first of which is its name, and the environment of this process.
+///
+/// Returns when it has ended; call it from outside a Tokio runtime.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match parse(args) {
+        Ok(cli) => match cli.command {
+            None => serve::serve(cli.serve),
+            Some(Command::Serve(args)) => serve::serve(*args),
+            Some(Command::CheckConfig(args)) => document::check_config(&args),
+            Some(Command::DumpConfig(args)) => document::dump_config(&args),
+            Some(Command::Schema) => document::schema(),
+        },
+        Err(error) => refuse_usage(&error),
+    }
+    .into()
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let command = Cli::command().mut_args(without_empty_variable);
+    let command = command.mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+}
+
+/// Compose files and charts set variables to nothing when they mean not to set them.
+fn without_empty_variable(arg: Arg) -> Arg {
+    let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if empty { arg.env(Resettable::Reset) } else { arg }
+}
+
+fn refuse_usage(error: &clap::Error) -> Exit {
+    // Nobody is left to tell if stdout or stderr is gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Success,
+        _ => Exit::Usage,
+    }
+}
+
+/// Prints each line on stderr.
+fn complain(lines: impl IntoIterator<Item = String>) {
+    let mut stderr = io::stderr().lock();
+    for line in lines {
+        // Nobody is left to tell if stderr is gone.
+        let _ = writeln!(stderr, "{line}");
+    }
+}
+
+/// Prints text on stdout; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("portcullis-gateway").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_what_happens_without_a_subcommand() {
+        assert!(parse_line("--drain-seconds 3").unwrap().command.is_none());
+        assert!(matches!(parse_line("serve --drain-seconds 3").unwrap().command, Some(Command::Serve(_))));
+    }
+
+    #[test]
+    fn bad_usage_is_64_and_help_is_0() {
+        for line in ["--no-such-flag", "no-such-command", "--listen nowhere", "check-config", "--store-timeout-ms 0"] {
+            assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Usage, "{line}");
+        }
+        for line in ["--help", "--version", "serve --help", "help"] {
+            assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Success, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_flag_names_its_environment_variable() {
+        let command = Cli::command();
+        let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        for arg in command.get_arguments().chain(subcommands).filter(|arg| arg.get_long().is_some()) {
+            let built_in = matches!(arg.get_id().as_str(), "help" | "version" | "format");
+            assert!(built_in || arg.get_env().is_some(), "--{} has no variable", arg.get_long().unwrap());
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the policy comes from, as flags.
+//!
+//! Responsible for handing the flags to the loader under the names of their variables, so that a flag and its variable
+//! are the same thing. Must never read or check a document: `portcullis-config` does.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use portcullis_config::{Component, LoadError, Loaded};
+
+/// Whom a document is read for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Audience {
+    /// Tenant of the default scope, where the document leaves it open
+    #[arg(long, value_name = "NAME", env = "TENANT_ID")]
+    tenant: Option<String>,
+    /// Project of the default scope, where the document leaves it open
+    #[arg(long, value_name = "NAME", env = "PROJECT_ID")]
+    project: Option<String>,
+    /// Whose slice of the document to use: ingress or proc
+    #[arg(long, value_name = "NAME", env = "GATEWAY_COMPONENT", default_value = "ingress")]
+    pub(crate) component: Component,
+}
+
+impl Audience {
+    /// The variable of this name as the loader should see it: the flag's value, else the environment's.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        match name {
+            "TENANT_ID" => self.tenant.clone(),
+            "PROJECT_ID" => self.project.clone(),
+            _ => variable(name),
+        }
+    }
+}
+
+/// Which policy, for whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PolicySource {
+    /// Policy document to use (YAML or JSON); without any, the shipped policy
+    #[arg(long, value_name = "FILE", env = "GATEWAY_YAML_PATH")]
+    policy: Option<PathBuf>,
+    /// Directory with a `gateway.yaml` to use when --policy is not given
+    #[arg(long, value_name = "DIR", env = "PLATFORM_DESCRIPTORS_DIR")]
+    descriptors_dir: Option<PathBuf>,
+    #[command(flatten)]
+    audience: Audience,
+}
+
+impl PolicySource {
+    /// Loads the policy.
+    pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let variable = |name: &str| match name {
+            "GATEWAY_YAML_PATH" => path(&self.policy),
+            "PLATFORM_DESCRIPTORS_DIR" => path(&self.descriptors_dir),
+            _ => self.audience.variable(name),
+        };
+        portcullis_config::load(&variable, self.audience.component)
+    }
+}
+
+/// A variable of this process's environment; one that is set but empty is not set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What is wrong with a policy document, a line for each fault.
+pub(crate) fn faults(error: &LoadError) -> Vec<String> {
+    match error {
+        LoadError::Invalid { faults, .. } => {
+            faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect()
+        }
+        LoadError::Unreadable { .. } => vec![error.to_string()],
+    }
+}

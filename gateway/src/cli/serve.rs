@@ -1,0 +1,274 @@
+//! `serve`: from flags to a running gateway.
+//!
+//! Responsible for the order of a start: everything that can be wrong is found before a socket is bound, Redis is
+//! waited for only if asked, and the addresses are announced once traffic can come. Must never bind a socket of a
+//! gateway that would be open to the world: `start.rs` has the rules.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, value_parser};
+use ipnet::IpNet;
+use portcullis_config::{Loaded, Scope};
+use portcullis_lua::{Store, StoreOptions};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+
+use super::policy_source::{PolicySource, faults, variable};
+use super::signals::Signals;
+use super::start::Exposure;
+use super::{Exit, complain, print};
+use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Address of the public listener
+    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address of the admin listener: metrics, monitoring, operations
+    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
+    admin_listen: SocketAddr,
+    /// Redis to use: `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`
+    /// [default: the policy's `redis_url`, else `redis://127.0.0.1:6379`]
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<SecretString>,
+    /// Exit with status 69 if Redis has not answered after this long, milliseconds [default: serve and keep trying]
+    #[arg(long, value_name = "MS", env = "PORTCULLIS_REDIS_WAIT_MS")]
+    redis_wait_ms: Option<u64>,
+    /// Connections to Redis for commands
+    #[arg(long, value_name = "N", env = "PORTCULLIS_REDIS_CONNECTIONS", default_value = "2",
+        value_parser = value_parser!(u16).range(1..=256))]
+    redis_connections: u16,
+    /// How long Redis may take for an answer before the caller gets a 503, milliseconds
+    #[arg(long, value_name = "MS", env = "PORTCULLIS_STORE_TIMEOUT_MS", default_value = "40",
+        value_parser = value_parser!(u64).range(1..=60_000))]
+    store_timeout_ms: u64,
+    #[command(flatten)]
+    policy: PolicySource,
+    /// Name of this gateway in logs and documents [default: the policy's `instance_id`, else host and process id]
+    #[arg(long, value_name = "NAME", env = "INSTANCE_ID")]
+    instance_id: Option<String>,
+    /// Accept `Bearer dev:<user_type>:<principal>` as that caller, for trying things out; loopback listeners only
+    #[arg(long, env = "PORTCULLIS_DEV_TOKENS", value_parser = BoolishValueParser::new())]
+    dev_tokens: bool,
+    /// Start although no credential provider is configured: every caller is anonymous
+    #[arg(long, env = "PORTCULLIS_ALLOW_ANONYMOUS_ONLY", value_parser = BoolishValueParser::new())]
+    allow_anonymous_only: bool,
+    /// Proxies in front of this gateway that append to X-Forwarded-For; 0 ignores the header
+    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0")]
+    trusted_proxy_count: u8,
+    /// Networks or addresses of the last proxy, comma-separated [default: any peer]
+    #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
+    trusted_proxy_cidrs: Vec<IpNet>,
+    /// How long requests are still served after readiness began to fail, seconds
+    #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_DRAIN_SECONDS", default_value = "10",
+        value_parser = value_parser!(u64).range(..=3600))]
+    drain_seconds: u64,
+    /// What to log: a level, or `target=level` pairs, comma-separated
+    #[arg(long, value_name = "FILTER", env = "PORTCULLIS_LOG", default_value = "info")]
+    log: String,
+    /// What a log line looks like [default: text on a terminal, else json]
+    #[arg(long, value_enum, env = "PORTCULLIS_LOG_FORMAT")]
+    log_format: Option<logging::Format>,
+}
+
+/// Variables of the public interface that this version does not act on.
+const NOT_SUPPORTED: [&str; 4] =
+    ["UPSTREAM_URL", "PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
+
+/// After how long, at least, the client library gives a command up. The breaker for Redis judges whether an answer is
+/// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest time for the connections to Redis to close.
+const CLOSE_STORE: Duration = Duration::from_secs(1);
+
+/// Serves until told to stop.
+pub(crate) fn serve(args: ServeArgs) -> Exit {
+    let admin_token = variable("PORTCULLIS_ADMIN_TOKEN").map(SecretString::from);
+    let prepared = match prepare(args, admin_token) {
+        Ok(prepared) => prepared,
+        Err((exit, lines)) => {
+            complain(lines);
+            return exit;
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain([format!("the runtime could not be started: {error}")]);
+            return Exit::Failure;
+        }
+    };
+    let exit = runtime.block_on(run(prepared));
+    // What a cut-short drain left running does not keep the process alive.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Everything that was checked.
+struct Prepared {
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    redis: StoreOptions,
+    store_timeout: Duration,
+    redis_wait: Option<Duration>,
+    scope: Scope,
+    loaded: Loaded,
+    admin_token: SecretString,
+    instance: String,
+    trusted_proxies: TrustedProxies,
+    dev_tokens: bool,
+    drain: Duration,
+}
+
+/// Checks everything that can be checked without a socket, or says all that is wrong.
+fn prepare(args: ServeArgs, admin_token: Option<SecretString>) -> Result<Prepared, (Exit, Vec<String>)> {
+    let mut wrong = Vec::new();
+    if let Err(error) = logging::init(&args.log, args.log_format) {
+        wrong.push(format!("PORTCULLIS_LOG: {error}"));
+    }
+    let loaded = args.policy.load().map_err(|error| wrong.extend(faults(&error))).ok();
+    let scope = loaded.as_ref().and_then(|loaded| match loaded.policy.scope() {
+        Ok(scope) => Some(scope),
+        Err(error) => {
+            wrong.push(error.to_string());
+            None
+        }
+    });
+    let exposure = Exposure {
+        public: args.listen,
+        admin: args.admin_listen,
+        admin_token,
+        dev_tokens: args.dev_tokens,
+        allow_anonymous_only: args.allow_anonymous_only,
+        trusted_proxy_count: args.trusted_proxy_count,
+    };
+    wrong.extend(exposure.token_fault());
+    let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
+    let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
+    wrong.extend(refusals);
+    match (loaded, scope, exposure.admin_token) {
+        (Some(loaded), Some(scope), Some(admin_token)) if wrong.is_empty() => {
+            Ok(args.prepared(loaded, scope, admin_token))
+        }
+        _ => Err((exit, wrong)),
+    }
+}
+
+impl ServeArgs {
+    fn prepared(self, loaded: Loaded, scope: Scope, admin_token: SecretString) -> Prepared {
+        let url = self.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let url = url.or_else(|| loaded.policy.redis_url.clone());
+        let store_timeout = Duration::from_millis(self.store_timeout_ms);
+        Prepared {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            redis: StoreOptions {
+                url: url.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()),
+                connections: usize::from(self.redis_connections),
+                command_timeout: CLIENT_TIMEOUT.max(2 * store_timeout),
+            },
+            store_timeout,
+            redis_wait: self.redis_wait_ms.map(Duration::from_millis),
+            instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
+            trusted_proxies: TrustedProxies { count: self.trusted_proxy_count, networks: self.trusted_proxy_cidrs },
+            dev_tokens: self.dev_tokens,
+            drain: Duration::from_secs(self.drain_seconds),
+            scope,
+            loaded,
+            admin_token,
+        }
+    }
+}
+
+async fn run(prepared: Prepared) -> Exit {
+    let Prepared { listen, admin_listen, redis, redis_wait, .. } = prepared;
+    let store = match Store::open(&redis) {
+        Ok(store) => store,
+        Err(error) => {
+            complain([format!("REDIS_URL: {error}")]);
+            return Exit::Usage;
+        }
+    };
+    if let Some(wait) = redis_wait
+        && let Err(error) = store.wait_ready(wait).await
+    {
+        complain([format!("redis was not reached within {} ms: {error}", wait.as_millis())]);
+        return Exit::Unavailable;
+    }
+    let bound = match Signals::catch() {
+        Ok(signals) => bind(listen, admin_listen).await.map(|listeners| (signals, listeners)),
+        Err(error) => Err(format!("signals cannot be received: {error}")),
+    };
+    let (signals, listeners) = match bound {
+        Ok(bound) => bound,
+        Err(line) => {
+            complain([line]);
+            return Exit::Failure;
+        }
+    };
+    announce(&listeners, &prepared.instance, &prepared.scope, &prepared.loaded, prepared.dev_tokens);
+    let options = GatewayOptions {
+        store: store.clone(),
+        scope: prepared.scope,
+        policy: prepared.loaded.policy,
+        policy_revision: 0,
+        policy_source: prepared.loaded.source.to_string(),
+        admin_token: prepared.admin_token,
+        instance: prepared.instance,
+        trusted_proxies: prepared.trusted_proxies,
+        dev_tokens: prepared.dev_tokens,
+        drain: prepared.drain,
+        store_timeout: prepared.store_timeout,
+    };
+    let shutdown = Shutdown::new();
+    let ended = tokio::select! {
+        ended = crate::run(listeners, options, shutdown.clone()) => ended,
+        () = signals.relay(&shutdown) => Ended::CutShort,
+    };
+    // A Redis that is down has nothing to say goodbye to.
+    let _ = tokio::time::timeout(CLOSE_STORE, store.close()).await;
+    tracing::info!(?ended, "the gateway has ended");
+    if ended == Ended::Drained { Exit::Success } else { Exit::Failure }
+}
+
+async fn bind(public: SocketAddr, admin: SocketAddr) -> Result<Listeners, String> {
+    let listener = async |setting: &str, address: SocketAddr| {
+        TcpListener::bind(address).await.map_err(|error| format!("{setting}: cannot listen on {address}: {error}"))
+    };
+    Ok(Listeners {
+        public: listener("PORTCULLIS_LISTEN", public).await?,
+        admin: listener("PORTCULLIS_ADMIN_LISTEN", admin).await?,
+    })
+}
+
+/// Says where the gateway listens, to people in the log and to scripts on stdout, and what an operator should know.
+fn announce(listeners: &Listeners, instance: &str, scope: &Scope, loaded: &Loaded, dev_tokens: bool) {
+    for fault in &loaded.warnings {
+        tracing::warn!(path = fault.path, "policy: {}", fault.message);
+    }
+    for name in NOT_SUPPORTED.into_iter().filter(|name| variable(name).is_some()) {
+        tracing::warn!("{name} is set, but this version does not act on it");
+    }
+    if dev_tokens {
+        tracing::warn!("development tokens are accepted: whoever reaches this gateway can be any caller");
+    }
+    let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let (public, admin) = (address(&listeners.public), address(&listeners.admin));
+    tracing::info!(public, admin, instance, %scope, policy = %loaded.source, "listening");
+    print(&format!("listening public={public} admin={admin}\n"));
+}
+
+/// An address is a network of one.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    parsed.ok_or_else(|| "must be a network such as 10.0.0.0/8, or an address".to_owned())
+}
+
+fn default_instance() -> String {
+    let host = variable("HOSTNAME").unwrap_or_else(|| "gateway".to_owned());
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,143 @@
+//! The refusals to start: what would leave a gateway open to the world.
+//!
+//! Responsible for the rules below, each checked before any socket is bound and each named by the setting that breaks
+//! it. Must never be softened by a default: whoever wants less safety has to write so.
+//!
+//! - The admin listener needs a token, on loopback too, because every user and web page of a machine reaches loopback.
+//! - Serving anonymous callers only has to be asked for. Development tokens count as a credential provider.
+//! - Development tokens let anyone be anyone, so they stay on loopback listeners.
+//! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
+
+use std::net::SocketAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// Shortest admin token, bytes: what 128 bits take in hex.
+const MIN_TOKEN_BYTES: usize = 32;
+
+/// The settings that decide whether a gateway would be open.
+#[derive(Clone, Debug)]
+pub(crate) struct Exposure {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) dev_tokens: bool,
+    pub(crate) allow_anonymous_only: bool,
+    pub(crate) trusted_proxy_count: u8,
+}
+
+impl Exposure {
+    /// Why this gateway must not start, a line for each reason; empty if it may.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let mut refusals = Vec::new();
+        if self.admin_token.is_none() {
+            refusals.push("PORTCULLIS_ADMIN_TOKEN is not set: the admin listener needs a token".to_owned());
+        }
+        if !self.dev_tokens && !self.allow_anonymous_only {
+            refusals.push(
+                "PORTCULLIS_ALLOW_ANONYMOUS_ONLY is not set and no credential provider is configured: every caller \
+                 would be anonymous (on loopback, --dev-tokens is a provider)"
+                    .to_owned(),
+            );
+        }
+        for (setting, address) in [("PORTCULLIS_LISTEN", self.public), ("PORTCULLIS_ADMIN_LISTEN", self.admin)] {
+            if address.ip().to_canonical().is_loopback() {
+                continue;
+            }
+            if self.dev_tokens {
+                refusals.push(format!(
+                    "--dev-tokens is set while {setting} is {address}: development tokens are for loopback listeners"
+                ));
+            }
+            if self.trusted_proxy_count == 0 {
+                refusals.push(format!(
+                    "TRUSTED_PROXY_COUNT is 0 while {setting} is {address}: off loopback, a proxy with TLS must stand \
+                     in front"
+                ));
+            }
+        }
+        refusals
+    }
+
+    /// What is wrong with the admin token that was given.
+    pub(crate) fn token_fault(&self) -> Option<String> {
+        let token = self.admin_token.as_ref()?.expose_secret().as_bytes();
+        if token.len() < MIN_TOKEN_BYTES {
+            return Some(format!("PORTCULLIS_ADMIN_TOKEN: must be at least {MIN_TOKEN_BYTES} bytes long"));
+        }
+        if token.iter().all(|byte| *byte == token[0]) {
+            return Some("PORTCULLIS_ADMIN_TOKEN: must not be one character repeated".to_owned());
+        }
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Some("PORTCULLIS_ADMIN_TOKEN: must be printable ASCII without spaces to fit a header".to_owned());
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On loopback with development tokens: nothing to refuse.
+    fn safe() -> Exposure {
+        Exposure {
+            public: "127.0.0.1:8080".parse().unwrap(),
+            admin: "[::1]:8081".parse().unwrap(),
+            admin_token: Some("0123456789abcdef0123456789abcdef".into()),
+            dev_tokens: true,
+            allow_anonymous_only: false,
+            trusted_proxy_count: 0,
+        }
+    }
+
+    fn settings(exposure: &Exposure) -> Vec<String> {
+        let first_word = |line: String| line.split(' ').next().unwrap().to_owned();
+        exposure.refusals().into_iter().map(first_word).collect()
+    }
+
+    #[test]
+    fn a_gateway_on_loopback_with_a_provider_starts() {
+        assert_eq!(safe().refusals(), Vec::<String>::new());
+        let anonymous_only = Exposure { dev_tokens: false, allow_anonymous_only: true, ..safe() };
+        assert_eq!(anonymous_only.refusals(), Vec::<String>::new());
+        let mapped = Exposure { public: "[::ffff:127.0.0.1]:8080".parse().unwrap(), ..safe() };
+        assert_eq!(mapped.refusals(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_way_to_be_open_is_refused_by_the_name_of_its_setting() {
+        let off_loopback: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let anonymous = Exposure { dev_tokens: false, allow_anonymous_only: true, ..safe() };
+        let table = [
+            (Exposure { admin_token: None, ..safe() }, vec!["PORTCULLIS_ADMIN_TOKEN"]),
+            (Exposure { dev_tokens: false, ..safe() }, vec!["PORTCULLIS_ALLOW_ANONYMOUS_ONLY"]),
+            (Exposure { public: off_loopback, ..safe() }, vec!["--dev-tokens", "TRUSTED_PROXY_COUNT"]),
+            (Exposure { admin: off_loopback, trusted_proxy_count: 1, ..safe() }, vec!["--dev-tokens"]),
+            (Exposure { public: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
+            (Exposure { admin: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
+            (Exposure { public: off_loopback, trusted_proxy_count: 1, ..anonymous }, vec![]),
+        ];
+        for (exposure, expected) in table {
+            assert_eq!(settings(&exposure), expected, "{exposure:?}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_open_is_named_at_once() {
+        let open = Exposure { public: "192.0.2.1:80".parse().unwrap(), admin_token: None, dev_tokens: false, ..safe() };
+        let expected = ["PORTCULLIS_ADMIN_TOKEN", "PORTCULLIS_ALLOW_ANONYMOUS_ONLY", "TRUSTED_PROXY_COUNT"];
+        assert_eq!(settings(&open), expected);
+    }
+
+    #[test]
+    fn a_weak_admin_token_is_a_fault_and_never_shown() {
+        let with = |token: &str| Exposure { admin_token: Some(token.into()), ..safe() };
+        for token in ["short", &"x".repeat(40), "0123456789abcdef 0123456789abcdef"] {
+            let fault = with(token).token_fault().unwrap();
+            assert!(fault.starts_with("PORTCULLIS_ADMIN_TOKEN: ") && !fault.contains(token), "{fault}");
+        }
+        assert_eq!(safe().token_fault(), None);
+        assert!(!format!("{:?}", safe()).contains("0123456789abcdef"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Development tokens: `Bearer dev:<user_type>:<principal>` is that caller.
+//!
+//! Responsible for trying things out without an identity provider. Must never be reachable from another machine: the
+//! command line refuses to start with `--dev-tokens` on anything but a loopback listener.
+
+use async_trait::async_trait;
+use portcullis_config::UserType;
+use portcullis_lua::StoreError;
+
+use crate::credential::{Caller, Credential, SessionResolver, Source};
+use crate::digest;
+
+/// Longest principal a development token may name, bytes.
+const MAX_PRINCIPAL: usize = 128;
+
+/// Believes what a development token says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DevTokens;
+
+#[async_trait]
+impl SessionResolver for DevTokens {
+    async fn resolve(&self, credential: &Credential<'_>) -> Result<Option<Caller>, StoreError> {
+        let Credential::Bearer(token) = credential else { return Ok(None) };
+        Ok(parse(token))
+    }
+}
+
+fn parse(token: &str) -> Option<Caller> {
+    let (user_type, principal) = token.strip_prefix("dev:")?.split_once(':')?;
+    let user_type = UserType::new(user_type).ok()?;
+    let well_formed =
+        (1..=MAX_PRINCIPAL).contains(&principal.len()) && principal.bytes().all(|byte| byte.is_ascii_graphic());
+    // The name as well as the type makes the session: `dev:paid:ada` and `dev:registered:ada` have limits of their own.
+    well_formed.then(|| Caller {
+        principal: format!("dev:{principal}"),
+        session_id: format!("dev-{}", digest::short_hex(&["dev", user_type.as_str(), principal])),
+        user_type,
+        actor: None,
+        source: Source::DevToken,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_type_and_principal() {
+        let caller = parse("dev:paid:ada").unwrap();
+        assert_eq!((caller.user_type.as_str(), caller.principal.as_str()), ("paid", "dev:ada"));
+        assert!(caller.session_id.starts_with("dev-") && !caller.session_id.contains("ada"));
+        assert_eq!(parse("dev:paid:a:b").unwrap().principal, "dev:a:b");
+    }
+
+    #[test]
+    fn sessions_differ_by_type_and_by_name() {
+        let session = |token| parse(token).unwrap().session_id;
+        assert_eq!(session("dev:paid:ada"), session("dev:paid:ada"));
+        assert_ne!(session("dev:paid:ada"), session("dev:registered:ada"));
+        assert_ne!(session("dev:paid:ada"), session("dev:paid:bob"));
+    }
+
+    #[test]
+    fn anything_else_is_nobody() {
+        let long = format!("dev:paid:{}", "a".repeat(MAX_PRINCIPAL + 1));
+        for token in
+            ["", "dev:", "dev:paid", "dev:paid:", "dev::ada", "dev:Paid:ada", "DEV:paid:ada", "dev:paid:a b", &long]
+        {
+            assert_eq!(parse(token), None, "{token}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `GET /v1/tasks/{id}/events`: the life of a task as server-sent events.
+//!
+//! Responsible for following a task from any point of its life to its end, or to the end of this gateway. Must never
+//! remember what a client has seen: the ids are derived from the task itself, so any gateway resumes any stream.
+//!
+//! | event | id | data |
+//! |---|---|---|
+//! | `status` | `0-1` queued; `a-0` attempt a runs; `a-18446744073709551615` it ended and the task waits again | JSON |
+//! | `output` | `a-p`: piece p of attempt a | the piece, as text |
+//! | `done` | `b-0`, b one more than the last attempt | the task, as `GET` shows it |
+
+mod sequence;
+mod frame;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use portcullis_lua::{TaskId, TaskRecord};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission;
+use crate::admission::session::Identity;
+use crate::refusal::{Cause, Refused, RequestFault};
+use crate::state::{EventStreamPlace, Gateway};
+use crate::tasks::{TaskPath, owned_task};
+use crate::watch_hub::TaskWatch;
+
+use sequence::{Cursor, Event, events_after};
+
+/// A comment is sent when nothing else was for this long, so that no proxy takes the stream for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Pieces of output read at once.
+const OUTPUT_PAGE: u32 = 64;
+
+/// Asks nginx not to hold the stream back.
+const NO_BUFFERING: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+/// Streams the caller's task from the event after `Last-Event-ID`, or from the beginning. 204, which tells a client not
+/// to connect again, if that event was the last.
+pub(crate) async fn follow(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    TaskPath(task_id): TaskPath,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let cursor = last_event_id(&headers)?;
+    // Watched before it is read: whatever happens after the reading wakes the stream.
+    let watch = gateway.watch_hub().watch(&task_id);
+    let record = owned_task(&gateway, &identity, &task_id).await?;
+    if record.status.is_terminal() && cursor >= sequence::end_of(&record) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if gateway.drain_state().closing() {
+        return Err(Refused::draining());
+    }
+    let most = gateway.policy().limits.max_sse_connections_per_instance;
+    let place = gateway.open_event_stream(most).ok_or_else(too_many_streams)?;
+    let stream = EventStream {
+        closed: gateway.drain_state().closed(),
+        gateway,
+        task_id,
+        watch,
+        cursor,
+        record: Some(record),
+        opened: false,
+        ended: false,
+        _place: place,
+    };
+    let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
+        stream.next_chunk().await.map(|chunk| (Ok::<_, std::convert::Infallible>(chunk), stream))
+    });
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        NO_BUFFERING,
+    ];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// This gateway serves as many streams as it may; another one may not.
+fn too_many_streams() -> Refused {
+    let detail = "This gateway serves as many event streams as it may. Repeat the request, or read the task instead.";
+    Refused::new(Cause::StreamLimit, "Too many event streams", detail)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Cursor, Refused> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(Cursor::START) };
+    value.to_str().ok().and_then(Cursor::parse).ok_or_else(|| {
+        Refused::invalid(vec![RequestFault::new("Last-Event-ID", "is not the id of an event of a task")])
+    })
+}
+
+/// One client's view of one task.
+struct EventStream {
+    gateway: Arc<Gateway>,
+    task_id: TaskId,
+    watch: TaskWatch,
+    cursor: Cursor,
+    /// The task as read when the stream was opened; taken by the first look.
+    record: Option<TaskRecord>,
+    /// Whether the client has been told how soon to connect again.
+    opened: bool,
+    ended: bool,
+    closed: CancellationToken,
+    _place: EventStreamPlace,
+}
+
+impl EventStream {
+    /// The next bytes for the client; `None` at the end.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        if !self.opened {
+            self.opened = true;
+            return Some(Bytes::from_static(frame::OPENING));
+        }
+        let keep_alive = Instant::now() + KEEP_ALIVE;
+        let closed = self.closed.clone();
+        loop {
+            if let Some(chunk) = self.look().await {
+                return Some(chunk);
+            }
+            if self.ended {
+                return None;
+            }
+            tokio::select! {
+                () = self.watch.changed() => {}
+                () = sleep_until(keep_alive) => return Some(Bytes::from_static(frame::COMMENT)),
+                () = closed.cancelled() => return None,
+            }
+        }
+    }
+
+    /// What there is to tell now, if anything. An outage of Redis tells nothing and is waited out.
+    async fn look(&mut self) -> Option<Bytes> {
+        loop {
+            let record = match self.record.take() {
+                Some(record) => Ok(Some(record)),
+                None => admission::ask(&self.gateway, self.gateway.scope_store().task(&self.task_id)).await,
+            };
+            let record = match record {
+                Ok(Some(record)) => record,
+                Ok(None) => {
+                    // Its retention is over; there will be no more to tell.
+                    self.ended = true;
+                    return None;
+                }
+                Err(_) => return None,
+            };
+            // Read after the record: whatever the record says has ended has all its output written.
+            let page = self.gateway.scope_store().output(&self.task_id, self.cursor.into(), OUTPUT_PAGE);
+            let Ok(pieces) = admission::ask(&self.gateway, page).await else { return None };
+            let complete = pieces.len() < OUTPUT_PAGE as usize;
+            let (events, look_again) = events_after(self.cursor, &record, pieces, complete);
+            if let Some(last) = events.last() {
+                self.cursor = last.id();
+                self.ended = matches!(last, Event::Done { .. });
+                return Some(frame::encode(&events, &record));
+            }
+            if !look_again {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The bytes of server-sent events (WHATWG HTML, "Server-sent events").
+//!
+//! Responsible for that framing. Must never let what a handler wrote end a line of the framing: every line of data gets
+//! a prefix of its own.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use portcullis_lua::{TaskId, TaskRecord};
+use serde::Serialize;
+
+use super::sequence::{Cursor, Event};
+use crate::task_view;
+
+/// Tells the client how soon to connect again, ms, and gets the headers on their way.
+pub(super) const OPENING: &[u8] = b"retry: 1000\n\n";
+
+/// Means nothing to the client.
+pub(super) const COMMENT: &[u8] = b": keep-alive\n\n";
+
+#[derive(Serialize)]
+struct StatusData<'a> {
+    task_id: &'a TaskId,
+    status: &'static str,
+    attempt: u32,
+}
+
+/// The events in their order; `record` is the task that `done` shows.
+pub(super) fn encode(events: &[Event], record: &TaskRecord) -> Bytes {
+    let mut text = String::new();
+    for event in events {
+        match event {
+            Event::Status { id, status, attempt } => {
+                let data = StatusData { task_id: &record.task_id, status: status.as_str(), attempt: *attempt };
+                frame(&mut text, *id, "status", &serde_json::to_string(&data).unwrap_or_default());
+            }
+            Event::Output { id, data } => frame(&mut text, *id, "output", &String::from_utf8_lossy(data)),
+            Event::Done { id } => frame(&mut text, *id, "done", &String::from_utf8_lossy(&task_view::json(record))),
+        }
+    }
+    Bytes::from(text)
+}
+
+fn frame(text: &mut String, id: Cursor, event: &str, data: &str) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "id: {id}\nevent: {event}");
+    // The format's three line ends; its client joins the lines again with line feeds.
+    let mut rest = data;
+    loop {
+        let (line, after) = match rest.find(['\r', '\n']) {
+            Some(at) if rest[at..].starts_with("\r\n") => (&rest[..at], Some(&rest[at + 2..])),
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
+        };
+        let _ = writeln!(text, "data: {line}");
+        match after {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_lua::TaskStatus;
+
+    use super::*;
+    use crate::task_view::tests::record;
+
+    fn output(data: &'static str) -> String {
+        let event = Event::Output { id: Cursor::parse("1-2").unwrap(), data: Bytes::from_static(data.as_bytes()) };
+        let bytes = encode(&[event], &record(TaskStatus::Running, &[(1, false)]));
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn every_line_of_data_is_prefixed_whatever_ends_it() {
+        assert_eq!(output("a"), "id: 1-2\nevent: output\ndata: a\n\n");
+        assert_eq!(
+            output(" a\nb\r\nc\rid: 9-9\n"),
+            "id: 1-2\nevent: output\ndata:  a\ndata: b\ndata: c\ndata: id: 9-9\ndata: \n\n"
+        );
+        assert_eq!(output(""), "id: 1-2\nevent: output\ndata: \n\n");
+    }
+
+    #[test]
+    fn status_and_done_carry_json() {
+        let record = record(TaskStatus::Cancelled, &[]);
+        let events = [
+            Event::Status { id: Cursor::parse("0-1").unwrap(), status: TaskStatus::Queued, attempt: 0 },
+            Event::Done { id: Cursor::parse("1-0").unwrap() },
+        ];
+        let text = String::from_utf8(encode(&events, &record).to_vec()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["id: 0-1", "event: status"]);
+        let data = r#"data: {"task_id":"01JD7Y5M3T0000000000000000","status":"queued","attempt":0}"#;
+        assert_eq!(lines[2], data);
+        assert_eq!(lines[4..6], ["id: 1-0", "event: done"]);
+        assert_eq!(lines[6], format!("data: {}", String::from_utf8(task_view::json(&record)).unwrap()));
+    }
+}

@@ -1,0 +1,34 @@
+//! `GET /healthz` and `GET /readyz`: alive, and willing to take traffic.
+//!
+//! Must never ask Redis: an outage of what all replicas share would take every one of them out of the balancer at once,
+//! and with them the refusals that tell callers when to come back.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::any;
+
+use crate::refusal::Refused;
+use crate::respond;
+use crate::state::Gateway;
+
+/// Both checks, for either listener.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let other_method = async || respond::problem(&Refused::not_found());
+    Router::new()
+        .route("/healthz", any(other_method).get(healthz))
+        .route("/readyz", any(other_method).get(readyz))
+        .with_state(gateway)
+}
+
+/// Alive: the process answers.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: 200 unless draining.
+pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    if gateway.draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+}

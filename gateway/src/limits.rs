@@ -1,0 +1,93 @@
+//! `GET /v1/limits`: what the caller may still do.
+//!
+//! Responsible for showing the caller's own limits and budgets. Must never consume any of them: it asks the question of
+//! an admission without acting on the answer.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use portcullis_config::UserType;
+use portcullis_lua::{BudgetState, LimitState};
+use serde::Serialize;
+
+use crate::admission;
+use crate::admission::session::Identity;
+use crate::refusal::Refused;
+use crate::respond::{RequestId, set_limits};
+use crate::state::Gateway;
+
+#[derive(Serialize)]
+struct LimitsView<'a> {
+    user_type: &'a UserType,
+    session_id: &'a str,
+    policy_revision: u64,
+    limits: Vec<LimitView<'a>>,
+    budgets: Vec<BudgetView<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitView<'a> {
+    name: &'a str,
+    limit: u64,
+    window_ms: u64,
+    remaining: u64,
+    /// Until more becomes available; 0 when nothing is used.
+    reset_ms: u64,
+}
+
+#[derive(Serialize)]
+struct BudgetView<'a> {
+    name: &'a str,
+    unit: &'a str,
+    amount: u64,
+    spent: u64,
+    held: u64,
+    remaining: u64,
+    /// Until the period ends.
+    reset_ms: u64,
+}
+
+/// The caller's limits and budgets as they stand.
+pub(crate) async fn show(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    request_id: RequestId,
+) -> Result<Response, Refused> {
+    let decision = admission::peek(&gateway, &identity, request_id.as_str()).await?;
+    let view = LimitsView {
+        user_type: identity.user_type(),
+        session_id: identity.session_id(),
+        policy_revision: gateway.revision(),
+        limits: decision.limits.iter().map(limit_view).collect(),
+        budgets: decision.budgets.iter().map(budget_view).collect(),
+    };
+    let mut response = serde_json::to_vec(&view).unwrap_or_default().into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_limits(response.headers_mut(), &decision.limits);
+    Ok(response)
+}
+
+fn limit_view(limit: &LimitState) -> LimitView<'_> {
+    LimitView {
+        name: &limit.name,
+        limit: limit.limit,
+        window_ms: limit.window_ms,
+        remaining: limit.remaining,
+        reset_ms: limit.reset_ms,
+    }
+}
+
+fn budget_view(budget: &BudgetState) -> BudgetView<'_> {
+    BudgetView {
+        name: &budget.name,
+        unit: &budget.unit,
+        amount: budget.amount,
+        spent: budget.spent,
+        held: budget.held,
+        remaining: budget.amount.saturating_sub(budget.spent.saturating_add(budget.held)),
+        reset_ms: budget.reset_ms,
+    }
+}

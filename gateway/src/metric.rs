@@ -1,0 +1,365 @@
+//! Every metric of a gateway: its name, unit and labels, and one function for each thing that is counted.
+//!
+//! Responsible for keeping the names in one place and the labels few: an outcome, a step, a code, a user type, a route,
+//! never the id of a session, task, principal or request, because each of those would be a time series that never ends.
+//! Must never be where something is decided.
+//!
+//! Names follow Prometheus: prefix `portcullis_`, base units (seconds, not milliseconds), `_total` on counters.
+//! A handle is looked up once per label set and then reused, so that counting costs a lookup and an addition.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, PoisonError, RwLock};
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use portcullis_config::{Scope, UserType};
+use portcullis_lua::QueueView;
+
+const DECISIONS: &str = "portcullis_decisions_total";
+const LOCAL_REFUSALS: &str = "portcullis_local_refusals_total";
+const ADMIT_BATCH: &str = "portcullis_admit_batch_requests";
+const ADMIT_DURATION: &str = "portcullis_admit_duration_seconds";
+const GATHERED: &str = "portcullis_gathered_requests";
+const HTTP_DURATION: &str = "portcullis_http_request_duration_seconds";
+const STORE_BREAKER: &str = "portcullis_store_breaker_open";
+const EVENT_STREAMS: &str = "portcullis_event_streams";
+const BUILD: &str = "portcullis_build_info";
+const SCOPE_READABLE: &str = "portcullis_scope_readable";
+const SCOPE_TASKS: &str = "portcullis_scope_tasks";
+const SCOPE_QUEUED: &str = "portcullis_scope_queued_tasks";
+const SCOPE_THRESHOLD: &str = "portcullis_scope_threshold_tasks";
+const SCOPE_HARD_LIMIT: &str = "portcullis_scope_hard_limit_tasks";
+const SCOPE_DEPTH: &str = "portcullis_scope_depth_tasks";
+const SCOPE_CAPACITY: &str = "portcullis_scope_capacity_tasks";
+const SCOPE_SLOTS: &str = "portcullis_scope_slots";
+const SCOPE_PRESSURE: &str = "portcullis_scope_pressure_ratio";
+const SCOPE_PROCESSORS: &str = "portcullis_scope_live_processors";
+const SCOPE_OLDEST_WAIT: &str = "portcullis_scope_oldest_wait_seconds";
+const SCOPE_SERVICE: &str = "portcullis_scope_service_seconds";
+const SCOPE_REVISION: &str = "portcullis_scope_policy_revision";
+
+/// Bucket bounds of durations, seconds: a local refusal takes microseconds, `Prefer: wait` up to a minute.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0];
+
+/// Bucket bounds of a batch's size, requests: powers of two up to the most one call takes.
+const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// A request was decided: `outcome` is `admitted`, `replayed` or `refused`; `step` and `code` are empty unless refused.
+pub fn decision(outcome: &'static str, step: &'static str, code: &'static str, user_type: &UserType) {
+    METRICS.decisions.add((outcome, step, code), user_type, |(outcome, step, code), user_type| {
+        counter!(DECISIONS, "outcome" => outcome, "step" => step, "code" => code, "user_type" => user_type)
+    });
+}
+
+/// A request was refused from memory, without a call to Redis.
+pub fn local_refusal(code: &'static str, user_type: &UserType) {
+    METRICS.local_refusals.add(
+        code,
+        user_type,
+        |code, user_type| counter!(LOCAL_REFUSALS, "code" => code, "user_type" => user_type),
+    );
+}
+
+/// One call of `admit` decided `size` requests and was answered after `seconds`.
+pub fn admit_batch(size: usize, seconds: f64) {
+    METRICS.admit_batch.record(size as f64);
+    METRICS.admit_duration.record(seconds);
+    METRICS.admit_calls.fetch_add(1, Ordering::Relaxed);
+    METRICS.admit_micros.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
+}
+
+/// A request on the public listener was answered with `status` after `seconds`; `route` is the pattern, not the path.
+pub fn http_request(route: &'static str, status: u16, seconds: f64) {
+    METRICS.http.record((route, status), seconds);
+}
+
+/// The breaker for Redis itself opened or closed.
+pub fn store_breaker(open: bool) {
+    METRICS.store_breaker.set(if open { 1.0 } else { 0.0 });
+}
+
+/// Event streams opened (positive) or ended (negative).
+pub fn event_streams(delta: i64) {
+    METRICS.event_streams.increment(delta as f64);
+}
+
+/// Requests that had gathered when the latest call of `admit` was made, those it took included.
+pub fn gathered(depth: usize) {
+    METRICS.gathered.set(depth as f64);
+}
+
+/// What Redis says about a scope now. `user_types` are all that were ever shown: one without waiting tasks shows none.
+pub(crate) fn scope(scope: &Scope, view: &QueueView, user_types: &BTreeSet<String>) {
+    let of = |name: &'static str, value: f64| {
+        gauge!(name, "tenant" => scope.tenant().to_owned(), "project" => scope.project().to_owned()).set(value);
+    };
+    let by = |name: &'static str, label: &'static str, value: &str, amount: u64| {
+        let (tenant, project) = (scope.tenant().to_owned(), scope.project().to_owned());
+        gauge!(name, "tenant" => tenant, "project" => project, label => value.to_owned()).set(amount as f64);
+    };
+    of(SCOPE_READABLE, 1.0);
+    of(SCOPE_DEPTH, (view.queued + view.running) as f64);
+    of(SCOPE_CAPACITY, view.capacity as f64);
+    of(SCOPE_SLOTS, view.slots as f64);
+    of(SCOPE_PRESSURE, view.pressure);
+    of(SCOPE_PROCESSORS, view.live_processors as f64);
+    of(SCOPE_HARD_LIMIT, view.hard_limit as f64);
+    of(SCOPE_REVISION, view.policy_revision as f64);
+    of(SCOPE_OLDEST_WAIT, view.oldest_wait_ms.unwrap_or(0) as f64 / 1e3);
+    of(SCOPE_SERVICE, view.service_ms.map_or(f64::NAN, |service_ms| service_ms / 1e3));
+    let states = [("queued", view.queued), ("running", view.running), ("delayed", view.delayed), ("dead", view.dead)];
+    for (state, tasks) in states {
+        by(SCOPE_TASKS, "state", state, tasks);
+    }
+    for user_type in user_types {
+        by(SCOPE_QUEUED, "user_type", user_type, view.queued_by_type.get(user_type).copied().unwrap_or(0));
+    }
+    for (user_type, tasks) in &view.thresholds {
+        by(SCOPE_THRESHOLD, "user_type", user_type, *tasks);
+    }
+}
+
+/// Redis could not be asked about a scope: its other gauges are as old as the last answer.
+pub(crate) fn scope_unreadable(scope: &Scope) {
+    let (tenant, project) = (scope.tenant().to_owned(), scope.project().to_owned());
+    gauge!(SCOPE_READABLE, "tenant" => tenant, "project" => project).set(0.0);
+}
+
+/// Refusals of this process that cost Redis nothing, since its start: code, user type, how many.
+pub(crate) fn local_refusals() -> Vec<(&'static str, String, u64)> {
+    METRICS.local_refusals.counts()
+}
+
+/// Calls of `admit` by this process since its start, and the mean time until they were answered, ms.
+pub(crate) fn admit_latency() -> (u64, Option<f64>) {
+    let calls = METRICS.admit_calls.load(Ordering::Relaxed);
+    let micros = METRICS.admit_micros.load(Ordering::Relaxed);
+    (calls, (calls > 0).then(|| micros as f64 / calls as f64 / 1e3))
+}
+
+/// Installs the recorder of this process on the first call; later calls give the same handle.
+///
+/// Every function above does so by itself: a handle made before there is a recorder would count nothing for ever.
+pub fn install() -> PrometheusHandle {
+    PROMETHEUS.clone()
+}
+
+/// Gives every metric its unit and its help text.
+pub fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(DECISIONS, Unit::Count, "Requests decided, by outcome, refusing step, code and user type.");
+    describe_counter!(LOCAL_REFUSALS, Unit::Count, "Requests refused from memory, without a call to Redis.");
+    describe_histogram!(ADMIT_BATCH, Unit::Count, "Requests decided by one call of the admit script.");
+    describe_histogram!(ADMIT_DURATION, Unit::Seconds, "Time until a call of the admit script was answered.");
+    describe_gauge!(
+        GATHERED,
+        Unit::Count,
+        "Requests that had gathered when the latest call of the admit script was made."
+    );
+    describe_histogram!(HTTP_DURATION, Unit::Seconds, "Time until a request was answered, by route and status.");
+    describe_gauge!(STORE_BREAKER, Unit::Count, "1 while the breaker for Redis is open, else 0.");
+    describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
+    describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
+    describe_gauge!(SCOPE_READABLE, Unit::Count, "1 if Redis answered the last question about the scope, else 0.");
+    describe_gauge!(SCOPE_TASKS, Unit::Count, "Tasks of the scope that have not ended, and dead letters, by state.");
+    describe_gauge!(SCOPE_QUEUED, Unit::Count, "Waiting tasks by user type.");
+    describe_gauge!(SCOPE_THRESHOLD, Unit::Count, "Depth at which a user type is refused.");
+    describe_gauge!(SCOPE_HARD_LIMIT, Unit::Count, "Depth at which everyone is refused.");
+    describe_gauge!(SCOPE_DEPTH, Unit::Count, "Queued and running tasks.");
+    describe_gauge!(SCOPE_CAPACITY, Unit::Count, "Depth the live processors stand for.");
+    describe_gauge!(SCOPE_SLOTS, Unit::Count, "Attempts the live processors run at once.");
+    describe_gauge!(SCOPE_PRESSURE, Unit::Count, "Depth against capacity; 1 is full.");
+    describe_gauge!(SCOPE_PROCESSORS, Unit::Count, "Processors that count for capacity.");
+    describe_gauge!(SCOPE_OLDEST_WAIT, Unit::Seconds, "How long the oldest waiting task has waited.");
+    describe_gauge!(SCOPE_SERVICE, Unit::Seconds, "Measured mean duration of an attempt; NaN until measured.");
+    describe_gauge!(SCOPE_REVISION, Unit::Count, "Policy revision the scope is at.");
+}
+
+static PROMETHEUS: LazyLock<PrometheusHandle> = LazyLock::new(|| {
+    let bucket = |builder: PrometheusBuilder, name: &str, bounds: &[f64]| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds).expect("the bounds are not empty")
+    };
+    let builder = bucket(PrometheusBuilder::new(), ADMIT_BATCH, &BATCH_BUCKETS);
+    let builder = bucket(builder, ADMIT_DURATION, &DURATION_BUCKETS);
+    let recorder = bucket(builder, HTTP_DURATION, &DURATION_BUCKETS).build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::warn!("this process already records its metrics elsewhere; /metrics stays empty");
+    }
+    describe();
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    handle
+});
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    LazyLock::force(&PROMETHEUS);
+    Metrics {
+        decisions: CountersByUserType::default(),
+        local_refusals: CountersByUserType::default(),
+        admit_batch: histogram!(ADMIT_BATCH),
+        admit_duration: histogram!(ADMIT_DURATION),
+        admit_calls: AtomicU64::new(0),
+        admit_micros: AtomicU64::new(0),
+        gathered: gauge!(GATHERED),
+        http: HttpHistograms::default(),
+        store_breaker: gauge!(STORE_BREAKER),
+        event_streams: gauge!(EVENT_STREAMS),
+    }
+});
+
+struct Metrics {
+    decisions: CountersByUserType<(&'static str, &'static str, &'static str)>,
+    local_refusals: CountersByUserType<&'static str>,
+    admit_batch: Histogram,
+    admit_duration: Histogram,
+    /// A histogram handle can only be written to; these two are for the monitoring document.
+    admit_calls: AtomicU64,
+    admit_micros: AtomicU64,
+    gathered: Gauge,
+    http: HttpHistograms,
+    store_breaker: Gauge,
+    event_streams: Gauge,
+}
+
+/// Counters of one name by user type and further labels that are fixed in the code.
+struct CountersByUserType<K> {
+    /// A policy knows a handful of user types: a list is searched faster than a key with an owned name is hashed.
+    by_labels: RwLock<HashMap<K, Vec<Counted>>>,
+}
+
+struct Counted {
+    user_type: UserType,
+    counter: Counter,
+    /// What `counter` holds: a handle of the recorder can only be written to.
+    count: AtomicU64,
+}
+
+impl<K> Default for CountersByUserType<K> {
+    fn default() -> Self {
+        Self { by_labels: RwLock::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> CountersByUserType<K> {
+    fn add(&self, labels: K, user_type: &UserType, register: impl FnOnce(K, String) -> Counter) {
+        let known = self.by_labels.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = known.get(&labels).and_then(|entries| Counted::find(entries, user_type)) {
+            return entry.increment();
+        }
+        drop(known);
+        let mut known = self.by_labels.write().unwrap_or_else(PoisonError::into_inner);
+        let entries = known.entry(labels).or_default();
+        if Counted::find(entries, user_type).is_none() {
+            let counter = register(labels, user_type.as_str().to_owned());
+            entries.push(Counted { user_type: user_type.clone(), counter, count: AtomicU64::new(0) });
+        }
+        if let Some(entry) = Counted::find(entries, user_type) {
+            entry.increment();
+        }
+    }
+
+    fn counts(&self) -> Vec<(K, String, u64)> {
+        let known = self.by_labels.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = known.iter().flat_map(|(labels, entries)| entries.iter().map(move |entry| (*labels, entry)));
+        entries
+            .map(|(labels, entry)| (labels, entry.user_type.to_string(), entry.count.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
+impl Counted {
+    fn find<'a>(entries: &'a [Self], user_type: &UserType) -> Option<&'a Self> {
+        entries.iter().find(|entry| entry.user_type == *user_type)
+    }
+
+    fn increment(&self) {
+        self.counter.increment(1);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The duration histogram of the public listener, by route and status.
+#[derive(Default)]
+struct HttpHistograms(RwLock<HashMap<(&'static str, u16), Histogram>>);
+
+impl HttpHistograms {
+    fn record(&self, labels: (&'static str, u16), seconds: f64) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = known.get(&labels) {
+            return histogram.record(seconds);
+        }
+        drop(known);
+        let (route, status) = labels;
+        let histogram = histogram!(HTTP_DURATION, "route" => route, "status" => status.to_string());
+        histogram.record(seconds);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(labels, histogram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user_type(name: &str) -> UserType {
+        UserType::new(name).unwrap()
+    }
+
+    /// The value of the series whose line starts so; tests share the recorder, so they look at differences only.
+    fn value(series: &str) -> f64 {
+        let text = install().render();
+        let line = text.lines().find(|line| line.starts_with(series));
+        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    #[test]
+    fn a_decision_is_counted_under_its_labels() {
+        let labels = r#"outcome="refused",step="economics",code="budget_exhausted",user_type="metric-a""#;
+        let series = &format!("portcullis_decisions_total{{{labels}}}");
+        let before = value(series);
+        for _ in 0..3 {
+            decision("refused", "economics", "budget_exhausted", &user_type("metric-a"));
+        }
+        decision("refused", "economics", "budget_exhausted", &user_type("metric-b"));
+        assert!((value(series) - before - 3.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn local_refusals_can_be_read_back() {
+        local_refusal("burst_limit", &user_type("metric-c"));
+        local_refusal("burst_limit", &user_type("metric-c"));
+        assert!(local_refusals().contains(&("burst_limit", "metric-c".to_owned(), 2)));
+        assert!(value(r#"portcullis_local_refusals_total{code="burst_limit",user_type="metric-c"}"#) >= 2.0);
+    }
+
+    #[test]
+    fn durations_are_histograms_in_seconds() {
+        http_request("/metric-test", 202, 0.0007);
+        let text = install().render();
+        assert!(text.contains("# TYPE portcullis_http_request_duration_seconds histogram"), "{text}");
+        let series = |le: &str| {
+            format!(r#"portcullis_http_request_duration_seconds_bucket{{route="/metric-test",status="202",le="{le}"}}"#)
+        };
+        assert!(value(&series("0.0005")).abs() < f64::EPSILON);
+        assert!((value(&series("0.001")) - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn every_metric_has_the_prefix_and_a_help_text() {
+        decision("admitted", "", "", &user_type("metric-d"));
+        admit_batch(4, 0.001);
+        store_breaker(false);
+        gathered(0);
+        event_streams(1);
+        event_streams(-1);
+        for line in install().render().lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            assert!(line.starts_with("portcullis_"), "{line}");
+        }
+        let text = install().render();
+        for name in [DECISIONS, ADMIT_BATCH, ADMIT_DURATION, GATHERED, STORE_BREAKER, EVENT_STREAMS, BUILD] {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The public listener with a Redis that is not there: what must hold whatever Redis does.
+
+use axum::body::{Body, to_bytes};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use portcullis_lua::{LimitState, Reason, Refusal};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::admission::session::identity_for_tests;
+use crate::state::tests::options_without_redis;
+
+const ID: &str = "01JD7Y5M3T0000000000000000";
+const SOUND: &str = r#"{"kind":"chat","payload":1}"#;
+
+/// Every route under the session layer, one that is none, and one under another method.
+fn routes() -> Vec<(&'static str, String)> {
+    vec![
+        ("POST", "/v1/tasks".to_owned()),
+        ("GET", format!("/v1/tasks/{ID}")),
+        ("DELETE", format!("/v1/tasks/{ID}")),
+        ("GET", format!("/v1/tasks/{ID}/events")),
+        ("GET", "/v1/limits".to_owned()),
+        ("GET", "/no/such/route".to_owned()),
+        ("PUT", "/v1/limits".to_owned()),
+    ]
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+fn gateway() -> Arc<Gateway> {
+    Gateway::new(options_without_redis()).0
+}
+
+async fn ask(
+    gateway: &Arc<Gateway>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(path).extension(Peer(([203, 0, 113, 7], 4000).into()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let service = TowerToHyperService::new(router(gateway.clone()));
+    let (parts, body) = service.call(request.body(body.into()).unwrap()).await.unwrap().into_parts();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body: to_bytes(body, 1 << 20).await.unwrap() }
+}
+
+fn refusal(reason: Reason) -> Refusal {
+    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms: 30_000 }
+}
+
+#[tokio::test]
+async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
+    let gateway = gateway();
+    let credentials = [
+        ("authorization", "Bearer nonsense"),
+        ("authorization", "Bearer dev:nobility:ada"),
+        ("authorization", "Basic YTpi"),
+        ("x-internal-token", "0123456789abcdef0123456789abcdef"),
+        ("x-api-key", ""),
+        ("cookie", "__Host-portcullis_session=x"),
+    ];
+    let mut bodies = std::collections::HashSet::new();
+    for (method, path) in routes() {
+        for credential in credentials {
+            let answer = ask(&gateway, method, &path, &[credential, ("x-request-id", "r")], SOUND).await;
+            assert_eq!((answer.status, answer.header("x-user-type")), (401, ""), "{method} {path} {credential:?}");
+            bodies.insert(answer.body);
+        }
+    }
+    assert_eq!(bodies.len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_is_looked_at_on_event_streams_only() {
+    let gateway = gateway();
+    let answer = ask(&gateway, "GET", &format!("/v1/tasks/{ID}/events?bearer_token=nonsense"), &[], "").await;
+    assert_eq!(answer.status, 401);
+    let answer = ask(&gateway, "GET", "/no/such/route?bearer_token=nonsense", &[], "").await;
+    assert_eq!((answer.status, answer.header("x-user-type")), (404, "anonymous"));
+}
+
+#[tokio::test]
+async fn identity_headers_of_a_client_mean_nothing() {
+    let gateway = gateway();
+    let plain = ask(&gateway, "GET", "/no/such/route", &[], "").await;
+    let spoofed = [
+        ("x-user-type", "privileged"),
+        ("x-session-id", "mine"),
+        ("x-tenant", "other"),
+        ("x-principal", "root"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("user-agent", "another"),
+    ];
+    let spoofing = ask(&gateway, "GET", "/no/such/route", &spoofed, "").await;
+    for name in ["x-user-type", "x-session-id"] {
+        assert_eq!(plain.header(name), spoofing.header(name));
+    }
+    assert_eq!(spoofing.header("x-user-type"), "anonymous");
+    let dev = [("authorization", "Bearer dev:paid:ada"), ("x-user-type", "privileged")];
+    assert_eq!(ask(&gateway, "GET", "/no/such/route", &dev, "").await.header("x-user-type"), "paid");
+}
+
+#[tokio::test]
+async fn whatever_is_not_there_is_the_same_nothing() {
+    let gateway = gateway();
+    let nothing = [
+        ("GET", "/no/such/route"),
+        ("GET", "/v1/tasks/malformed"),
+        ("DELETE", "/v1/tasks/%ff"),
+        ("GET", "/v1/tasks/malformed/events"),
+        ("PUT", "/v1/tasks"),
+        ("GET", "/v1/tasks/"),
+    ];
+    let mut bodies = std::collections::HashSet::new();
+    for (method, path) in nothing {
+        let answer = ask(&gateway, method, path, &[("x-request-id", "r")], "").await;
+        assert_eq!(answer.status, 404, "{method} {path}");
+        let mut headers: Vec<_> = answer.headers.keys().map(ToString::to_string).collect();
+        headers.sort();
+        bodies.insert((headers, answer.body));
+    }
+    assert_eq!(bodies.len(), 1);
+}
+
+#[tokio::test]
+async fn without_redis_every_question_is_refused_with_a_time_to_come_again() {
+    let gateway = gateway();
+    for (method, path) in &routes()[..5] {
+        let answer = ask(&gateway, method, path, &[], SOUND).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{method} {path}");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.header("x-policy-revision"), "7");
+        assert_eq!(answer.header("ratelimit-policy"), r#""burst";q=10;w=60, "hourly";q=120;w=3600"#);
+        assert_eq!(answer.header("ratelimit"), "", "nothing was decided");
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_body_is_refused_with_its_faults() {
+    let gateway = gateway();
+    let answer = ask(&gateway, "POST", "/v1/tasks", &[], r#"{"kind":"chat"}"#).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
+    assert_eq!(answer.json()["errors"], json!([{"path": "payload", "message": "is required"}]));
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_whether_announced_or_not() {
+    let gateway = gateway();
+    let most = gateway.policy().queue.max_payload_bytes as usize;
+    let large = format!(r#"{{"kind":"chat","payload":"{}"}}"#, "x".repeat(most + 20_000));
+    let announced = ask(&gateway, "POST", "/v1/tasks", &[("content-length", &large.len().to_string())], "").await;
+    assert_eq!((announced.status, announced.code().as_str()), (413, "payload_too_large"));
+    let chunks = large.as_bytes().chunks(4096).map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)));
+    let chunks: Vec<_> = chunks.collect();
+    let streamed = ask(&gateway, "POST", "/v1/tasks", &[], Body::from_stream(futures_util::stream::iter(chunks))).await;
+    assert_eq!((streamed.status, streamed.code().as_str()), (413, "payload_too_large"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+    let gateway = gateway();
+    let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+    let answer = ask(&gateway, "POST", "/v1/tasks", &[], never).await;
+    assert_eq!((answer.status, answer.code().as_str()), (408, "invalid_request"));
+}
+
+#[tokio::test]
+async fn a_remembered_refusal_is_repeated_without_redis_and_without_the_body() {
+    let gateway = gateway();
+    let session = ask(&gateway, "GET", "/no/such/route", &[], "").await.header("x-session-id").to_owned();
+    let identity = identity_for_tests("anonymous", &session);
+    let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 30_000 }];
+    let burst = refusal(Reason::BurstLimit);
+    gateway.refusal_memory().remember(&session, identity.user_type(), &burst, &limits.into(), gateway.revision());
+    let answer = ask(&gateway, "POST", "/v1/tasks", &[], "not even JSON").await;
+    assert_eq!((answer.status, answer.code().as_str()), (429, "burst_limit"));
+    assert_eq!((answer.header("retry-after"), answer.header("ratelimit")), ("30", r#""burst";r=0;t=30"#));
+    let counted = gateway.refusal_memory().take_counts().entries();
+    assert_eq!((counted.len(), counted[0].count), (1, 1));
+    let other = ask(&gateway, "POST", "/v1/tasks", &[("authorization", "Bearer dev:anonymous:b")], SOUND).await;
+    assert_eq!(other.code(), "store_unavailable", "another session of the type is asked about");
+}
+
+#[tokio::test]
+async fn the_first_step_that_refuses_names_the_refusal() {
+    let gateway = gateway();
+    let headers = [("authorization", "Bearer dev:paid:ada")];
+    let session = ask(&gateway, "GET", "/no/such/route", &headers, "").await.header("x-session-id").to_owned();
+    let paid = UserType::new("paid").unwrap();
+    let remember = |reason| {
+        let limits = Arc::default();
+        gateway.refusal_memory().remember(&session, &paid, &refusal(reason), &limits, gateway.revision());
+    };
+    // The breaker for Redis opens with the first answer; a refusal from memory still comes before it.
+    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "store_unavailable");
+    remember(Reason::PressureThreshold);
+    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "pressure_threshold");
+    remember(Reason::HourlyLimit);
+    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "hourly_limit");
+}
+
+#[tokio::test]
+async fn readiness_fails_first_and_new_work_is_refused_last() {
+    let gateway = gateway();
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(&gateway, "GET", path, &[], "").await.status, 200, "{path} needs no Redis");
+        assert_eq!(ask(&gateway, "POST", path, &[], "").await.code(), "not_found");
+    }
+    gateway.drain_state().leave();
+    assert_eq!(ask(&gateway, "GET", "/readyz", &[], "").await.status, 503);
+    assert_eq!(ask(&gateway, "GET", "/healthz", &[], "").await.status, 200);
+    let served = ask(&gateway, "POST", "/v1/tasks", &[], SOUND).await;
+    assert_eq!((served.code().as_str(), served.header("connection")), ("store_unavailable", "close"));
+    gateway.drain_state().close();
+    let refused = ask(&gateway, "POST", "/v1/tasks", &[], SOUND).await;
+    assert_eq!((refused.status, refused.code().as_str(), refused.header("retry-after")), (503, "draining", "1"));
+}
+
+#[tokio::test]
+async fn contradictions_about_the_caller_are_refused() {
+    let gateway = gateway();
+    let twice = [("authorization", "Bearer dev:paid:a"), ("authorization", "Bearer dev:paid:b")];
+    let answer = ask(&gateway, "GET", "/v1/limits", &twice, "").await;
+    assert_eq!((answer.status, answer.json()["step"].as_str()), (400, Some("session")));
+}
+
+#[test]
+fn no_label_has_an_id_in_it() {
+    let cases = [
+        ("/v1/tasks", "/v1/tasks"),
+        ("/v1/tasks/01JD7Y5M3T0000000000000000", "/v1/tasks/{id}"),
+        ("/v1/tasks/01JD7Y5M3T0000000000000000/events", "/v1/tasks/{id}/events"),
+        ("/v1/limits", "/v1/limits"),
+        ("/v1/anything/else", "other"),
+        ("/", "other"),
+    ];
+    for (path, label) in cases {
+        assert_eq!(route_name(path), label);
+    }
+}

@@ -1,0 +1,130 @@
+//! What a request that was turned away is told: the cause, in words, and when it may come again.
+//!
+//! Responsible for the vocabulary between the steps that refuse and `respond.rs`, which turns it into HTTP. Must never
+//! name an HTTP status: one file does.
+
+use std::sync::Arc;
+
+use portcullis_lua::{LimitState, Reason, Step};
+use serde::Serialize;
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The script decided so, or a memory of what it decided.
+    Decided(Reason),
+    /// No identity could be resolved. One shape for every reason there may be.
+    Unauthenticated,
+    /// The request cannot be attributed to anybody: contradictory credentials or an absurd forwarding header.
+    Unattributable,
+    /// Redis cannot be asked, or did not answer in time.
+    StoreUnavailable,
+    /// The body or a header says something this interface does not know.
+    Invalid,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The payload, or the body around it, is larger than the policy allows.
+    PayloadTooLarge,
+    /// There is no such thing, or it belongs to somebody else: the two cannot be told apart.
+    NotFound,
+    /// This gateway is going away.
+    Draining,
+    /// This gateway serves as many event streams as the policy allows it.
+    StreamLimit,
+}
+
+impl Cause {
+    /// The `code` of the refusal, as fixed by the public interface.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Decided(reason) => reason.code(),
+            Self::Unauthenticated => "unauthenticated",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Unattributable | Self::Invalid | Self::BodyTimeout => "invalid_request",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::NotFound => "not_found",
+            Self::Draining => "draining",
+            Self::StreamLimit => "stream_limit",
+        }
+    }
+
+    /// The step that refused; `None` for refusals that may come at any point.
+    #[must_use]
+    pub fn step(self) -> Option<Step> {
+        match self {
+            Self::Decided(reason) => Some(reason.step()),
+            Self::Unauthenticated | Self::Unattributable => Some(Step::Session),
+            Self::StreamLimit => Some(Step::Backpressure),
+            Self::StoreUnavailable => Some(Step::CircuitBreaker),
+            Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
+            Self::NotFound | Self::Draining => None,
+        }
+    }
+}
+
+/// A fault of a request: where and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RequestFault {
+    /// Path in the body such as `estimate.tokens`, or the name of a header or query parameter.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl RequestFault {
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// A refusal on its way to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub cause: Cause,
+    /// The kind of refusal in a few words.
+    pub title: &'static str,
+    /// What happened and what to do about it, for a person.
+    pub detail: &'static str,
+    /// When it may come again, ms from now; 0 where waiting does not help or nobody knows.
+    pub retry_after_ms: u64,
+    /// Name of the exhausted limit or budget, where the refusal is about one.
+    pub name: Option<String>,
+    /// The caller's limits at the decision; empty when there was none.
+    pub limits: Arc<[LimitState]>,
+    /// Every fault of the request, where it was refused as invalid.
+    pub faults: Vec<RequestFault>,
+}
+
+impl Refused {
+    pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
+        Self { cause, title, detail, retry_after_ms: 0, name: None, limits: Arc::default(), faults: Vec::new() }
+    }
+
+    /// There is nothing there for this caller. Always the same, so that it tells nothing.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(Cause::NotFound, "Not found", "There is nothing here under this name.")
+    }
+
+    /// The caller could not be resolved. Always the same, so that it tells nothing about the credential.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::new(Cause::Unauthenticated, "Unauthenticated", "The presented credential is not accepted here.")
+    }
+
+    /// The request is malformed, in these places.
+    #[must_use]
+    pub fn invalid(faults: Vec<RequestFault>) -> Self {
+        let title = "Invalid request";
+        Self { faults, ..Self::new(Cause::Invalid, title, "The request has the faults listed under `errors`.") }
+    }
+
+    /// This gateway takes no new work; another one does.
+    #[must_use]
+    pub fn draining() -> Self {
+        let detail = "This gateway is shutting down. Repeat the request: another gateway will take it.";
+        Self::new(Cause::Draining, "Draining", detail)
+    }
+}

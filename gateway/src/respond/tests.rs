@@ -1,0 +1,147 @@
+//! Statuses, bodies and headers of refusals.
+
+use axum::body::to_bytes;
+use portcullis_config::Policy;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::admission::session::identity_for_tests;
+use crate::policy_in_force::PolicyHandle;
+
+fn request_id() -> RequestId {
+    RequestId(HeaderValue::from_static("r-1"))
+}
+
+async fn body(response: Response) -> Value {
+    serde_json::from_slice(&to_bytes(response.into_body(), 65536).await.unwrap()).unwrap()
+}
+
+fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
+    Refused {
+        retry_after_ms,
+        name: name.map(str::to_owned),
+        ..Refused::new(Cause::Decided(reason), "Title", "Detail.")
+    }
+}
+
+#[test]
+fn every_reason_has_the_status_of_the_public_interface() {
+    for reason in Reason::ALL {
+        let expected = match reason.code() {
+            "burst_limit" | "hourly_limit" | "rate_limit" | "budget_exhausted" => 429,
+            "idempotency_mismatch" => 422,
+            _ => 503,
+        };
+        assert_eq!(status(Cause::Decided(reason)).as_u16(), expected, "{reason:?}");
+    }
+    let others = [
+        (Cause::Unauthenticated, 401, "unauthenticated", Some("session")),
+        (Cause::Unattributable, 400, "invalid_request", Some("session")),
+        (Cause::Invalid, 400, "invalid_request", Some("enqueue")),
+        (Cause::BodyTimeout, 408, "invalid_request", Some("enqueue")),
+        (Cause::PayloadTooLarge, 413, "payload_too_large", Some("enqueue")),
+        (Cause::NotFound, 404, "not_found", None),
+        (Cause::Draining, 503, "draining", None),
+        (Cause::StreamLimit, 503, "stream_limit", Some("backpressure")),
+        (Cause::StoreUnavailable, 503, "store_unavailable", Some("circuit_breaker")),
+    ];
+    for (cause, expected, code, step) in others {
+        let found = (status(cause).as_u16(), cause.code(), cause.step().map(Step::as_str));
+        assert_eq!(found, (expected, code, step));
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_names_the_limit_and_the_exact_wait() {
+    let refused = decided(Reason::BurstLimit, 12_345, Some("burst"));
+    let response = problem_for(&refused, &request_id(), Some(&identity_for_tests("paid", "s-1")));
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()[RETRY_AFTER], "13");
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    let expected = json!({
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Title", "status": 429, "detail": "Detail.", "code": "burst_limit", "step": "rate_limit",
+        "retry_after": 12.345, "user_type": "paid", "session_id": "s-1", "request_id": "r-1",
+        "limit": "burst", "violated-policies": ["burst"],
+    });
+    assert_eq!(body(response).await, expected);
+}
+
+#[tokio::test]
+async fn a_budget_is_named_as_one() {
+    let response = problem_for(&decided(Reason::BudgetExhausted, 1, Some("daily")), &request_id(), None);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    let body = body(response).await;
+    assert_eq!((&body["budget"], &body["limit"]), (&json!("daily"), &Value::Null));
+    assert_eq!(body["retry_after"], json!(0.001));
+}
+
+#[tokio::test]
+async fn pressure_is_reduced_capacity_and_an_unknown_wait_is_a_second() {
+    let response = problem_for(&decided(Reason::NoLiveProcessors, 0, None), &request_id(), None);
+    assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &HeaderValue::from_static("1")));
+    let body = body(response).await;
+    assert_eq!(body["type"], json!(REDUCED_CAPACITY));
+    assert_eq!(body["violated-policies"], json!(["no_live_processors"]));
+    assert_eq!(body["retry_after"], json!(1.0));
+}
+
+#[tokio::test]
+async fn what_waiting_does_not_help_says_nothing_about_waiting() {
+    for refused in [Refused::not_found(), Refused::unauthenticated(), decided(Reason::IdempotencyMismatch, 0, None)] {
+        let response = problem_for(&refused, &request_id(), None);
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+        let body = body(response).await;
+        assert_eq!((&body["retry_after"], &body["type"]), (&Value::Null, &json!("about:blank")));
+    }
+    let unauthenticated = problem_for(&Refused::unauthenticated(), &request_id(), None);
+    assert_eq!(unauthenticated.headers()[WWW_AUTHENTICATE], "Bearer");
+}
+
+#[tokio::test]
+async fn faults_are_listed_with_their_paths() {
+    let refused = Refused::invalid(vec![RequestFault::new("kind", "is required")]);
+    let body = body(problem_for(&refused, &request_id(), None)).await;
+    assert_eq!(body["errors"], json!([{"path": "kind", "message": "is required"}]));
+}
+
+#[tokio::test]
+async fn every_answer_says_who_was_served_under_which_policy() {
+    let policy = PolicyHandle::new(Policy::shipped("t", "p"), 7).load();
+    let identity = identity_for_tests("anonymous", "s-1");
+    let response = finish("ok".into_response(), &request_id(), Some(&identity), &policy, false);
+    let headers = response.headers();
+    assert_eq!(headers[REQUEST_ID], "r-1");
+    assert_eq!(headers[SESSION_ID], "s-1");
+    assert_eq!(headers[USER_TYPE], "anonymous");
+    assert_eq!(headers[POLICY_REVISION], "7");
+    assert_eq!(headers[RATELIMIT_POLICY], r#""burst";q=10;w=60, "hourly";q=120;w=3600"#);
+    assert!(!headers.contains_key(RATELIMIT) && !headers.contains_key(CONNECTION));
+}
+
+#[tokio::test]
+async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
+    let policy = PolicyHandle::new(Policy::shipped("t", "p"), 0).load();
+    let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 1500 }];
+    let refused = Refused { limits: limits.into(), ..decided(Reason::BurstLimit, 1500, Some("burst")) };
+    let identity = identity_for_tests("paid", "s-1");
+    let response = finish(refused.into_response(), &request_id(), Some(&identity), &policy, true);
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()[RATELIMIT], r#""burst";r=0;t=2"#);
+    assert_eq!(response.headers()[CONNECTION], "close");
+    assert_eq!(body(response).await["session_id"], json!("s-1"));
+}
+
+#[test]
+fn a_request_id_is_taken_over_only_if_it_is_harmless() {
+    let id = |value: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, value.parse().unwrap());
+        RequestId::of(&headers).as_str().to_owned()
+    };
+    assert_eq!(id("abc-1.2_X"), "abc-1.2_X");
+    for value in ["", "a b", "a\"b", "\u{e9}", &"x".repeat(65)] {
+        let new = id(value);
+        assert!(new != value && new.len() == 26, "{value:?} gave {new:?}");
+    }
+}

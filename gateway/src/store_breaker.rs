@@ -1,0 +1,259 @@
+//! The local circuit breaker for Redis itself.
+//!
+//! Responsible for answering at once while Redis cannot: the first broken connection, or a few timeouts in a row, open
+//! it; while it is open nothing touches Redis but one probe at a time; the first probe that is answered closes it.
+//! Must never be fed by what Redis *decides*: a refusal is an answer.
+//!
+//! A command's time is counted in turns of this process: what a busy gateway is too slow to read is not late. Without
+//! that, overload of a gateway would look like an outage of Redis and drop answers that have already arrived.
+//!
+//! Opening early costs little, because the first probe goes out at the moment of opening: a connection that only had to
+//! be made again closes the breaker within a round trip.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use portcullis_lua::StoreError;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::metric;
+
+/// Timeouts in a row that open the breaker. One may be a pause of Redis (a fork, a slow disk) that is over already.
+const TIMEOUTS_TO_OPEN: u32 = 3;
+
+/// Turns a command's time is divided in. In each of them this process gets to read what has arrived.
+const TURNS: u32 = 8;
+
+/// Pause between two probes: an outage costs Redis ten commands a second per gateway.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Open or closed; see the module's header.
+#[derive(Debug)]
+pub struct StoreBreaker {
+    command_timeout: Duration,
+    open: AtomicBool,
+    timeouts_in_a_row: AtomicU32,
+    opened: Notify,
+}
+
+impl StoreBreaker {
+    pub(crate) fn new(command_timeout: Duration) -> Self {
+        Self {
+            command_timeout,
+            open: AtomicBool::new(false),
+            timeouts_in_a_row: AtomicU32::new(0),
+            opened: Notify::new(),
+        }
+    }
+
+    /// Whether Redis is being left alone.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Runs a command unless the breaker is open, and learns from how it went. Waits at most the command timeout,
+    /// longer only if this process does not get to run.
+    pub fn call<'a, T: 'a>(
+        &'a self,
+        command: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'a {
+        // A command of the client library is a future of 20 KB, which every handler and every event stream would carry.
+        let command = Box::pin(command);
+        async move {
+            if self.is_open() {
+                return Err(StoreError::Unavailable("not asked: the last commands failed".to_owned()));
+            }
+            let started = Instant::now();
+            let result = within(self.command_timeout, command).await;
+            let result = result.unwrap_or_else(|| Err(StoreError::Unavailable("no answer in time".to_owned())));
+            self.learn(&result, started.elapsed());
+            result
+        }
+    }
+
+    /// Probes while the breaker is open, and closes it. Never returns; owned by `run`.
+    pub(crate) async fn tend<F>(&self, ping: impl Fn() -> F)
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        loop {
+            self.opened.notified().await;
+            while self.is_open() {
+                if let Ok(Ok(())) = timeout(self.command_timeout, ping()).await {
+                    self.close();
+                } else {
+                    sleep(PROBE_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    fn learn<T>(&self, result: &Result<T, StoreError>, took: Duration) {
+        // Said once per command, not once per caller that waited for it.
+        match result {
+            Ok(_) | Err(StoreError::Unavailable(_)) => {}
+            Err(error @ StoreError::StalePolicy { .. }) => {
+                tracing::warn!(%error, "nothing is decided until it is caught up");
+            }
+            Err(error) => tracing::error!(%error, "redis gave an unusable answer"),
+        }
+        match result {
+            // A store opened with a timeout of its own may report one as an error like any other; its lateness tells.
+            Err(StoreError::Unavailable(_)) if took >= self.command_timeout * 3 / 4 => self.timed_out(),
+            Err(StoreError::Unavailable(reason)) => self.trip(reason),
+            _ => self.timeouts_in_a_row.store(0, Ordering::Relaxed),
+        }
+    }
+
+    fn timed_out(&self) {
+        if self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_OPEN {
+            self.trip("no answer in time");
+        }
+    }
+
+    fn trip(&self, reason: &str) {
+        if !self.open.swap(true, Ordering::AcqRel) {
+            tracing::warn!(reason, "redis does not answer: refusing until it does");
+            metric::store_breaker(true);
+            self.opened.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.timeouts_in_a_row.store(0, Ordering::Relaxed);
+        self.open.store(false, Ordering::Release);
+        metric::store_breaker(false);
+        tracing::info!("redis answers again");
+    }
+}
+
+/// The future's output unless it takes longer than `limit`, in which this task must have had all its turns: one that
+/// comes late moves the next one back.
+async fn within<T>(limit: Duration, mut future: impl Future<Output = T> + Unpin) -> Option<T> {
+    let (started, turn) = (Instant::now(), limit / TURNS);
+    for number in 1..=TURNS {
+        let end = (started + turn * number).max(Instant::now() + turn / 2);
+        if let Ok(output) = timeout_at(end, &mut future).await {
+            return Some(output);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(40);
+
+    fn refused() -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("connection refused".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_connection_opens_at_once_and_then_nothing_is_called() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        assert!(breaker.call(ready(refused())).await.is_err());
+        assert!(breaker.is_open());
+        let called = AtomicBool::new(false);
+        let command = async {
+            called.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        assert!(matches!(breaker.call(command).await, Err(StoreError::Unavailable(_))));
+        assert!(!called.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timeouts_open_it_only_in_a_row() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        for _ in 0..2 {
+            assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
+        }
+        breaker.call(ready(Ok(()))).await.unwrap();
+        for _ in 0..2 {
+            assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
+        }
+        assert!(!breaker.is_open());
+        assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
+        assert!(breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_of_the_client_library_counts_as_a_timeout() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        let slow = async {
+            sleep(TIMEOUT.mul_f64(0.9)).await;
+            refused()
+        };
+        assert!(breaker.call(slow).await.is_err());
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_no_longer_than_the_timeout() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        let started = Instant::now();
+        assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
+        assert_eq!(started.elapsed(), TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_does_not_get_to_run_is_not_taken_for_an_outage() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let call = breaker.call(async { answered.await.map_err(|_| StoreError::Unavailable("gone".to_owned())) });
+        let busy = async {
+            // The clock passes the command's time while nothing else runs; then the answer is read.
+            tokio::time::advance(TIMEOUT * 3).await;
+            tokio::task::yield_now().await;
+            answer.send(7).unwrap();
+        };
+        let (result, ()) = tokio::join!(call, busy);
+        assert_eq!(result, Ok(7));
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_errors_are_still_answers() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        for _ in 0..10 {
+            let answer: Result<(), _> = Err(StoreError::StalePolicy { held: 1, current: 2 });
+            assert!(breaker.call(ready(answer)).await.is_err());
+        }
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answered_probe_closes_it() {
+        let breaker = StoreBreaker::new(TIMEOUT);
+        let probes = AtomicUsize::new(0);
+        let ping = || async {
+            match probes.fetch_add(1, Ordering::Relaxed) {
+                0 => refused(),
+                1 => pending().await,
+                _ => Ok(()),
+            }
+        };
+        let closed = async {
+            assert!(breaker.call(ready(refused())).await.is_err());
+            while breaker.is_open() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let started = Instant::now();
+        tokio::select! {
+            () = breaker.tend(ping) => unreachable!("tending has no end"),
+            () = closed => {}
+        }
+        assert_eq!(probes.load(Ordering::Relaxed), 3);
+        assert!(started.elapsed() >= PROBE_INTERVAL * 2 + TIMEOUT);
+        breaker.call(ready(Ok(()))).await.unwrap();
+    }
+}

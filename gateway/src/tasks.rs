@@ -1,0 +1,213 @@
+//! `POST /v1/tasks`, `GET` and `DELETE /v1/tasks/{id}`.
+//!
+//! Responsible for turning requests into questions and decisions into answers. Must never tell a task that belongs to
+//! somebody else from one that does not exist.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use portcullis_config::UserType;
+use portcullis_lua::{TaskId, TaskRecord, TaskStatus};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::admission::enqueue;
+use crate::admission::session::Identity;
+use crate::admission::{self, Admission};
+use crate::prefer;
+use crate::refusal::Refused;
+use crate::respond::{RequestId, set_limits};
+use crate::state::Gateway;
+use crate::task_view;
+
+/// Longest time for a body to arrive.
+const READ_BODY: Duration = Duration::from_secs(30);
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The task a path names: `/v1/tasks/{id}` or `/v1/tasks/{id}/events`. A malformed id is a task that does not exist.
+#[derive(Debug)]
+pub(crate) struct TaskPath(pub(crate) TaskId);
+
+impl<S: Sync> FromRequestParts<S> for TaskPath {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let id = parts.uri.path().strip_prefix("/v1/tasks/").and_then(|rest| rest.split('/').next());
+        id.and_then(TaskId::parse).map(Self).ok_or_else(Refused::not_found)
+    }
+}
+
+/// Submits a task: the six steps, then 202, or 200 with the finished task if the caller waits and it ends in time.
+pub(crate) async fn submit(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    request_id: RequestId,
+    request: Request,
+) -> Result<Response, Refused> {
+    if gateway.drain_state().closing() {
+        return Err(Refused::draining());
+    }
+    let (parts, body) = request.into_parts();
+    let submission = async {
+        let policy = gateway.policy();
+        let body = read_body(&parts.headers, body, enqueue::max_body_bytes(&policy)).await?;
+        enqueue::submission(&parts.headers, &body, &identity, &policy)
+    };
+    let admission = admission::admit(&gateway, &identity, request_id.as_str(), submission).await?;
+    let wait_seconds = prefer::wait_seconds(&parts.headers);
+    let latest = match wait_seconds {
+        Some(seconds) => finished_within(&gateway, &admission.task_id, Duration::from_secs(seconds)).await,
+        None if admission.replayed => {
+            admission::ask(&gateway, gateway.scope_store().task(&admission.task_id)).await.map(Latest::from)?
+        }
+        None => Latest::Unread,
+    };
+    let mut response = match &latest {
+        Latest::Read(record) if wait_seconds.is_some() && record.status.is_terminal() => {
+            (StatusCode::OK, task_view::json(record)).into_response()
+        }
+        _ => (StatusCode::ACCEPTED, accepted(&identity, &admission, &latest)).into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_limits(headers, &admission.limits);
+    // Letters and digits of a ULID.
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/tasks/{}", admission.task_id)) {
+        headers.insert(LOCATION, location);
+    }
+    if let Some(applied) = wait_seconds.and_then(|seconds| HeaderValue::from_str(&format!("wait={seconds}")).ok()) {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// The caller's task as it stands.
+pub(crate) async fn show(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    TaskPath(task_id): TaskPath,
+) -> Result<Response, Refused> {
+    Ok(task_response(&owned_task(&gateway, &identity, &task_id).await?))
+}
+
+/// Cancels the caller's task: one that waits ends at once, one that runs as soon as its processor hears of it, one that
+/// has ended stays as it is.
+pub(crate) async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    identity: Identity,
+    TaskPath(task_id): TaskPath,
+) -> Result<Response, Refused> {
+    let policy = gateway.compiled_policy();
+    let cancelled = gateway.scope_store().cancel(&policy, &task_id, identity.principal());
+    let record = admission::ask(&gateway, cancelled).await?.ok_or_else(Refused::not_found)?;
+    Ok(task_response(&record))
+}
+
+/// The task, if it is there and the caller's.
+pub(crate) async fn owned_task(
+    gateway: &Gateway,
+    identity: &Identity,
+    task_id: &TaskId,
+) -> Result<TaskRecord, Refused> {
+    let record = admission::ask(gateway, gateway.scope_store().task(task_id)).await?;
+    record.filter(|record| record.envelope.principal == identity.principal()).ok_or_else(Refused::not_found)
+}
+
+fn task_response(record: &TaskRecord) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], task_view::json(record)).into_response()
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refused> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most as u64) {
+        return Err(enqueue::payload_too_large());
+    }
+    let read = timeout(READ_BODY, Limited::new(body, most).collect()).await;
+    match read.map_err(|_| enqueue::body_timeout())? {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(enqueue::payload_too_large()),
+        Err(_) => Err(enqueue::unreadable_body()),
+    }
+}
+
+#[derive(Serialize)]
+struct Accepted<'a> {
+    task_id: &'a TaskId,
+    /// Null when this repeats a request whose task ended so long ago that it has been forgotten.
+    status: Option<TaskStatus>,
+    user_type: &'a UserType,
+    session_id: &'a str,
+    depth: u64,
+    capacity: u64,
+    /// Null for a repetition.
+    estimated_wait_ms: Option<u64>,
+}
+
+/// What is known of a task since its admission.
+enum Latest {
+    /// Nobody looked: it is in the queue.
+    Unread,
+    /// This is what it looked like last.
+    Read(Box<TaskRecord>),
+    /// It ended so long ago that it has been forgotten.
+    Forgotten,
+}
+
+impl From<Option<TaskRecord>> for Latest {
+    fn from(record: Option<TaskRecord>) -> Self {
+        record.map_or(Self::Forgotten, |record| Self::Read(Box::new(record)))
+    }
+}
+
+/// The body of a 202. A repeated or waiting request may find its task in any status.
+fn accepted(identity: &Identity, admission: &Admission, latest: &Latest) -> Vec<u8> {
+    let body = Accepted {
+        task_id: &admission.task_id,
+        status: match latest {
+            Latest::Unread => Some(TaskStatus::Queued),
+            Latest::Read(record) => Some(record.status),
+            Latest::Forgotten => None,
+        },
+        user_type: identity.user_type(),
+        session_id: identity.session_id(),
+        depth: admission.depth,
+        capacity: admission.capacity,
+        estimated_wait_ms: admission.estimated_wait_ms,
+    };
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// The task as soon as it has ended, or as it stands when `wait` is over or this gateway goes. An outage of Redis
+/// meanwhile is waited out: the task has been accepted.
+async fn finished_within(gateway: &Arc<Gateway>, task_id: &TaskId, wait: Duration) -> Latest {
+    let mut watch = gateway.watch_hub().watch(task_id);
+    let mut latest = Latest::Unread;
+    let reading = async {
+        loop {
+            if let Ok(record) = admission::ask(gateway, gateway.scope_store().task(task_id)).await {
+                latest = record.into();
+            }
+            match &latest {
+                Latest::Read(record) if record.status.is_terminal() => return,
+                Latest::Forgotten => return,
+                Latest::Read(_) | Latest::Unread => watch.changed().await,
+            }
+        }
+    };
+    let closed = gateway.drain_state().closed();
+    tokio::select! {
+        // Over in any case: `latest` says how far it came.
+        _ = timeout(wait, reading) => {}
+        () = closed.cancelled() => {}
+    }
+    latest
+}

@@ -1,0 +1,163 @@
+//! A quiet Redis with one scope in it, brought into whatever state a measurement starts from.
+//!
+//! Responsible for preparing: capacity, waiting tasks, leases, exhausted limits. Must never measure anything itself:
+//! what it does must stay outside the figures.
+
+use bytes::Bytes;
+use portcullis_config::{Policy, Scope, UserType};
+use portcullis_lua::{
+    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, ScopeStore, Settlement, Store,
+    TaskId, TaskResult, Verdict,
+};
+use serde_json::json;
+
+use crate::cluster::{Redis, open_store, stand_in_beat};
+use crate::error::HarnessError;
+use crate::probe::Probe;
+
+/// Sessions the admitted traffic comes from: enough that none comes near its limits.
+const SESSIONS: usize = 512;
+/// Slots of the processor that stands for capacity: pressure is checked but never reached.
+const SLOTS: u32 = 10_000_000;
+/// Tasks that wait for a measurement, per session; fewer than a registered session's burst.
+const PER_SESSION: usize = 50;
+const PAYLOAD_BYTES: usize = 200;
+
+/// The server, a scope's scripts and a plain connection.
+#[derive(Debug)]
+pub struct Workbench {
+    /// The plain connection.
+    pub probe: Probe,
+    /// The scope's scripts.
+    pub scope: ScopeStore,
+    /// The policy they are called with.
+    pub policy: CompiledPolicy,
+    /// The same policy, before it was compiled.
+    pub document: Policy,
+    /// Digest of `return 1`.
+    pub floor: String,
+    _store: Store,
+    _redis: Redis,
+}
+
+impl Workbench {
+    /// Starts a server that persists nothing.
+    pub async fn start() -> Result<Self, HarnessError> {
+        let redis = Redis::start(false).await?;
+        let probe = Probe::connect(&redis.url()).await?;
+        let floor = probe.load_script("return 1").await?;
+        let store = open_store(&redis.url()).await?;
+        let scope = Scope::new("bench", "scripts").map_err(|name| HarnessError::Policy(name.to_string()))?;
+        let document = policy(&scope)?;
+        let bench = Self {
+            probe,
+            scope: store.scope(&scope),
+            policy: CompiledPolicy::new(&document, 0),
+            document,
+            floor,
+            _store: store,
+            _redis: redis,
+        };
+        bench.empty().await?;
+        Ok(bench)
+    }
+
+    /// Empties the database and gives it capacity and a closed breaker again. Loaded scripts stay.
+    pub async fn empty(&self) -> Result<(), HarnessError> {
+        self.probe.command("FLUSHALL", ["SYNC"]).await?;
+        self.scope.heartbeat(&self.policy, &stand_in_beat("bench".to_owned(), SLOTS)).await?;
+        // A breaker is consulted once its kind has settled something.
+        self.admit_waiting(1).await?;
+        let leases = self.take(1).await?;
+        let settlements: Vec<Settlement> = leases.iter().map(succeeded).collect();
+        self.scope.settle(&self.policy, &settlements).await?;
+        Ok(())
+    }
+
+    /// Puts this many tasks into the queue; their ids.
+    pub async fn admit_waiting(&self, count: usize) -> Result<Vec<TaskId>, HarnessError> {
+        // Sessions of their own, so that no limit is reached and none is left used up for what is measured.
+        let series = rand::random::<u32>();
+        let session = |number: usize| format!("waiting-{series:08x}-{}", number / PER_SESSION);
+        let requests: Vec<AdmitRequest> = (0..count).map(|number| request_of("registered", &session(number))).collect();
+        for batch in requests.chunks(ADMIT_BATCH) {
+            let decisions = self.scope.admit(&self.policy, batch).await?;
+            if let Some(other) = decisions.iter().find(|one| !matches!(one.verdict, Verdict::Admitted { .. })) {
+                return Err(HarnessError::Answer(format!("not admitted: {:?}", other.verdict)));
+            }
+        }
+        Ok(requests.into_iter().map(|request| request.task_id).collect())
+    }
+
+    /// Leases this many waiting tasks.
+    pub async fn take(&self, count: usize) -> Result<Vec<Lease>, HarnessError> {
+        let mut leases = Vec::with_capacity(count);
+        while leases.len() < count {
+            let slots = (count - leases.len()).min(CLAIM_BATCH as usize) as u32;
+            let claimed = self.scope.claim(&self.policy, slots).await?;
+            if claimed.leases.is_empty() {
+                return Err(HarnessError::Answer(format!("only {} of {count} tasks could be leased", leases.len())));
+            }
+            leases.extend(claimed.leases);
+        }
+        Ok(leases)
+    }
+}
+
+/// The shipped policy with one budget, no end of leases and no end of a processor that beats once.
+fn policy(scope: &Scope) -> Result<Policy, HarnessError> {
+    let mut policy = Policy::shipped(scope.tenant(), scope.project());
+    policy.queue.lease_ms = 3_600_000;
+    policy.monitoring.heartbeat_timeout_seconds = 86_400;
+    let budget = json!({
+        "unit": "tokens", "amount": 1_000_000_000_000_u64, "period": "day", "per": "principal", "default_estimate": 100,
+    });
+    let budget = serde_json::from_value(budget).map_err(|error| HarnessError::Policy(error.to_string()))?;
+    policy.budgets.insert("daily_tokens".to_owned(), budget);
+    Ok(policy)
+}
+
+/// The request of one of many registered sessions.
+#[must_use]
+pub fn request(number: usize) -> AdmitRequest {
+    let session = format!("session-{:04}", number % SESSIONS);
+    request_of("registered", &session)
+}
+
+/// A request of this session.
+#[must_use]
+pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
+    AdmitRequest {
+        task_id: TaskId::generate(),
+        user_type: UserType::new(user_type).unwrap_or_else(|_| UserType::anonymous()),
+        session_id: session.to_owned(),
+        principal: session.to_owned(),
+        actor: None,
+        kind: "bench".to_owned(),
+        cost: 1,
+        deadline_ms: None,
+        delay_ms: 0,
+        max_attempts: 3,
+        idempotency: None,
+        estimates: Vec::new(),
+        request_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+        traceparent: None,
+        content_type: "application/json".to_owned(),
+        payload: Bytes::from(format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2))),
+    }
+}
+
+/// The same request under an idempotency key of its own.
+#[must_use]
+pub fn idempotent(mut request: AdmitRequest) -> AdmitRequest {
+    let key_hash = format!("{:064x}", rand::random::<u128>());
+    request.idempotency = Some(Idempotency { key_hash, body_hash: format!("{:064x}", 7) });
+    request
+}
+
+/// The settlement of a lease whose handler answered something short.
+#[must_use]
+pub fn succeeded(lease: &Lease) -> Settlement {
+    let result = TaskResult { content_type: "application/json".to_owned(), body: Bytes::from_static(b"{\"ok\":true}") };
+    Settlement { lease: lease.clone(), outcome: Outcome::Succeeded { result, usage: vec![("tokens".to_owned(), 80)] } }
+}

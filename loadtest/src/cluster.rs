@@ -1,0 +1,238 @@
+//! A whole cluster on one machine: Redis, gateways and processors, on free loopback ports, gone when dropped.
+//!
+//! Responsible for starting, breaking and ending real processes, for the demonstration, the load tests and the
+//! integration tests alike. Must never share anything between two clusters: each has a scope of its own, and unless told
+//! otherwise a Redis of its own, so that any number may run at once.
+
+pub mod builder;
+pub mod process;
+pub mod redis;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portcullis_config::{Policy, Scope};
+use portcullis_lua::{CompiledPolicy, Heartbeat, ScopeStore, Store, StoreOptions};
+use tokio::task::JoinSet;
+
+pub use builder::{Builder, Launcher};
+pub use process::{Invocation, Process};
+pub use redis::Redis;
+
+use crate::client::{Answer, Client};
+use crate::error::HarnessError;
+use crate::eventually::eventually;
+use crate::probe::Probe;
+
+/// How long a cluster may take until every processor it started counts for capacity.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    gateways: Vec<Process>,
+    processors: Vec<Process>,
+    stand_ins: JoinSet<()>,
+    settings: Builder,
+    http: reqwest::Client,
+    policy: Policy,
+    scope: Scope,
+    admin_token: String,
+    redis_url: String,
+    /// `None` when somebody else's Redis is used. Declared last: it goes after everything that uses it.
+    redis: Option<Redis>,
+}
+
+impl Cluster {
+    /// What to start.
+    #[must_use]
+    pub fn builder(launcher: Launcher) -> Builder {
+        Builder::new(launcher)
+    }
+
+    /// An anonymous caller at gateway `index`, counted from 0 and taken modulo their number.
+    #[must_use]
+    pub fn gateway(&self, index: usize) -> Client {
+        Client::new(self.http.clone(), self.public_address(index))
+    }
+
+    /// The operator at the admin listener of gateway `index`.
+    #[must_use]
+    pub fn admin(&self, index: usize) -> Client {
+        let process = &self.gateways[index % self.gateways.len()];
+        let address = process.address("admin").unwrap_or_else(|_| unreachable!("checked when it was started"));
+        Client::new(self.http.clone(), address).bearer(&self.admin_token)
+    }
+
+    /// Where gateway `index` listens for the public.
+    #[must_use]
+    pub fn public_address(&self, index: usize) -> SocketAddr {
+        let process = &self.gateways[index % self.gateways.len()];
+        process.address("public").unwrap_or_else(|_| unreachable!("checked when it was started"))
+    }
+
+    /// The gateways' processes.
+    pub fn gateways(&mut self) -> &mut Vec<Process> {
+        &mut self.gateways
+    }
+
+    /// The processors' processes.
+    pub fn processors(&mut self) -> &mut Vec<Process> {
+        &mut self.processors
+    }
+
+    /// Starts one more processor and waits until it counts for capacity.
+    pub async fn add_processor(&mut self) -> Result<(), HarnessError> {
+        let invocation = self.settings.processor(self);
+        let process = Process::start(&invocation).await?;
+        process.address("admin")?;
+        self.processors.push(process);
+        Ok(())
+    }
+
+    /// Starts one more gateway, whether Redis is there or not; an anonymous caller at it.
+    pub async fn add_gateway(&mut self) -> Result<Client, HarnessError> {
+        let index = self.gateways.len();
+        let process = Process::start(&self.settings.gateway(self, index)).await?;
+        process.address("public").and(process.address("admin"))?;
+        self.gateways.push(process);
+        Ok(self.gateway(index))
+    }
+
+    /// The Redis server of this cluster.
+    pub fn redis(&mut self) -> Result<&mut Redis, HarnessError> {
+        self.redis.as_mut().ok_or_else(|| HarnessError::Answer("this cluster uses somebody else's redis".to_owned()))
+    }
+
+    /// Where its Redis is.
+    #[must_use]
+    pub fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
+    /// The token of every admin listener.
+    #[must_use]
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// The scope every process of the cluster serves.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// What every key of the scope starts with: the hash tag that design and documentation fix.
+    #[must_use]
+    pub fn key_prefix(&self) -> String {
+        format!("{{{}:{}}}", self.scope.tenant(), self.scope.project())
+    }
+
+    /// The effective policy its processes were started with.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The same policy as scripts take it, at the revision of a boot document.
+    #[must_use]
+    pub fn compiled_policy(&self) -> CompiledPolicy {
+        CompiledPolicy::new(&self.policy, 0)
+    }
+
+    /// The scope's scripts, over connections of the caller's own.
+    pub async fn store(&self) -> Result<ScopeStore, HarnessError> {
+        Ok(open_store(&self.redis_url).await?.scope(&self.scope))
+    }
+
+    /// A plain connection to its Redis.
+    pub async fn probe(&self) -> Result<Probe, HarnessError> {
+        Probe::connect(&self.redis_url).await
+    }
+
+    /// Lets a processor of this many slots be believed in that never takes work, as long as the cluster lives.
+    pub async fn stand_in(&mut self, slots: u32) -> Result<(), HarnessError> {
+        let (store, policy) = (self.store().await?, self.compiled_policy());
+        let beat = stand_in_beat(format!("stand-in-{:08x}", rand::random::<u32>()), slots);
+        store.heartbeat(&policy, &beat).await?;
+        self.stand_ins.spawn(keep_beating(store, policy, beat));
+        Ok(())
+    }
+
+    /// Every stand-in falls silent.
+    pub async fn dismiss_stand_ins(&mut self) {
+        self.stand_ins.shutdown().await;
+    }
+
+    /// The `/admin/queues` document of gateway 0.
+    pub async fn queues(&self) -> Result<Answer, HarnessError> {
+        self.admin(0).get("/admin/queues").await
+    }
+
+    /// Ends every process, and removes the scope's keys from a Redis that stays.
+    pub async fn end(&mut self) -> Result<(), HarnessError> {
+        self.stand_ins.shutdown().await;
+        for process in self.gateways.iter_mut().chain(&mut self.processors) {
+            process.kill().await?;
+        }
+        if self.redis.is_none() {
+            let probe = self.probe().await?;
+            for key in probe.keys(&self.key_prefix()).await? {
+                probe.command("UNLINK", [key.as_str()]).await?;
+            }
+            probe.close().await;
+        }
+        Ok(())
+    }
+
+    async fn until_ready(&self) -> Result<(), HarnessError> {
+        let (store, policy, wanted) = (self.store().await?, self.compiled_policy(), self.processors.len());
+        let counted = eventually(READY_LIMIT, "every processor counts for capacity", || async {
+            let live = store.processors(&policy).await.ok()?.iter().filter(|processor| processor.live).count();
+            (live >= wanted).then_some(())
+        });
+        counted.await?;
+        for index in 0..self.gateways.len() {
+            let client = self.gateway(index);
+            eventually(READY_LIMIT, "the gateway reaches redis", || async {
+                let answer = client.limits().await.ok()?;
+                (answer.status == 200).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// A store that is connected.
+pub async fn open_store(redis_url: &str) -> Result<Store, HarnessError> {
+    let options = StoreOptions { url: redis_url.to_owned(), connections: 1, command_timeout: Duration::from_secs(10) };
+    let store = Store::open(&options)?;
+    store.wait_ready(READY_LIMIT).await?;
+    Ok(store)
+}
+
+/// The heartbeat of a processor that is none.
+#[must_use]
+pub fn stand_in_beat(worker: String, slots: u32) -> Heartbeat {
+    Heartbeat {
+        instance: worker.clone(),
+        worker,
+        slots,
+        running: 0,
+        draining: false,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        policy_revision: 0,
+        kinds: vec!["*".to_owned()],
+    }
+}
+
+/// Beats often enough for any valid policy, whose shortest heartbeat timeout is one second. Ends when aborted.
+async fn keep_beating(store: ScopeStore, policy: CompiledPolicy, beat: Heartbeat) {
+    let mut beats = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        beats.tick().await;
+        // A beat lost to an outage is made up for by the next.
+        drop(store.heartbeat(&policy, &beat).await);
+    }
+}

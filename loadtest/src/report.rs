@@ -1,0 +1,69 @@
+//! Tables of text on standard output.
+//!
+//! Responsible for alignment and for the one place that prints. Must never compute a figure: what is printed was decided
+//! by whoever measured it.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+/// Rows under a header. The first column stands left, all others right.
+#[derive(Clone, Debug)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column titles.
+    #[must_use]
+    pub fn new(header: &[&str]) -> Self {
+        Self { rows: vec![header.iter().map(|title| (*title).to_owned()).collect()] }
+    }
+
+    /// Adds a row; missing cells at its end are empty.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, row) in self.rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = self.width(column);
+                if column == 0 {
+                    write!(line, "{cell:<width$}")?;
+                } else {
+                    write!(line, "  {cell:>width$}")?;
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+            if number == 0 {
+                writeln!(f, "{}", "─".repeat(line.chars().count()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a line to standard output. A reader that has gone away is no reason to fail.
+pub fn say(line: impl fmt::Display) {
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligns_columns() {
+        let mut table = Table::new(&["type", "n"]);
+        table.row(["paid".to_owned(), "10".to_owned()]);
+        table.row(["anonymous".to_owned(), "9".to_owned()]);
+        assert_eq!(table.to_string(), "type        n\n─────────────\npaid       10\nanonymous   9\n");
+    }
+}

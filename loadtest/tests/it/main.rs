@@ -1,0 +1,18 @@
+//! The integration tests: a real Redis and real processes for each, all in one binary, which links once.
+//!
+//! Responsible for the properties that only a whole cluster can show. Must never sleep where there is a condition to
+//! wait for, and must never share a cluster between tests.
+
+mod fixture;
+mod tidy;
+mod startup;
+mod exactness;
+mod refusal;
+mod submission;
+mod caller;
+mod life;
+mod events;
+mod crash;
+mod outage;
+mod drain;
+mod script;

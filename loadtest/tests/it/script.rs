@@ -1,0 +1,16 @@
+//! The scripts, each against a model or an oracle, on a real Redis, with the time injected.
+//!
+//! Responsible for what the headers of `lua/*.lua` guarantee, over random inputs. Must never look at how a script does
+//! it: the model knows the rules, the oracles know the definitions, and neither knows the scripts.
+
+mod stage;
+mod model;
+mod operation;
+mod sequence;
+mod arrival;
+mod reshape;
+mod refusal;
+mod contention;
+mod share;
+mod reclaim;
+mod slot;

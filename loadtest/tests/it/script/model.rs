@@ -1,0 +1,212 @@
+//! A scope as its rules describe it: what every script must answer, computed from plain lists and maps.
+//!
+//! Responsible for being obviously right. Must never share a representation with the scripts: nothing is packed,
+//! nothing is cached, nothing is dropped before its time.
+
+mod window;
+mod budget;
+mod breaker;
+mod admission;
+mod life;
+mod outcome;
+
+use std::collections::BTreeMap;
+
+use portcullis_config::Policy;
+use portcullis_lua::{BreakerView, CompiledPolicy, Decision, Heartbeat, OutputId, QueueView, TaskId};
+
+pub(crate) use breaker::Breaker;
+pub(crate) use budget::{Account, period_end_ms};
+pub(crate) use life::{State, Task};
+pub(crate) use window::{Window, most_in_any_window};
+
+/// A window's tick in ms, by user type and window name: how coarsely an admission is rounded up.
+pub(crate) type Ticks = BTreeMap<(String, String), u64>;
+
+/// A scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    policy: Policy,
+    ticks: Ticks,
+    /// Worker → its last heartbeat and when that lapses, ms.
+    beats: BTreeMap<String, (Heartbeat, u64)>,
+    sessions: BTreeMap<String, Vec<Window>>,
+    /// By name and subject.
+    budgets: BTreeMap<(String, String), Account>,
+    breakers: BTreeMap<String, Breaker>,
+    /// Idempotency key → the task it became and the body it came with.
+    known: BTreeMap<String, (TaskId, String)>,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    /// Dead letters by time of death, bounded.
+    pub(crate) dead: Vec<(u64, TaskId)>,
+    /// Start tag of the task last handed out, and each user type's last finish tag.
+    virtual_time: u64,
+    finish: BTreeMap<String, u64>,
+    measured_ms: Option<f64>,
+    /// Every decision that was made, oldest first.
+    pub(crate) decisions: Vec<Decision>,
+}
+
+impl Model {
+    pub(crate) fn new(policy: &Policy, ticks: Ticks) -> Self {
+        Self {
+            policy: policy.clone(),
+            ticks,
+            beats: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            breakers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            dead: Vec::new(),
+            virtual_time: 0,
+            finish: BTreeMap::new(),
+            measured_ms: None,
+            decisions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, now_ms: u64, beat: &Heartbeat) {
+        let lapses_ms = now_ms + self.policy.monitoring.heartbeat_timeout_seconds * 1000;
+        self.beats.insert(beat.worker.clone(), (beat.clone(), lapses_ms));
+    }
+
+    pub(crate) fn leave(&mut self, worker: &str) {
+        self.beats.remove(worker);
+    }
+
+    /// When the next heartbeat lapses, ms.
+    pub(crate) fn next_beat_lapse_ms(&self, now_ms: u64) -> Option<u64> {
+        self.beats.values().map(|(_, lapses_ms)| *lapses_ms).filter(|lapses_ms| *lapses_ms > now_ms).min()
+    }
+
+    /// When the next lease lapses, ms.
+    pub(crate) fn next_lease_lapse_ms(&self, now_ms: u64) -> Option<u64> {
+        let lapses = self.tasks.values().filter_map(|task| match task.state {
+            State::Leased { until_ms, .. } => Some(until_ms),
+            _ => None,
+        });
+        lapses.filter(|until_ms| *until_ms > now_ms).min()
+    }
+
+    /// Slots and number of the processors that are alive and accept work.
+    fn live(&self, now_ms: u64) -> (u64, u64) {
+        let live = self.beats.values().filter(|(beat, lapses_ms)| now_ms < *lapses_ms && !beat.draining);
+        live.fold((0, 0), |(slots, number), (beat, _)| (slots + u64::from(beat.slots), number + 1))
+    }
+
+    fn capacity(&self, now_ms: u64) -> u64 {
+        let rules = &self.policy.backpressure;
+        let slots = self.live(now_ms).0 as f64;
+        ((slots * (1.0 - rules.capacity_buffer)).floor() + (slots * rules.queue_depth_multiplier).floor()) as u64
+    }
+
+    fn share(&self, now_ms: u64, threshold: f64) -> u64 {
+        (self.capacity(now_ms) as f64 * threshold).floor() as u64
+    }
+
+    fn depth(&self) -> u64 {
+        self.count(|state| matches!(state, State::Queued { .. } | State::Leased { .. }))
+    }
+
+    fn service_ms(&self) -> f64 {
+        self.measured_ms.unwrap_or(self.policy.service_capacity.avg_processing_time_seconds * 1000.0)
+    }
+
+    fn count(&self, of: impl Fn(&State) -> bool) -> u64 {
+        self.tasks.values().filter(|task| of(&task.state)).count() as u64
+    }
+
+    /// Waiting tasks with their tags, first to run first.
+    pub(crate) fn queue(&self) -> Vec<(u64, TaskId)> {
+        let mut queue: Vec<_> = self
+            .tasks
+            .iter()
+            .filter_map(|(id, task)| match task.state {
+                State::Queued { tag } => Some((tag, id.clone())),
+                _ => None,
+            })
+            .collect();
+        queue.sort_unstable();
+        queue
+    }
+
+    /// Delayed tasks, next due first.
+    pub(crate) fn delayed(&self) -> Vec<(u64, TaskId)> {
+        let mut delayed: Vec<_> = self
+            .tasks
+            .iter()
+            .filter_map(|(id, task)| match task.state {
+                State::Delayed { due_ms } => Some((due_ms, id.clone())),
+                _ => None,
+            })
+            .collect();
+        delayed.sort_unstable();
+        delayed
+    }
+
+    /// Leased tasks, next to lapse first.
+    pub(crate) fn leased(&self) -> Vec<(u64, TaskId)> {
+        let mut leased: Vec<_> = self
+            .tasks
+            .iter()
+            .filter_map(|(id, task)| match task.state {
+                State::Leased { until_ms, .. } => Some((until_ms, id.clone())),
+                _ => None,
+            })
+            .collect();
+        leased.sort_unstable();
+        leased
+    }
+
+    pub(crate) fn queues(&self, now_ms: u64) -> QueueView {
+        let (slots, live_processors) = self.live(now_ms);
+        let (capacity, depth) = (self.capacity(now_ms), self.depth());
+        let types = self.policy.known_types();
+        let queued = self.queue();
+        let of_type = |name: &str| queued.iter().filter(|(_, id)| self.tasks[id].is_of(name)).count() as u64;
+        let threshold = |name| self.share(now_ms, self.policy.threshold_of(name).expect("a threshold"));
+        QueueView {
+            queued: queued.len() as u64,
+            running: self.leased().len() as u64,
+            delayed: self.delayed().len() as u64,
+            dead: self.dead.len() as u64,
+            queued_by_type: types.iter().map(|name| (name.to_string(), of_type(name.as_str()))).collect(),
+            slots,
+            live_processors,
+            capacity,
+            thresholds: types.iter().map(|name| (name.to_string(), threshold(name))).collect(),
+            hard_limit: self.share(now_ms, self.policy.backpressure.hard_limit_threshold),
+            pressure: if capacity == 0 { 0.0 } else { depth as f64 / capacity as f64 },
+            service_ms: self.measured_ms,
+            oldest_wait_ms: queued.first().map(|(_, id)| now_ms - self.tasks[id].created_ms),
+            policy_revision: 0,
+        }
+    }
+
+    pub(crate) fn breakers(&self, now_ms: u64) -> Vec<BreakerView> {
+        let known = self.breakers.iter().filter(|(_, breaker)| breaker.known);
+        known.map(|(kind, breaker)| breaker.view(&self.policy.circuit_breakers.tasks, now_ms, kind)).collect()
+    }
+
+    /// Positions of all output of a task.
+    pub(crate) fn output(&self, id: &TaskId) -> Vec<OutputId> {
+        self.tasks[id].output.clone()
+    }
+}
+
+/// The ticks of the limits of some user types, seen from outside: whoever is admitted at 1 ms past a tick is told when
+/// the window lets it go.
+pub(crate) async fn ticks_of(act: &super::stage::Act, policy: &CompiledPolicy, user_types: &[&str]) -> Ticks {
+    let mut ticks = Ticks::new();
+    act.beat(policy, 1, 1_000_000).await;
+    for name in user_types {
+        let request = super::stage::request(name, name);
+        let decisions = act.store.at(1).admit(policy, &[request]).await.expect("a decision");
+        for window in &decisions[0].limits {
+            let tick_ms = window.reset_ms + 1 - window.window_ms;
+            ticks.insert(((*name).to_owned(), window.name.clone()), tick_ms);
+        }
+    }
+    ticks
+}

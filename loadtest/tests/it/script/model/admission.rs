@@ -1,0 +1,220 @@
+//! Whether a request is admitted, and what it then takes.
+//!
+//! Must never change anything while deciding: a verdict is taken of `&self`.
+
+use portcullis_lua::{AdmitRequest, BudgetState, Decision, Hold, LimitState, Reason, Refusal, Verdict};
+use portcullis_config::policy::{Budget, Subject};
+
+use super::{Account, Model, State, Task, Window};
+
+/// A gate that says no: why, which one, and when it would say yes, ms.
+struct No(Reason, Option<String>, f64);
+
+impl Model {
+    /// Decides, and takes what an admitted request needs.
+    pub(crate) fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
+        let verdict = self.verdict(now_ms, request);
+        if matches!(verdict, Verdict::Admitted { .. }) {
+            self.take(now_ms, request);
+        }
+        let decision = self.decision(now_ms, request, verdict);
+        self.decisions.push(decision.clone());
+        decision
+    }
+
+    /// Decides. A look ahead estimates no wait.
+    pub(crate) fn peek(&self, now_ms: u64, request: &AdmitRequest) -> Decision {
+        let mut verdict = self.verdict(now_ms, request);
+        if let Verdict::Admitted { estimated_wait_ms, .. } = &mut verdict {
+            *estimated_wait_ms = 0;
+        }
+        self.decision(now_ms, request, verdict)
+    }
+
+    fn decision(&self, now_ms: u64, request: &AdmitRequest, verdict: Verdict) -> Decision {
+        let limits = self.windows(request).into_iter().map(|window| LimitState {
+            remaining: window.limit.saturating_sub(window.held(now_ms)),
+            reset_ms: window.wait_ms(now_ms, 1),
+            name: window.name,
+            limit: window.limit,
+            window_ms: window.window_ms,
+        });
+        let budgets = self.accounts(now_ms, request).into_iter().map(|(hold, budget, account)| BudgetState {
+            name: hold.budget,
+            unit: hold.unit,
+            amount: budget.amount,
+            spent: account.spent,
+            held: account.held,
+            reset_ms: account.reset_ms(now_ms),
+        });
+        let (limits, budgets) = (limits.collect(), budgets.collect());
+        Decision { verdict, depth: self.depth(), capacity: self.capacity(now_ms), limits, budgets }
+    }
+
+    fn verdict(&self, now_ms: u64, request: &AdmitRequest) -> Verdict {
+        let known = request.idempotency.as_ref().and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
+        let mismatch = match known {
+            Some((key, (task_id, body))) if key.body_hash == *body => {
+                return Verdict::Replayed { task_id: task_id.clone() };
+            }
+            known => known.is_some(),
+        };
+        let mut noes = Vec::new();
+        self.rate_limit(now_ms, request, &mut noes);
+        self.backpressure(now_ms, request, &mut noes);
+        let breaker = self.breakers.get(&request.kind);
+        let rules = &self.policy.circuit_breakers.tasks;
+        if let Some(wait_ms) = breaker.and_then(|breaker| breaker.wait_ms(rules, now_ms, self.service_ms())) {
+            noes.push(No(Reason::CircuitOpen, None, wait_ms));
+        }
+        for (hold, budget, account) in self.accounts(now_ms, request) {
+            if account.spent + account.held + hold.amount > budget.amount {
+                let wait_ms = account.reset_ms(now_ms) as f64;
+                noes.push(No(Reason::BudgetExhausted, Some(hold.budget), wait_ms));
+            }
+        }
+        if mismatch {
+            noes.push(No(Reason::IdempotencyMismatch, None, 0.0));
+        }
+        let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
+        match noes.into_iter().next() {
+            Some(No(reason, name, _)) => {
+                Verdict::Refused(Refusal { reason, name, retry_after_ms: longest_ms.ceil() as u64 })
+            }
+            None => {
+                let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
+                Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
+            }
+        }
+    }
+
+    fn rate_limit(&self, now_ms: u64, request: &AdmitRequest, noes: &mut Vec<No>) {
+        for window in self.windows(request) {
+            let excess = window.excess(now_ms, request.cost.into());
+            if excess > 0 {
+                let reason = if window.name == "burst" { Reason::BurstLimit } else { Reason::HourlyLimit };
+                let wait_ms = window.wait_ms(now_ms, excess) as f64;
+                noes.push(No(reason, Some(window.name), wait_ms));
+            }
+        }
+    }
+
+    fn backpressure(&self, now_ms: u64, request: &AdmitRequest, noes: &mut Vec<No>) {
+        let (slots, processors) = self.live(now_ms);
+        if processors == 0 {
+            // A fifth of the time a heartbeat counts is when the next one is due.
+            let beat_ms = self.policy.monitoring.heartbeat_timeout_seconds as f64 * 200.0;
+            noes.push(No(Reason::NoLiveProcessors, None, beat_ms));
+            return;
+        }
+        let depth = self.depth();
+        // Time until the backlog is below a bound, at the rate at which the busy slots finish work.
+        let drain_ms = |bound: u64| {
+            let excess = depth - bound.saturating_sub(1);
+            excess as f64 * self.service_ms() / slots.min(depth).max(1) as f64
+        };
+        let max_queue = self.policy.limits.max_queue_size;
+        if max_queue > 0 && depth >= max_queue {
+            noes.push(No(Reason::QueueFull, None, drain_ms(max_queue)));
+        }
+        let delayed = self.delayed();
+        if request.delay_ms > 0 && delayed.len() as u64 >= self.policy.queue.max_delayed {
+            let wait_ms = delayed.first().map_or(0, |(due_ms, _)| due_ms.saturating_sub(now_ms));
+            noes.push(No(Reason::QueueFull, None, wait_ms as f64));
+        }
+        let threshold = self.policy.threshold_of(&request.user_type).expect("a threshold");
+        let hard = self.policy.backpressure.hard_limit_threshold;
+        for (reason, share) in [(Reason::HardLimit, hard), (Reason::PressureThreshold, threshold)] {
+            let bound = self.share(now_ms, share);
+            if depth >= bound {
+                noes.push(No(reason, None, drain_ms(bound)));
+            }
+        }
+        if let (Some(deadline_ms), Some(measured_ms)) = (request.deadline_ms, self.measured_ms) {
+            let before = (depth + 1).saturating_sub(slots) as f64 * measured_ms / slots as f64;
+            let late_ms = request.delay_ms as f64 + before - deadline_ms as f64;
+            if late_ms > 0.0 {
+                noes.push(No(Reason::DeadlineUnreachable, None, late_ms));
+            }
+        }
+    }
+
+    fn estimated_wait_ms(&self, now_ms: u64, request: &AdmitRequest) -> u64 {
+        let (slots, depth) = (self.live(now_ms).0, self.depth());
+        if request.delay_ms > 0 {
+            return request.delay_ms;
+        }
+        let before = (depth + 1).saturating_sub(slots) as f64;
+        (before * self.service_ms() / slots as f64).ceil() as u64
+    }
+
+    fn take(&mut self, now_ms: u64, request: &AdmitRequest) {
+        let mut windows = self.windows(request);
+        for window in &mut windows {
+            window.admit(now_ms, request.cost.into());
+        }
+        self.sessions.insert(request.session_id.clone(), windows);
+        let epoch = self.breakers.get_mut(&request.kind).map_or(0, |breaker| breaker.admit(now_ms));
+        let mut holds = Vec::new();
+        for (hold, _, mut account) in self.accounts(now_ms, request) {
+            account.held += hold.amount;
+            self.budgets.insert((hold.budget.clone(), hold.subject.clone()), account);
+            holds.push(hold);
+        }
+        if let Some(key) = &request.idempotency {
+            self.known.insert(key.key_hash.clone(), (request.task_id.clone(), key.body_hash.clone()));
+        }
+        let state = if request.delay_ms > 0 {
+            State::Delayed { due_ms: now_ms + request.delay_ms }
+        } else {
+            State::Queued { tag: self.start_tag(request) }
+        };
+        self.tasks.insert(request.task_id.clone(), Task::new(request, now_ms, epoch, holds, state));
+    }
+
+    /// Start-time fair queueing: a type's tags are apart by the inverse of its weight, and never before the present.
+    fn start_tag(&mut self, request: &AdmitRequest) -> u64 {
+        let weight = self.policy.weight_of(&request.user_type).expect("a weight");
+        let finish = self.finish.entry(request.user_type.to_string()).or_default();
+        let start = self.virtual_time.max(*finish);
+        *finish = start + (1e6 / weight).round() as u64;
+        start
+    }
+
+    fn windows(&self, request: &AdmitRequest) -> Vec<Window> {
+        if let Some(windows) = self.sessions.get(&request.session_id) {
+            return windows.clone();
+        }
+        let role = self.policy.limits_of(&request.user_type).expect("limits");
+        let burst = ("burst", role.burst, role.burst_window * 1000);
+        let hourly = u64::try_from(role.hourly).ok().map(|limit| ("hourly", limit, 3_600_000));
+        let tick_ms = |name: &str| self.ticks[&(request.user_type.to_string(), name.to_owned())];
+        let all = [burst].into_iter().chain(hourly);
+        all.map(|(name, limit, window_ms)| Window::new(name, limit, window_ms, tick_ms(name))).collect()
+    }
+
+    /// The budgets a request draws on: what it would hold, of what, and the account as it stands.
+    fn accounts(&self, now_ms: u64, request: &AdmitRequest) -> Vec<(Hold, Budget, Account)> {
+        let mut accounts = Vec::new();
+        for (name, budget) in self.policy.budgets_of(&request.user_type) {
+            let subject = match budget.per {
+                Subject::Tenant => "",
+                Subject::UserType => request.user_type.as_str(),
+                Subject::Principal => &request.principal,
+                Subject::Session => &request.session_id,
+            };
+            let estimate = request.estimates.iter().find(|(unit, _)| *unit == budget.unit);
+            let amount = match budget.unit.as_str() {
+                "requests" => request.cost.into(),
+                _ => estimate.map_or(budget.default_estimate, |(_, amount)| *amount),
+            };
+            let account = match self.budgets.get(&(name.to_owned(), subject.to_owned())) {
+                Some(account) => account.at(now_ms),
+                None => Account::new(budget.period, now_ms),
+            };
+            let (unit, subject) = (budget.unit.clone(), subject.to_owned());
+            accounts.push((Hold { budget: name.to_owned(), subject, unit, amount }, budget.clone(), account));
+        }
+        accounts
+    }
+}

@@ -1,0 +1,366 @@
+//! Random histories of a scope, on the scripts and on the model at once.
+//!
+//! Responsible for comparing every answer, and at the end everything that is stored. Must never let Redis's own clock
+//! into it: a key that would lapse by that clock within a test is kept from lapsing.
+
+use std::collections::BTreeSet;
+
+use portcullis_config::Policy;
+use portcullis_config::policy::{Budget, Period, Subject};
+use portcullis_lua::{
+    AdmitRequest, CompiledPolicy, FencingToken, Idempotency, Lease, Outcome, OutputId, Purpose, Settlement, TaskError,
+    TaskId, TaskResult,
+};
+use portcullis_loadtest::cluster::stand_in_beat;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
+use tokio::runtime::Runtime;
+
+use super::model::{Model, Ticks, period_end_ms, ticks_of};
+use super::operation::{Ask, End, Jump, Operation, Pick, history};
+use super::stage::{Act, Stage, cases, limit, request};
+
+/// Starts: an ordinary second, the end of a leap year's February, the end of a year, the end of a month in spring.
+const STARTS_MS: [u64; 4] = [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999];
+const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Week, Period::Month];
+const CALLERS: [(&str, &str, &str); 6] = [
+    ("anonymous", "s0", "guest-0"),
+    ("anonymous", "s1", "guest-1"),
+    ("registered", "s2", "ada"),
+    ("registered", "s3", "ada"),
+    ("paid", "s4", "bob"),
+    ("privileged", "s5", "eve"),
+];
+
+/// A policy under which a few dozen operations meet every gate.
+pub(crate) fn tight() -> Policy {
+    let mut policy = Policy::shipped("t", "p");
+    for (name, burst, hourly) in [("anonymous", 4, 9), ("registered", 6, 70), ("paid", 500, -1), ("privileged", 8, -1)] {
+        limit(&mut policy, name, burst, 60, hourly);
+    }
+    let budgets = [
+        ("minutely", "requests", 12, Period::Minute, Subject::Tenant),
+        ("hourly", "tokens", 1500, Period::Hour, Subject::Session),
+        ("daily", "tokens", 2000, Period::Day, Subject::Principal),
+        ("weekly", "requests", 25, Period::Week, Subject::UserType),
+        ("monthly", "tokens", 6000, Period::Month, Subject::Tenant),
+    ];
+    for (name, unit, amount, period, per) in budgets {
+        let user_types = (per == Subject::Session).then(|| vec![super::stage::user_type("paid")]);
+        let budget = Budget { unit: unit.to_owned(), amount, period, per, default_estimate: 50, user_types };
+        policy.budgets.insert(name.to_owned(), budget);
+    }
+    let breaker = &mut policy.circuit_breakers.tasks;
+    (breaker.minimum_calls, breaker.half_open_probes, breaker.slow_call_rate) = (4, 2, 0.7);
+    (breaker.slow_call_ms, breaker.open_seconds) = (5_000, 4);
+    (policy.queue.max_delayed, policy.queue.max_dead_letters) = (3, 3);
+    policy.queue.lease_ms = 8_000;
+    policy.limits.max_queue_size = 11;
+    policy.monitoring.heartbeat_timeout_seconds = 60;
+    policy
+}
+
+/// One history being played.
+struct Play<'a> {
+    act: &'a Act,
+    policy: &'a CompiledPolicy,
+    model: Model,
+    now_ms: u64,
+    leases: Vec<Lease>,
+    tasks: Vec<TaskId>,
+    newest: FencingToken,
+}
+
+/// Plays a history to its end, comparing everything. Panics at the first difference.
+pub(crate) async fn play(act: &Act, policy: &CompiledPolicy, model: Model, start_ms: u64, operations: &[Operation]) {
+    let newest = FencingToken(0);
+    let mut play =
+        Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest };
+    play.operation(&Operation::Beat { worker: 0, slots: 4, draining: false }).await;
+    for operation in operations {
+        play.operation(operation).await;
+        play.compare_queues(operation).await;
+    }
+    play.compare_the_rest().await;
+    play.compare_keys().await;
+}
+
+impl Play<'_> {
+    async fn operation(&mut self, operation: &Operation) {
+        let store = self.act.store.at(self.now_ms);
+        match operation {
+            Operation::Pass(jump) => self.now_ms = self.after(*jump),
+            Operation::Beat { worker, slots, draining } => {
+                let mut beat = stand_in_beat(format!("w{worker}"), *slots);
+                beat.draining = *draining;
+                store.heartbeat(self.policy, &beat).await.expect("an answer");
+                self.model.heartbeat(self.now_ms, &beat);
+            }
+            Operation::Leave { worker } => {
+                store.leave(&format!("w{worker}")).await.expect("an answer");
+                self.model.leave(&format!("w{worker}"));
+            }
+            Operation::Admit(asks) => {
+                let requests: Vec<AdmitRequest> = asks.iter().map(to_request).collect();
+                let decisions = store.admit(self.policy, &requests).await.expect("an answer");
+                for (asked, decision) in requests.iter().zip(decisions) {
+                    assert_eq!(decision, self.model.admit(self.now_ms, asked), "{asked:?}");
+                }
+                self.tasks = self.model.tasks.keys().cloned().collect();
+            }
+            Operation::Peek(asks) => {
+                let requests: Vec<AdmitRequest> = asks.iter().map(to_request).collect();
+                let decisions = store.peek(self.policy, &requests).await.expect("an answer");
+                for (asked, decision) in requests.iter().zip(decisions) {
+                    assert_eq!(decision, self.model.peek(self.now_ms, asked), "a look ahead: {asked:?}");
+                }
+            }
+            Operation::Claim { slots } => self.claim(*slots).await,
+            Operation::Renew(picks) => {
+                let held: Vec<_> =
+                    self.picked(picks).iter().map(|lease| (lease.task_id.clone(), lease.token)).collect();
+                let renewals = store.renew(self.policy, &held).await.expect("an answer");
+                for ((id, token), renewal) in held.iter().zip(renewals) {
+                    assert_eq!(renewal, self.model.renew(self.now_ms, id, *token), "renewal of {id}");
+                }
+            }
+            Operation::Write { lease, pieces } => {
+                // Only who runs a task has output.
+                for lease in self.picked(&[*lease]).iter().filter(|lease| lease.purpose == Purpose::Run) {
+                    let data = vec!["x".into(); *pieces];
+                    let written = store.append_output(self.policy, lease, data).await.expect("an answer");
+                    assert_eq!(written, self.model.append_output(lease, *pieces), "output of {}", lease.task_id);
+                }
+            }
+            Operation::Settle(ends) => self.settle(ends).await,
+            Operation::Reclaim => {
+                let reclaimed = store.reclaim(self.policy).await.expect("an answer");
+                let tokens = self.new_tokens(&reclaimed.leases);
+                let (requeued, leases) = self.model.reclaim(self.now_ms, &tokens);
+                assert_eq!(format!("{:#?}", reclaimed.leases), format!("{leases:#?}"), "reclaimed");
+                assert_eq!(reclaimed.requeued, requeued);
+                self.leases.extend(reclaimed.leases);
+            }
+            Operation::Cancel { task, by_owner } => self.cancel(*task, *by_owner).await,
+        }
+    }
+
+    /// An idle processor takes the token before it claims, so that the claim must leave one if tasks still wait.
+    async fn claim(&mut self, slots: u32) {
+        self.act.probe.command("LPOP", [&self.act.key("wake")]).await.expect("an answer");
+        let claimed = self.act.store.at(self.now_ms).claim(self.policy, slots).await.expect("an answer");
+        let tokens = self.new_tokens(&claimed.leases);
+        let (leases, waiting, next_due_ms) = self.model.claim(self.now_ms, slots as usize, &tokens);
+        assert_eq!(format!("{:#?}", claimed.leases), format!("{leases:#?}"), "claimed");
+        assert_eq!((claimed.waiting, claimed.next_due_ms), (waiting, next_due_ms));
+        self.leases.extend(claimed.leases);
+    }
+
+    async fn settle(&mut self, ends: &[(Pick, End)]) {
+        self.leave_boundary();
+        let mut settlements = Vec::new();
+        for (pick, end) in ends {
+            for lease in self.picked(&[*pick]) {
+                settlements.push(Settlement { lease, outcome: outcome(*end) });
+            }
+        }
+        let settled = self.act.store.at(self.now_ms).settle(self.policy, &settlements).await.expect("an answer");
+        self.keep_accounts().await;
+        for (settlement, settled) in settlements.iter().zip(settled) {
+            let (id, token) = (&settlement.lease.task_id, settlement.lease.token);
+            let expected = self.model.settle(self.now_ms, settlement);
+            assert_eq!(settled, expected, "{id} under {token} settled as {:?}", settlement.outcome);
+        }
+    }
+
+    async fn cancel(&mut self, task: Pick, by_owner: bool) {
+        self.leave_boundary();
+        if self.tasks.is_empty() {
+            return;
+        }
+        let id = self.tasks[task.index(self.tasks.len())].clone();
+        let principal = if by_owner { self.model.tasks[&id].request.principal.clone() } else { "mallory".to_owned() };
+        let store = self.act.store.at(self.now_ms);
+        let cancelled = store.cancel(self.policy, &id, &principal).await.expect("an answer");
+        self.keep_accounts().await;
+        let expected = self.model.cancel(self.now_ms, &id, &principal);
+        assert_eq!(format!("{cancelled:#?}"), format!("{expected:#?}"), "cancelled");
+    }
+
+    /// An account that holds nothing lapses with its period, by Redis's clock: settle at the end of a minute only once
+    /// it is over.
+    fn leave_boundary(&mut self) {
+        let ends_ms = period_end_ms(Period::Minute, self.now_ms);
+        if ends_ms - self.now_ms < 5_000 {
+            self.now_ms = ends_ms;
+        }
+    }
+
+    async fn keep_accounts(&self) {
+        for key in self.act.probe.keys(&self.act.key("budget:")).await.expect("keys") {
+            self.act.probe.command("PERSIST", [key.as_str()]).await.expect("an answer");
+        }
+    }
+
+    /// Tokens of new leases, each greater than any before.
+    fn new_tokens(&mut self, leases: &[Lease]) -> Vec<FencingToken> {
+        let tokens: Vec<FencingToken> = leases.iter().map(|lease| lease.token).collect();
+        for token in &tokens {
+            assert!(*token > self.newest, "token {token} after {}", self.newest);
+            self.newest = *token;
+        }
+        tokens
+    }
+
+    fn picked(&self, picks: &[Pick]) -> Vec<Lease> {
+        let known = picks.iter().filter(|_| !self.leases.is_empty());
+        known.map(|pick| self.leases[pick.index(self.leases.len())].clone()).collect()
+    }
+
+    fn after(&self, jump: Jump) -> u64 {
+        let to = |at_ms: Option<u64>, after_ms: i64| at_ms.and_then(|at_ms| at_ms.checked_add_signed(after_ms));
+        let then_ms = match jump {
+            Jump::Ms(ms) => Some(self.now_ms + ms),
+            Jump::Seconds(seconds) => Some(self.now_ms + seconds * 1000),
+            Jump::Hours(hours) => Some(self.now_ms + hours * 3_600_000),
+            Jump::PeriodEnd(period, after_ms) => to(Some(period_end_ms(PERIODS[period], self.now_ms)), after_ms),
+            Jump::BeatLapse(after_ms) => to(self.model.next_beat_lapse_ms(self.now_ms), after_ms),
+            Jump::LeaseLapse(after_ms) => to(self.model.next_lease_lapse_ms(self.now_ms), after_ms),
+        };
+        then_ms.unwrap_or(self.now_ms).max(self.now_ms)
+    }
+
+    async fn compare_queues(&self, operation: &Operation) {
+        let view = self.act.store.at(self.now_ms).queues(self.policy).await.expect("an answer");
+        assert_eq!(view, self.model.queues(self.now_ms), "after {operation:?}");
+        let tokens = self.act.probe.command("LLEN", [&self.act.key("wake")]).await.expect("an answer");
+        let tokens = tokens.as_u64().expect("a number");
+        assert!(tokens <= 1, "{tokens} wake-ups");
+        assert!(tokens == 1 || view.queued == 0, "{} wait and nobody is woken, after {operation:?}", view.queued);
+    }
+
+    async fn compare_the_rest(&self) {
+        let store = self.act.store.at(self.now_ms);
+        assert_eq!(store.breakers(self.policy).await.expect("an answer"), self.model.breakers(self.now_ms));
+        for id in &self.tasks {
+            let record = store.task(id).await.expect("an answer").expect("a known task");
+            assert_eq!(format!("{record:#?}"), format!("{:#?}", self.model.tasks[id].record()));
+            let output = store.output(id, OutputId::default(), 1000).await.expect("an answer");
+            assert_eq!(output.iter().map(|piece| piece.id).collect::<Vec<_>>(), self.model.output(id));
+        }
+        for caller in 0..CALLERS.len() {
+            let asked = to_request(&Ask { caller, ..LOOK });
+            let decisions = store.peek(self.policy, std::slice::from_ref(&asked)).await.expect("an answer");
+            assert_eq!(decisions[0], self.model.peek(self.now_ms, &asked), "limits and budgets of {caller}");
+        }
+        let events = store.decisions(10_000).await.expect("an answer");
+        let said: Vec<_> = events.iter().rev().map(|event| (event.depth, event.capacity)).collect();
+        let made: Vec<_> =
+            self.model.decisions.iter().map(|decision| (decision.depth, decision.capacity)).collect();
+        assert_eq!(said, made, "every decision has its event, in order");
+    }
+
+    /// Every task is in exactly one place, in the right order, and nothing is left of those that have ended.
+    async fn compare_keys(&self) {
+        for (name, expected) in [
+            ("queue", self.model.queue()),
+            ("delayed", self.model.delayed()),
+            ("lease", self.model.leased()),
+            ("dead", self.model.dead.clone()),
+        ] {
+            let members = self.strings("ZRANGE", [&self.act.key(name), "0", "-1"]).await;
+            let expected: Vec<String> = expected.into_iter().map(|(_, id)| id.to_string()).collect();
+            assert_eq!(members, expected, "{name}");
+        }
+        let alive: Vec<_> = [self.model.queue(), self.model.delayed(), self.model.leased()].concat();
+        let kept = alive.iter().chain(&self.model.dead).map(|(_, id)| id.to_string()).collect::<BTreeSet<_>>();
+        assert_eq!(BTreeSet::from_iter(self.strings("HKEYS", [&self.act.key("task")]).await), kept, "records");
+        let known = |id: &TaskId| self.model.tasks[id].runs > 0 || self.model.tasks[id].is_leased();
+        let expected: BTreeSet<_> =
+            alive.iter().filter(|(_, id)| known(id)).map(|(_, id)| id.to_string()).collect();
+        let runs = BTreeSet::from_iter(self.strings("HKEYS", [&self.act.key("run")]).await);
+        assert!(expected.is_subset(&runs), "runs: {expected:?} and not {runs:?}");
+        assert!(runs.is_subset(&alive.iter().map(|(_, id)| id.to_string()).collect()), "runs of ended tasks");
+        let cancelled = self.strings("SMEMBERS", [&self.act.key("cancelled")]).await;
+        let expected: BTreeSet<_> =
+            alive.iter().filter(|(_, id)| self.model.tasks[id].cancelled).map(|(_, id)| id.to_string()).collect();
+        assert_eq!(BTreeSet::from_iter(cancelled), expected, "to be cancelled");
+    }
+
+    async fn strings<const N: usize>(&self, command: &'static str, args: [&str; N]) -> Vec<String> {
+        let answer = self.act.probe.command(command, args).await.expect("an answer");
+        answer.convert().expect("strings")
+    }
+}
+
+/// A request that only looks.
+const LOOK: Ask =
+    Ask { caller: 0, kind: 0, cost: 1, deadline_ms: None, delay_ms: 0, max_attempts: 1, key: None, tokens: None };
+
+fn to_request(ask: &Ask) -> AdmitRequest {
+    let (user_type, session, principal) = CALLERS[ask.caller];
+    AdmitRequest {
+        principal: principal.to_owned(),
+        kind: format!("k{}", ask.kind),
+        cost: ask.cost.max(1),
+        deadline_ms: ask.deadline_ms,
+        delay_ms: ask.delay_ms,
+        max_attempts: ask.max_attempts,
+        idempotency: ask.key.map(|(key, body)| Idempotency {
+            key_hash: format!("{principal}-{key}"),
+            body_hash: format!("body-{body}"),
+        }),
+        estimates: ask.tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect(),
+        ..request(user_type, session)
+    }
+}
+
+fn outcome(end: End) -> Outcome {
+    let error = || TaskError { code: "handler_status".to_owned(), detail: "500".to_owned() };
+    let usage = |tokens: Option<u64>| tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect();
+    let result = || TaskResult { content_type: "text/plain".to_owned(), body: "done".into() };
+    match end {
+        End::Succeeded(tokens) => Outcome::Succeeded { result: result(), usage: usage(tokens) },
+        End::Failed(tokens) => Outcome::Failed { error: error(), usage: usage(tokens) },
+        End::Retry(after_ms) => Outcome::Retry { error: error(), after_ms },
+        End::Cancelled => Outcome::Cancelled,
+        End::Expired => Outcome::Expired,
+        End::Dead => Outcome::Dead { error: error() },
+        End::HandedBack => Outcome::HandedBack,
+    }
+}
+
+/// Plays this many random histories; the shortest that goes wrong is told.
+pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length: usize) {
+    let policy = tight();
+    let compiled = CompiledPolicy::new(&policy, 0);
+    let ticks: Ticks =
+        runtime.block_on(ticks_of(&stage.act(), &compiled, &["anonymous", "registered", "paid", "privileged"]));
+    let mut runner = TestRunner::new(Config {
+        cases: number as u32,
+        max_shrink_iters: 2_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..Config::default()
+    });
+    let played = runner.run(&(0..STARTS_MS.len(), history(length)), |(start, operations)| {
+        let act = stage.act();
+        let model = Model::new(&policy, ticks.clone());
+        runtime.block_on(async {
+            play(&act, &compiled, model, STARTS_MS[start], &operations).await;
+            act.strike().await;
+        });
+        Ok(())
+    });
+    match played {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, case)) => panic!("{reason}\nthe shortest history found: {case:#?}"),
+        Err(abort) => panic!("{abort}"),
+    }
+}
+
+#[test]
+fn random_histories_go_as_the_rules_say() {
+    let runtime = Runtime::new().expect("a runtime");
+    let stage = runtime.block_on(Stage::set());
+    play_many(&runtime, &stage, cases(64), 70);
+}

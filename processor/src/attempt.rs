@@ -1,0 +1,183 @@
+//! One run of a handler under its lease, and what became of it.
+//!
+//! Responsible for ending the run the moment any of its bounds is reached: answer, lease, deadline, timeout, drain. Must
+//! never settle: it answers an outcome, or none when the lease may belong to somebody else by now.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use portcullis_config::{Policy, Scope};
+use portcullis_lua::{Lease, Outcome, TaskError};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::{AttemptContext, Handler, HandlerOutcome, Handlers, error};
+use crate::lease::{Held, LeaseEnd};
+use crate::output::{OutputSink, StaleOutput};
+use crate::policy::PolicyHandle;
+use crate::store::TaskStore;
+use crate::{backoff, metric, output};
+
+/// Label of attempts for which nobody is registered.
+const NO_HANDLER: &str = "none";
+
+/// What every attempt of a processor shares.
+pub(crate) struct Runner {
+    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) policy: PolicyHandle,
+    pub(crate) scope: Scope,
+    pub(crate) handlers: Handlers,
+    /// Cancelled when the drain time is over.
+    pub(crate) cutoff: CancellationToken,
+}
+
+/// Local instants at which an attempt is over.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    deadline: Option<Instant>,
+    timeout: Instant,
+}
+
+impl Runner {
+    /// Runs the lease's handler. `sent` is when the claim was sent: the Redis clock's distance from claim to deadline
+    /// is carried over to it, which is early by at most the time the claim took. `None` means settle nothing.
+    pub(crate) async fn run(&self, lease: &Lease, held: &Held, sent: Instant) -> Option<Outcome> {
+        let active = self.policy.load();
+        let queue = &active.policy.queue;
+        let bounds = Bounds {
+            deadline: lease
+                .deadline_ms
+                .map(|at_ms| sent + Duration::from_millis(at_ms.saturating_sub(lease.claimed_ms))),
+            timeout: Instant::now() + Duration::from_millis(queue.attempt_timeout_ms),
+        };
+        let Some((registered, handler)) = self.handlers.find(&lease.envelope.kind) else {
+            let detail = format!("no handler for {:?} on this processor", lease.envelope.kind);
+            let outcome = outcome_of(HandlerOutcome::retry("no_handler", detail), &active.policy, lease.attempt);
+            report(NO_HANDLER, lease, Some(&outcome), Duration::ZERO);
+            return Some(outcome);
+        };
+        let started = Instant::now();
+        let outcome = match self.may_start(&bounds, held) {
+            Ok(()) => self.attempt(lease, held, handler.as_ref(), &active.policy, bounds).await,
+            Err(outcome) => Some(outcome),
+        };
+        report(registered, lease, outcome.as_ref(), started.elapsed());
+        outcome
+    }
+
+    /// Nothing starts after its deadline, after the lease, or after the drain time; the error is what to settle then.
+    fn may_start(&self, bounds: &Bounds, held: &Held) -> Result<(), Outcome> {
+        if bounds.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Outcome::Expired);
+        }
+        // The claim's answer took as long as the lease. If the lease is still ours after all, this gives it back at
+        // once and costs the task no attempt; if not, the token is stale and nothing happens.
+        if !held.trusted() || self.cutoff.is_cancelled() { Err(Outcome::HandedBack) } else { Ok(()) }
+    }
+
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        held: &Held,
+        handler: &dyn Handler,
+        policy: &Policy,
+        bounds: Bounds,
+    ) -> Option<Outcome> {
+        let (sink, writer) = output::channel();
+        let over = CancellationToken::new();
+        // Tells what the handler has spawned, on every way out of here.
+        let _ends_with_us = over.clone().drop_guard();
+        let context = self.context(lease, policy, over, sink);
+        let answered = CancellationToken::new();
+        let answering = async {
+            let answer = AssertUnwindSafe(handler.handle(context)).catch_unwind().await;
+            answered.cancel();
+            Ok(answer.unwrap_or_else(|_| HandlerOutcome::retry("handler_panicked", "the handler panicked")))
+        };
+        let writing = writer.write(self.store.as_ref(), lease, answered.clone());
+        tokio::select! {
+            biased;
+            worked = async { tokio::try_join!(answering, writing) } => match worked {
+                Ok((answer, ())) => Some(outcome_of(answer, policy, lease.attempt)),
+                Err(StaleOutput) => None,
+            },
+            end = held.ended() => match end {
+                LeaseEnd::Cancelled => Some(Outcome::Cancelled),
+                LeaseEnd::Lost => None,
+            },
+            () = reach(bounds.deadline) => Some(Outcome::Expired),
+            () = sleep_until(bounds.timeout) => {
+                let detail = format!("no answer within {} ms", policy.queue.attempt_timeout_ms);
+                Some(outcome_of(HandlerOutcome::retry("handler_timeout", detail), policy, lease.attempt))
+            }
+            () = self.cutoff.cancelled() => Some(Outcome::HandedBack),
+        }
+    }
+
+    fn context(&self, lease: &Lease, policy: &Policy, over: CancellationToken, sink: OutputSink) -> AttemptContext {
+        let timeout_ms = lease.claimed_ms.saturating_add(policy.queue.attempt_timeout_ms);
+        AttemptContext {
+            task_id: lease.task_id.clone(),
+            scope: self.scope.clone(),
+            number: lease.attempt,
+            max_attempts: lease.max_attempts,
+            token: lease.token,
+            deadline_ms: lease.deadline_ms.map_or(timeout_ms, |deadline_ms| deadline_ms.min(timeout_ms)),
+            envelope: lease.envelope.clone(),
+            payload: lease.payload.clone(),
+            max_result_bytes: policy.queue.max_result_bytes,
+            cancelled: over,
+            output: sink,
+        }
+    }
+}
+
+async fn reach(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A handler's answer in the queue's words, within the policy's bounds.
+fn outcome_of(answer: HandlerOutcome, policy: &Policy, attempt: u32) -> Outcome {
+    let max_result_bytes = policy.queue.max_result_bytes;
+    match answer {
+        HandlerOutcome::Succeeded { result, usage } if result.body.len() as u64 > max_result_bytes => {
+            let detail = format!("the result is larger than {max_result_bytes} bytes");
+            Outcome::Failed { error: error("result_too_large", detail), usage }
+        }
+        HandlerOutcome::Succeeded { result, usage } => Outcome::Succeeded { result, usage },
+        HandlerOutcome::Failed { error, usage } => Outcome::Failed { error, usage },
+        HandlerOutcome::Retry { error, after } => {
+            let asked_ms = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            let after_ms = backoff::retry_ms(&policy.queue.retry, attempt).max(asked_ms);
+            Outcome::Retry { error, after_ms }
+        }
+    }
+}
+
+fn report(registered: &str, lease: &Lease, outcome: Option<&Outcome>, ran: Duration) {
+    let (label, error) = match outcome {
+        Some(Outcome::Succeeded { .. }) => ("succeeded", None),
+        Some(Outcome::Failed { error, .. }) => ("failed", Some(error)),
+        Some(Outcome::Retry { error, .. }) => ("retry", Some(error)),
+        Some(Outcome::Dead { error }) => ("dead", Some(error)),
+        Some(Outcome::Cancelled) => ("cancelled", None),
+        Some(Outcome::Expired) => ("expired", None),
+        Some(Outcome::HandedBack) => ("handed_back", None),
+        None => ("lost", None),
+    };
+    metric::attempt(registered, label, ran);
+    let (task_id, attempt, ran_ms) = (&lease.task_id, lease.attempt, ran.as_millis() as u64);
+    if let Some(TaskError { code, detail }) = error {
+        tracing::info!(%task_id, attempt, ran_ms, outcome = label, code, detail, "attempt");
+    } else {
+        tracing::debug!(%task_id, attempt, ran_ms, outcome = label, "attempt");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The command line of `portcullis-processor`.
+//!
+//! Responsible for flags, environment and exit codes: 64 for what is asked wrongly (all faults at once), 78 for a
+//! refusal to start open, 69 when Redis stays away longer than asked for. Must never start anything before all of it has
+//! been checked.
+
+mod args;
+mod settings;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches};
+use portcullis_lua::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin};
+use crate::drain::{Ending, Shutdown};
+use crate::processor::Processor;
+use crate::{logging, metric};
+use args::Args;
+use settings::{Settings, StartFault};
+
+/// Where no wait is asked for: how long Redis gets to answer before the start goes on without it.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
+
+/// Runs the command with these arguments (the first is the program's name) and the process's environment, until it has
+/// drained or was told twice to end.
+#[must_use]
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match parse(args) {
+        Ok(args) => args,
+        Err(message) => return usage(&message),
+    };
+    if let Err(fault) = logging::start(&args.log, args.log_format) {
+        return refuse(&StartFault::Usage(vec![fault]));
+    }
+    let settings = match Settings::of(args, &environment) {
+        Ok(settings) => settings,
+        Err(fault) => return refuse(&fault),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(fault) => return refuse(&StartFault::Other(format!("runtime: {fault}"))),
+    };
+    match runtime.block_on(work(settings)) {
+        Ok(Ending::Drained) => ExitCode::SUCCESS,
+        Ok(Ending::Aborted) => ExitCode::FAILURE,
+        Err(fault) => refuse(&fault),
+    }
+}
+
+/// Reads flags and variables. A variable that is set to nothing is not set, as compose files and charts leave them.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut command =
+        Args::command().mut_args(|arg| if arg.get_env().is_some_and(empty) { arg.env(Resettable::Reset) } else { arg });
+    let matches = command.try_get_matches_from_mut(args)?;
+    Args::from_arg_matches(&matches).map_err(|fault| fault.format(&mut command))
+}
+
+/// The process's environment; the host's name stands in where no variable gives it.
+fn environment(name: &str) -> Option<String> {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|text| text.trim().to_owned());
+    std::env::var(name).ok().or_else(|| if name == "HOSTNAME" { host() } else { None })
+}
+
+async fn work(settings: Settings) -> Result<Ending, StartFault> {
+    let Settings { store, redis_wait, scope, policy, handlers, processor, admin_listen, admin_token } = settings;
+    let recorder = metric::recorder();
+    let listener = TcpListener::bind(admin_listen)
+        .await
+        .map_err(|fault| StartFault::Other(format!("admin listener {admin_listen}: {fault}")))?;
+    let address = listener.local_addr().map_err(|fault| StartFault::Other(fault.to_string()))?;
+    let store = Store::open(&store).map_err(|fault| StartFault::Usage(vec![fault.to_string()]))?;
+    match (store.wait_ready(redis_wait.unwrap_or(FIRST_CONTACT)).await, redis_wait) {
+        (Err(fault), Some(_)) => return Err(StartFault::Unreachable(fault.to_string())),
+        (Err(fault), None) => tracing::warn!(%fault, "starting without redis"),
+        (Ok(()), _) => {}
+    }
+    let shutdown = Shutdown::new();
+    let mut duties = JoinSet::new();
+    duties
+        .spawn(admin::serve(listener, Admin { metrics: recorder, token: admin_token, drain: shutdown.drain.clone() }));
+    let signals = shutdown.clone();
+    duties.spawn(async move {
+        if let Err(fault) = signals.follow_signals().await {
+            tracing::error!(%fault, "signals cannot be followed");
+        }
+    });
+    announce(address);
+    let ending = Processor::new(&store, scope, policy, handlers, processor).run(shutdown).await;
+    // The listeners go with `duties`; a hung Redis must not keep us from ending.
+    let _ = tokio::time::timeout(Duration::from_millis(200), store.close()).await;
+    Ok(ending)
+}
+
+/// One line for scripts, once the admin listener is bound.
+fn announce(admin: std::net::SocketAddr) {
+    tracing::info!(%admin, "listening");
+    // Whoever closed our standard output does not want to know.
+    let _ = writeln!(std::io::stdout(), "listening admin={admin}");
+}
+
+fn usage(message: &clap::Error) -> ExitCode {
+    // Help and version were asked for; everything else is a mistake.
+    let asked_for = !message.use_stderr();
+    let _ = message.print();
+    if asked_for { ExitCode::SUCCESS } else { ExitCode::from(StartFault::USAGE) }
+}
+
+fn refuse(fault: &StartFault) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{fault}");
+    ExitCode::from(fault.exit_code())
+}

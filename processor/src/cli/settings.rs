@@ -1,0 +1,233 @@
+//! From flags, environment and policy to what is started, or to everything that is wrong with it.
+//!
+//! Responsible for collecting all faults before giving up. Must never read the process environment itself, so that it
+//! can be tested, and never put a secret into a message.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portcullis_config::{Component, LoadError, Loaded, Policy, Scope};
+use portcullis_lua::StoreOptions;
+
+use super::args::Args;
+use crate::admin::{self, OpenToEveryone, TOKEN_BYTES_MIN};
+use crate::handler::Handlers;
+use crate::policy::PolicyHandle;
+use crate::processor::ProcessorOptions;
+
+/// Redis when nothing says otherwise.
+const REDIS_URL: &str = "redis://127.0.0.1:6379";
+
+/// Everything a start needs, checked.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) store: StoreOptions,
+    pub(super) redis_wait: Option<Duration>,
+    pub(super) scope: Scope,
+    pub(super) policy: PolicyHandle,
+    pub(super) handlers: Handlers,
+    pub(super) processor: ProcessorOptions,
+    pub(super) admin_listen: SocketAddr,
+    pub(super) admin_token: Option<String>,
+}
+
+/// Why it does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StartFault {
+    /// Bad usage or configuration: every fault.
+    Usage(Vec<String>),
+    /// It would be open to everyone.
+    Open(OpenToEveryone),
+    /// Redis did not answer in the time given.
+    Unreachable(String),
+    /// The machine would not let it.
+    Other(String),
+}
+
+impl StartFault {
+    /// Exit code of bad usage, as in sysexits.h.
+    pub(super) const USAGE: u8 = 64;
+
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => Self::USAGE,
+            Self::Open(_) => 78,
+            Self::Unreachable(_) => 69,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(faults) => f.write_str(&faults.join("\n")),
+            Self::Open(fault) => fault.fmt(f),
+            Self::Unreachable(reason) | Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks everything. `env` is where the policy is looked for; a flag wins over its variable there too.
+    pub(super) fn of(args: Args, env: &impl Fn(&str) -> Option<String>) -> Result<Self, StartFault> {
+        let mut faults = Vec::new();
+        let (tenant, project) = (present(args.tenant), present(args.project));
+        let overlaid = |name: &str| match name {
+            "TENANT_ID" => tenant.clone().or_else(|| env(name)),
+            "PROJECT_ID" => project.clone().or_else(|| env(name)),
+            _ => env(name),
+        };
+        let handlers = handlers(&args.handlers, &mut faults);
+        let admin_token = present(args.admin_token);
+        if admin_token.as_ref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
+            faults.push(format!("PORTCULLIS_ADMIN_TOKEN: shorter than {TOKEN_BYTES_MIN} bytes"));
+        }
+        let policy = policy(&overlaid, &mut faults);
+        let scope = policy.as_ref().and_then(|policy| {
+            let (tenant, project) =
+                (tenant.as_ref().unwrap_or(&policy.tenant), project.as_ref().unwrap_or(&policy.project));
+            Scope::new(tenant, project).map_err(|fault| faults.push(fault.to_string())).ok()
+        });
+        let (Some(policy), Some(scope), true) = (policy, scope, faults.is_empty()) else {
+            return Err(StartFault::Usage(faults));
+        };
+        admin::check(args.admin_listen, admin_token.as_deref()).map_err(StartFault::Open)?;
+        let redis_url = present(args.redis_url).or_else(|| policy.redis_url.clone());
+        let instance =
+            present(args.instance_id).or_else(|| policy.instance_id.clone()).or_else(|| present(env("HOSTNAME")));
+        Ok(Self {
+            store: StoreOptions {
+                url: redis_url.unwrap_or_else(|| REDIS_URL.to_owned()),
+                connections: usize::from(args.redis_connections),
+                command_timeout: Duration::from_millis(args.store_timeout_ms),
+            },
+            redis_wait: args.redis_wait_ms.map(Duration::from_millis),
+            processor: ProcessorOptions {
+                instance: instance.unwrap_or_else(|| "processor".to_owned()),
+                slots: args.slots,
+                drain_limit: Duration::from_secs(args.drain_seconds),
+            },
+            policy: PolicyHandle::new(policy, 0),
+            scope,
+            handlers,
+            admin_listen: args.admin_listen,
+            admin_token,
+        })
+    }
+}
+
+/// A variable that is set but empty is one that is not set.
+fn present(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn handlers(entries: &[String], faults: &mut Vec<String>) -> Handlers {
+    match Handlers::parse(entries.iter().map(String::as_str)) {
+        Ok(handlers) => {
+            if handlers.is_empty() {
+                faults.push("no handler: give --handler KIND=TARGET, such as --handler '*=builtin:echo'".to_owned());
+            }
+            handlers
+        }
+        Err(wrong) => {
+            faults.extend(wrong.iter().map(ToString::to_string));
+            Handlers::new()
+        }
+    }
+}
+
+fn policy(env: &impl Fn(&str) -> Option<String>, faults: &mut Vec<String>) -> Option<Policy> {
+    match portcullis_config::load(env, Component::Proc) {
+        Ok(Loaded { policy, source, warnings, .. }) => {
+            tracing::info!(%source, "policy");
+            for warning in warnings {
+                tracing::warn!(path = warning.path, "policy: {}", warning.message);
+            }
+            Some(policy)
+        }
+        Err(fault) => {
+            faults.extend(described(&fault));
+            None
+        }
+    }
+}
+
+fn described(fault: &LoadError) -> Vec<String> {
+    match fault {
+        LoadError::Invalid { source, faults } => {
+            faults.iter().map(|fault| format!("{source}: {}: {}", fault.path, fault.message)).collect()
+        }
+        LoadError::Unreadable { .. } => vec![fault.to_string()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn settings(flags: &[&str], env: &[(&str, &str)]) -> Result<Settings, StartFault> {
+        let args = Args::try_parse_from(std::iter::once(&"portcullis-processor").chain(flags)).unwrap();
+        Settings::of(args, &|name| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    const SCOPE: [&str; 4] = ["--tenant", "acme", "--project", "shop"];
+
+    fn with_scope<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+        [&SCOPE[..], flags].concat()
+    }
+
+    #[test]
+    fn flags_are_enough() {
+        let flags =
+            with_scope(&["--handler", "*=builtin:echo,slow=builtin:sleep", "--slots", "7", "--instance-id", "a"]);
+        let settings = settings(&flags, &[]).unwrap();
+        assert_eq!(settings.scope, Scope::new("acme", "shop").unwrap());
+        assert_eq!(settings.handlers.kinds(), ["*", "slow"]);
+        assert_eq!(settings.processor.slots, Some(7));
+        assert_eq!(settings.processor.drain_limit, Duration::from_secs(25));
+        assert_eq!(settings.store.url, REDIS_URL);
+        assert_eq!(settings.processor.instance, "a");
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once() {
+        let flags = with_scope(&["--handler", "Bad=builtin:echo", "--handler", "x", "--admin-token", "short"]);
+        let broken = [("GATEWAY_CONFIG_JSON", r#"{"queue":{"lease_mss":1}}"#)];
+        let fault = settings(&flags, &broken).unwrap_err();
+        assert_eq!(fault.exit_code(), 64);
+        let text = fault.to_string();
+        for expected in ["Bad=builtin:echo", "\"x\"", "PORTCULLIS_ADMIN_TOKEN", "queue.lease_mss"] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert!(!text.contains("short\n"), "{text}");
+    }
+
+    #[test]
+    fn a_processor_without_a_handler_is_a_mistake() {
+        let fault = settings(&SCOPE, &[]).unwrap_err();
+        assert_eq!(fault.exit_code(), 64);
+        assert!(fault.to_string().contains("--handler"), "{fault}");
+    }
+
+    #[test]
+    fn it_refuses_to_start_open() {
+        let flags = with_scope(&["--handler", "*=builtin:echo", "--admin-listen", "0.0.0.0:0"]);
+        assert_eq!(settings(&flags, &[]).unwrap_err().exit_code(), 78);
+        let token = ["--admin-token", "0123456789abcdef0123456789abcdef"];
+        assert!(settings(&[&flags[..], &token].concat(), &[]).is_ok());
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let flags =
+            with_scope(&["--handler", "*=builtin:echo", "--redis-url", "", "--instance-id", "", "--admin-token", ""]);
+        let settings = settings(&flags, &[("HOSTNAME", "host-1")]).unwrap();
+        assert_eq!(settings.store.url, REDIS_URL);
+        assert_eq!(settings.processor.instance, "host-1");
+        assert_eq!(settings.admin_token, None);
+    }
+}

@@ -1,0 +1,296 @@
+//! A store in memory, and the things tests are made of.
+//!
+//! Responsible for behaving as the scripts promise, with faults on request. Tests wait for what they expect to see in it
+//! and never for time to pass.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use portcullis_config::{Policy, Scope, UserType};
+use portcullis_lua::{
+    Claimed, Envelope, FencingToken, Heartbeat, Lease, Outcome, Purpose, Reclaimed, Renewal, Settled, Settlement,
+    StoreError, TaskId, TaskStatus,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Runner;
+use crate::handler::{AttemptContext, Handlers};
+use crate::output::{self, OutputWriter};
+use crate::policy::PolicyHandle;
+use crate::store::{TaskStore, Wake};
+use crate::worker::Occupancy;
+
+/// What is in the store and what has been done to it.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// For `claim`.
+    pub(crate) waiting: VecDeque<Lease>,
+    /// For `reclaim`.
+    pub(crate) lapsed: Vec<Lease>,
+    /// Every call fails.
+    pub(crate) outage: bool,
+    /// Nobody is woken for what is waiting.
+    pub(crate) wakes_nobody: bool,
+    /// `settle` does not answer before this is false again.
+    pub(crate) settle_hangs: bool,
+    /// Tokens whose settlement Redis refuses.
+    pub(crate) refused: HashSet<FencingToken>,
+    /// Tokens that are no longer the newest.
+    pub(crate) stale: HashSet<FencingToken>,
+    /// Answers at renewal other than `Held`.
+    pub(crate) renewals: HashMap<FencingToken, Renewal>,
+    /// This many calls of `append_output` take effect but lose their answer.
+    pub(crate) lost_answers: u32,
+
+    pub(crate) claims: Vec<u32>,
+    pub(crate) settle_calls: usize,
+    pub(crate) batches: Vec<usize>,
+    pub(crate) settled: Vec<Settlement>,
+    pub(crate) beats: Vec<Heartbeat>,
+    pub(crate) left: Vec<String>,
+    pub(crate) output: Vec<Bytes>,
+    pub(crate) renew_calls: Vec<usize>,
+}
+
+/// The store in memory.
+#[derive(Debug, Default)]
+pub(crate) struct FakeStore {
+    contents: watch::Sender<Contents>,
+}
+
+impl FakeStore {
+    pub(crate) fn with(contents: Contents) -> Arc<Self> {
+        Arc::new(Self { contents: watch::Sender::new(contents) })
+    }
+
+    /// Changes the contents and wakes everyone who waits for it.
+    pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Contents) -> T) -> T {
+        let mut done = None;
+        self.contents.send_modify(|contents| done = Some(work(contents)));
+        done.unwrap()
+    }
+
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Contents) -> T) -> T {
+        work(&self.contents.borrow())
+    }
+
+    /// Waits until the contents are so.
+    pub(crate) async fn until(&self, so: impl FnMut(&Contents) -> bool) {
+        self.contents.subscribe().wait_for(so).await.unwrap();
+    }
+
+    pub(crate) fn outcomes(&self) -> Vec<(FencingToken, &'static str)> {
+        self.read(|contents| contents.settled.iter().map(|done| (done.lease.token, word(&done.outcome))).collect())
+    }
+
+    fn call<T>(&self, work: impl FnOnce(&mut Contents) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.change(|contents| if contents.outage { Err(down()) } else { work(contents) })
+    }
+}
+
+#[async_trait]
+impl TaskStore for FakeStore {
+    async fn claim(&self, slots: u32) -> Result<Claimed, StoreError> {
+        self.call(|contents| {
+            contents.claims.push(slots);
+            let count = contents.waiting.len().min(slots as usize);
+            let leases = contents.waiting.drain(..count).collect();
+            Ok(Claimed { leases, waiting: contents.waiting.len() as u64, next_due_ms: None })
+        })
+    }
+
+    async fn renew(&self, leases: &[(TaskId, FencingToken)]) -> Result<Vec<Renewal>, StoreError> {
+        self.call(|contents| {
+            contents.renew_calls.push(leases.len());
+            let answer = |token| contents.renewals.get(token).copied().unwrap_or(Renewal::Held);
+            Ok(leases.iter().map(|(_, token)| answer(token)).collect())
+        })
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        self.change(|contents| contents.settle_calls += 1);
+        self.until(|contents| !contents.settle_hangs).await;
+        self.call(|contents| {
+            contents.batches.push(settlements.len());
+            if settlements.iter().any(|settlement| contents.refused.contains(&settlement.lease.token)) {
+                return Err(StoreError::Protocol("refused".to_owned()));
+            }
+            let settled = settlements.iter().map(|settlement| {
+                if contents.stale.contains(&settlement.lease.token) {
+                    return Settled::Stale;
+                }
+                contents.settled.push(settlement.clone());
+                Settled::Done(TaskStatus::Succeeded)
+            });
+            Ok(settled.collect())
+        })
+    }
+
+    async fn reclaim(&self) -> Result<Reclaimed, StoreError> {
+        self.call(|contents| Ok(Reclaimed { requeued: 0, leases: std::mem::take(&mut contents.lapsed) }))
+    }
+
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
+        self.call(|contents| {
+            contents.beats.push(beat.clone());
+            Ok(())
+        })
+    }
+
+    async fn leave(&self, worker: &str) -> Result<(), StoreError> {
+        self.call(|contents| {
+            contents.left.push(worker.to_owned());
+            Ok(())
+        })
+    }
+
+    async fn append_output(&self, lease: &Lease, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
+        self.call(|contents| {
+            if contents.stale.contains(&lease.token) {
+                return Ok(false);
+            }
+            contents.output.extend(pieces);
+            if contents.lost_answers > 0 {
+                contents.lost_answers -= 1;
+                return Err(down());
+            }
+            Ok(true)
+        })
+    }
+
+    async fn appended_after(&self, _lease: &Lease, piece: u64) -> Result<usize, StoreError> {
+        self.call(|contents| Ok(contents.output.len() - piece as usize))
+    }
+
+    fn waker(&self) -> Box<dyn Wake> {
+        Box::new(FakeWaker { contents: self.contents.subscribe() })
+    }
+}
+
+struct FakeWaker {
+    contents: watch::Receiver<Contents>,
+}
+
+#[async_trait]
+impl Wake for FakeWaker {
+    async fn wait(&mut self, limit: Duration) -> Result<bool, StoreError> {
+        let arrived = self
+            .contents
+            .wait_for(|contents| contents.outage || (!contents.wakes_nobody && !contents.waiting.is_empty()));
+        match tokio::time::timeout(limit, arrived).await {
+            Ok(Ok(contents)) if contents.outage => Err(down()),
+            Ok(_) => Ok(true),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+fn down() -> StoreError {
+    StoreError::Unavailable("down".to_owned())
+}
+
+/// The name of an outcome.
+pub(crate) fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded { .. } => "succeeded",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Retry { .. } => "retry",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Expired => "expired",
+        Outcome::Dead { .. } => "dead",
+        Outcome::HandedBack => "handed back",
+    }
+}
+
+/// A lease to run, first of three attempts, without a deadline.
+pub(crate) fn lease(kind: &str, token: u64) -> Lease {
+    Lease {
+        task_id: TaskId::generate(),
+        token: FencingToken(token),
+        attempt: 1,
+        max_attempts: 3,
+        created_ms: 1_700_000_000_000,
+        claimed_ms: 1_700_000_000_005,
+        deadline_ms: None,
+        probe_epoch: 0,
+        purpose: Purpose::Run,
+        envelope: Envelope {
+            kind: kind.to_owned(),
+            user_type: UserType::new("paid").unwrap(),
+            session_id: "session-1".to_owned(),
+            principal: "ada".to_owned(),
+            actor: None,
+            request_id: "request-1".to_owned(),
+            traceparent: None,
+            content_type: "application/json".to_owned(),
+            holds: Vec::new(),
+        },
+        payload: Bytes::from_static(b"{}"),
+    }
+}
+
+pub(crate) fn scope() -> Scope {
+    Scope::new("acme", "shop").unwrap()
+}
+
+/// The shipped policy with a lease of one second.
+pub(crate) fn policy() -> Policy {
+    let mut policy = Policy::shipped("acme", "shop");
+    policy.queue.lease_ms = 1000;
+    policy
+}
+
+pub(crate) fn runner(store: &Arc<FakeStore>, handlers: Handlers, policy: Policy) -> Runner {
+    Runner {
+        store: Arc::clone(store) as Arc<dyn TaskStore>,
+        policy: PolicyHandle::new(policy, 0),
+        scope: scope(),
+        handlers,
+        cutoff: CancellationToken::new(),
+    }
+}
+
+pub(crate) fn occupancy(slots: Option<u32>) -> Arc<Occupancy> {
+    Arc::new(Occupancy { fixed_slots: slots, running: AtomicU32::new(0) })
+}
+
+/// What a handler gets, and where its output goes.
+pub(crate) fn attempt_context(kind: &str, payload: &[u8]) -> (AttemptContext, Streamed) {
+    let lease = lease(kind, 7);
+    let (output, writer) = output::channel();
+    let context = AttemptContext {
+        task_id: lease.task_id.clone(),
+        scope: scope(),
+        number: lease.attempt,
+        max_attempts: lease.max_attempts,
+        token: lease.token,
+        deadline_ms: 1_700_000_060_005,
+        envelope: lease.envelope.clone(),
+        payload: Bytes::copy_from_slice(payload),
+        max_result_bytes: 1 << 20,
+        cancelled: CancellationToken::new(),
+        output,
+    };
+    (context, Streamed { writer, lease })
+}
+
+/// The output of a handler that was called without a processor around it.
+pub(crate) struct Streamed {
+    writer: OutputWriter,
+    lease: Lease,
+}
+
+impl Streamed {
+    /// Everything streamed so far.
+    pub(crate) async fn pieces(self) -> Vec<String> {
+        let (store, answered) = (FakeStore::default(), CancellationToken::new());
+        answered.cancel();
+        self.writer.write(&store, &self.lease, answered).await.unwrap();
+        store.read(|contents| contents.output.iter().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect())
+    }
+}

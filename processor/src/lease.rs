@@ -1,0 +1,195 @@
+//! Keeping leases: renewal, the trust window, and telling an attempt that its lease has ended.
+//!
+//! A lease is ours for `lease_ms` after the script that granted or renewed it ran. That moment lies between our
+//! sending the call and its answer, so we trust it from the *sending*:
+//!
+//! ```text
+//! trusted until = start of the last successful claim or renewal + lease_ms − margin
+//! ```
+//!
+//! Past that instant another processor may hold the task; the attempt is ended whatever the network is doing, which is
+//! why each lease watches its own clock and does not wait for a renewal call to fail. Local and Redis clocks need only
+//! run at the same rate over one lease; the margin pays for their drift.
+//!
+//! Must never settle anything and never extend a lease by assumption: only an answer of Redis does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use portcullis_lua::{FencingToken, Lease, Renewal, TaskId};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::policy::PolicyHandle;
+use crate::store::{self, TaskStore};
+use crate::{backoff, metric};
+
+/// Most leases in one call of the script; a longer list would only mean several scripts under one trust window.
+const RENEW_BATCH: usize = 64;
+
+/// Longest time between two renewals; with it a cancellation reaches an attempt within a second.
+const RENEW_PERIOD_MAX: Duration = Duration::from_millis(500);
+
+/// All leases this processor holds, from claim to settlement. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leases {
+    held: Arc<Mutex<HashMap<FencingToken, Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    task_id: TaskId,
+    standing: watch::Sender<Standing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    trusted_until: Instant,
+    cancelled: bool,
+    lost: bool,
+}
+
+/// One lease being kept. It is renewed until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    token: FencingToken,
+    standing: watch::Receiver<Standing>,
+    leases: Leases,
+}
+
+/// Why an attempt may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseEnd {
+    /// The task's caller cancelled it; the lease is still ours to settle.
+    Cancelled,
+    /// Somebody else may hold the task: nothing may be settled.
+    Lost,
+}
+
+impl Leases {
+    /// Starts keeping a lease that was granted by a call sent at `sent`.
+    pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
+        let standing = Standing { trusted_until: trusted_until(sent, lease_ms), cancelled: false, lost: false };
+        let (sender, receiver) = watch::channel(standing);
+        let entry = Entry { task_id: lease.task_id.clone(), standing: sender };
+        self.entries(|held| held.insert(lease.token, entry));
+        Held { token: lease.token, standing: receiver, leases: self.clone() }
+    }
+
+    /// Renews all leases, over and over, until `stop`.
+    pub(crate) async fn keep(&self, store: &dyn TaskStore, policy: &PolicyHandle, stop: &CancellationToken) {
+        let mut pause = renew_period(policy.load().policy.queue.lease_ms);
+        loop {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            let started = Instant::now();
+            let lease_ms = policy.load().policy.queue.lease_ms;
+            pause = if self.renew(store, lease_ms).await {
+                renew_period(lease_ms).saturating_sub(started.elapsed())
+            } else {
+                backoff::reconnect().min(renew_period(lease_ms))
+            };
+        }
+    }
+
+    /// Renews every lease once; false when a call failed.
+    async fn renew(&self, store: &dyn TaskStore, lease_ms: u64) -> bool {
+        let all: Vec<(TaskId, FencingToken)> =
+            self.entries(|held| held.iter().map(|(token, entry)| (entry.task_id.clone(), *token)).collect());
+        let mut answered = true;
+        for batch in all.chunks(RENEW_BATCH) {
+            let sent = Instant::now();
+            match store.renew(batch).await {
+                Ok(renewals) if renewals.len() == batch.len() => {
+                    for ((_, token), renewal) in batch.iter().zip(renewals) {
+                        self.note(*token, renewal, trusted_until(sent, lease_ms));
+                    }
+                }
+                Ok(renewals) => {
+                    tracing::error!(sent = batch.len(), answered = renewals.len(), "renewal answered another batch");
+                    answered = false;
+                }
+                Err(fault) => {
+                    store::failed("renew", &fault);
+                    answered = false;
+                }
+            }
+        }
+        answered
+    }
+
+    fn note(&self, token: FencingToken, renewal: Renewal, until: Instant) {
+        metric::renewal(match renewal {
+            Renewal::Held => "held",
+            Renewal::Cancelled => "cancelled",
+            Renewal::Lost => "lost",
+        });
+        self.entries(|held| {
+            // Settled while the call was in flight: its answer is about the past.
+            let Some(entry) = held.get(&token) else { return };
+            entry.standing.send_modify(|standing| match renewal {
+                Renewal::Held => standing.trusted_until = until,
+                Renewal::Cancelled => {
+                    standing.trusted_until = until;
+                    standing.cancelled = true;
+                }
+                Renewal::Lost => standing.lost = true,
+            });
+        });
+    }
+
+    fn entries<T>(&self, work: impl FnOnce(&mut HashMap<FencingToken, Entry>) -> T) -> T {
+        // No holder of this lock can panic half-way through a change, so a poisoned map is still whole.
+        work(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Held {
+    /// Resolves when the attempt may not go on. Cancellation wins over loss only while the lease is trusted.
+    pub(crate) async fn ended(&self) -> LeaseEnd {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.lost || now.trusted_until <= Instant::now() {
+                return LeaseEnd::Lost;
+            }
+            if now.cancelled {
+                return LeaseEnd::Cancelled;
+            }
+            tokio::select! {
+                () = sleep_until(now.trusted_until) => {}
+                // The sender lives in the entry, which lives as long as we do.
+                _ = standing.changed() => {}
+            }
+        }
+    }
+
+    /// Whether nobody else can hold the task yet.
+    pub(crate) fn trusted(&self) -> bool {
+        let standing = *self.standing.borrow();
+        !standing.lost && Instant::now() < standing.trusted_until
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.leases.entries(|held| held.remove(&self.token));
+    }
+}
+
+/// A third of the lease, so that two renewals may fail before it is in danger.
+fn renew_period(lease_ms: u64) -> Duration {
+    Duration::from_millis(lease_ms / 3).min(RENEW_PERIOD_MAX)
+}
+
+/// A tenth of the lease is the margin for clock drift and for ending the attempt.
+fn trusted_until(sent: Instant, lease_ms: u64) -> Instant {
+    sent + Duration::from_millis(lease_ms - lease_ms / 10)
+}
+
+#[cfg(test)]
+mod tests;

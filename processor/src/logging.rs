@@ -1,0 +1,31 @@
+//! Log lines on standard error: JSON for machines, text for a terminal.
+//!
+//! Must never write to standard output: scripts read that.
+
+use std::io::{self, IsTerminal};
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Starts logging; later calls in the same process change nothing. `Err` names a directive that is none.
+pub(crate) fn start(filter: &str, format: Option<LogFormat>) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|fault| format!("log filter {filter:?}: {fault}"))?;
+    let terminal = io::stderr().is_terminal();
+    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    // An embedding program may have its own subscriber, which then gets everything.
+    let _ = match format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines.try_init(),
+    };
+    Ok(())
+}

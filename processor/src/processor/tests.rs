@@ -1,0 +1,250 @@
+//! A whole processor on a store in memory.
+
+use std::future::pending;
+
+use portcullis_lua::{FencingToken, Lease, Purpose};
+
+use super::*;
+use crate::fake::{self, Contents, FakeStore};
+use crate::handler::{AttemptContext, Echo, HandlerOutcome, OutputSink, Sleep};
+
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running processor.
+struct Case {
+    store: Arc<FakeStore>,
+    shutdown: Shutdown,
+    running: JoinSet<Ending>,
+}
+
+impl Case {
+    fn start(contents: Contents, slots: u32, handlers: Handlers) -> Self {
+        let store = FakeStore::with(contents);
+        let options = ProcessorOptions { instance: "test".to_owned(), slots: Some(slots), drain_limit: DRAIN_LIMIT };
+        let policy = PolicyHandle::new(fake::policy(), 0);
+        let processor = Processor::over(Arc::clone(&store) as _, fake::scope(), policy, handlers, options);
+        let shutdown = Shutdown::new();
+        let mut running = JoinSet::new();
+        running.spawn(processor.run(shutdown.clone()));
+        Self { store, shutdown, running }
+    }
+
+    async fn settled(&self, count: usize) -> Vec<(u64, &'static str)> {
+        self.store.until(|contents| contents.settled.len() >= count).await;
+        let mut outcomes: Vec<_> = self.store.outcomes().into_iter().map(|(token, word)| (token.0, word)).collect();
+        outcomes.sort_unstable();
+        outcomes
+    }
+
+    async fn ending(mut self) -> Ending {
+        self.running.join_next().await.unwrap().unwrap()
+    }
+}
+
+fn waiting(tokens: impl IntoIterator<Item = u64>) -> Contents {
+    Contents { waiting: tokens.into_iter().map(|token| fake::lease("chat", token)).collect(), ..Contents::default() }
+}
+
+fn ending(token: u64, purpose: Purpose) -> Lease {
+    Lease { purpose, ..fake::lease("chat", token) }
+}
+
+/// A handler that ends when the test says so, and tells when it has begun.
+fn gated() -> (Handlers, Arc<tokio::sync::Semaphore>, Arc<tokio::sync::Semaphore>) {
+    let [begun, gate] = [0, 0].map(|permits| Arc::new(tokio::sync::Semaphore::new(permits)));
+    let (begins, waits) = (Arc::clone(&begun), Arc::clone(&gate));
+    let handlers = Handlers::new().with("*", move |_attempt: AttemptContext| {
+        let (begins, waits) = (Arc::clone(&begins), Arc::clone(&waits));
+        async move {
+            begins.add_permits(1);
+            waits.acquire().await.unwrap().forget();
+            HandlerOutcome::json(&serde_json::json!("done"))
+        }
+    });
+    (handlers, begun, gate)
+}
+
+fn all_succeeded(tokens: impl IntoIterator<Item = u64>) -> Vec<(u64, &'static str)> {
+    tokens.into_iter().map(|token| (token, "succeeded")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_runs_everything_there_is_and_then_leaves() {
+    let case = Case::start(waiting(1..=100), 4, Handlers::new().with("*", Echo));
+    assert_eq!(case.settled(100).await, all_succeeded(1..=100));
+    let store = Arc::clone(&case.store);
+    assert!(store.read(|contents| contents.claims.iter().all(|&slots| slots <= 4)));
+    case.shutdown.drain.cancel();
+    assert_eq!(case.ending().await, Ending::Drained);
+    assert_eq!(store.read(|contents| contents.left.len()), 1);
+    assert!(store.read(|contents| contents.beats.last().unwrap().draining));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_never_runs_more_than_its_slots_and_refills_each_at_once() {
+    let (handlers, begun, gate) = gated();
+    let case = Case::start(waiting(1..=5), 2, handlers);
+    begun.acquire_many(2).await.unwrap().forget();
+    assert_eq!(case.store.read(|contents| contents.waiting.len()), 3);
+    let started = Instant::now();
+    for _ in 0..3 {
+        gate.add_permits(1);
+        begun.acquire().await.unwrap().forget();
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    gate.add_permits(2);
+    assert_eq!(case.settled(5).await, all_succeeded(1..=5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_processor_starts_new_work_at_once_and_hardly_asks_meanwhile() {
+    let case = Case::start(Contents::default(), 4, Handlers::new().with("*", Echo));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let asked = case.store.read(|contents| contents.claims.len());
+    assert!(asked <= 45, "{asked} claims in 30 s");
+    let arrived = Instant::now();
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    assert_eq!(case.settled(1).await, all_succeeded([1]));
+    assert_eq!(arrived.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_wake_up_costs_a_second_at_most() {
+    let contents = Contents { wakes_nobody: true, ..Contents::default() };
+    let case = Case::start(contents, 1, Handlers::new().with("*", Echo));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    let arrived = Instant::now();
+    assert_eq!(case.settled(1).await, all_succeeded([1]));
+    assert!(arrived.elapsed() <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_that_finds_no_room_is_passed_on() {
+    let (handlers, begun, _gate) = gated();
+    let case = Case::start(Contents { wakes_nobody: true, ..Contents::default() }, 1, handlers);
+    case.store.until(|contents| contents.claims.len() == 1).await;
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    begun.acquire().await.unwrap().forget();
+    // Full now, with a wait under way that began before.
+    case.store.change(|contents| {
+        contents.waiting.push_back(fake::lease("chat", 2));
+        contents.wakes_nobody = false;
+    });
+    case.store.until(|contents| contents.claims.contains(&0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_run_is_settled_at_once() {
+    let mut contents = Contents::default();
+    contents.waiting.push_back(ending(1, Purpose::Expire));
+    contents.lapsed = vec![ending(2, Purpose::Bury), ending(3, Purpose::Cancel)];
+    let case = Case::start(contents, 1, Handlers::new().with("*", |_| async { panic!("must not run") }));
+    assert_eq!(case.settled(3).await, [(1, "expired"), (2, "dead"), (3, "cancelled")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_back_at_work_within_a_second_of_a_long_outage() {
+    let case = Case::start(waiting([1]), 2, Handlers::new().with("*", Echo));
+    case.settled(1).await;
+    for round in 0..3 {
+        case.store.change(|contents| contents.outage = true);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        case.store.change(|contents| {
+            contents.outage = false;
+            contents.waiting.push_back(fake::lease("chat", 2 + round));
+        });
+        let back = Instant::now();
+        case.settled(2 + round as usize).await;
+        assert!(back.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_finished_work_is_settled_before_anything_is_reclaimed() {
+    let (handlers, begun, gate) = gated();
+    let case = Case::start(waiting([1]), 1, handlers);
+    begun.acquire().await.unwrap().forget();
+    case.store.change(|contents| contents.outage = true);
+    gate.add_permits(1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    case.store.change(|contents| {
+        contents.outage = false;
+        contents.lapsed = vec![ending(2, Purpose::Bury)];
+    });
+    case.store.until(|contents| contents.settled.len() == 2).await;
+    assert_eq!(case.store.outcomes(), [(FencingToken(1), "succeeded"), (FencingToken(2), "dead")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_running_attempts_finish_and_takes_no_more() {
+    let (handlers, begun, gate) = gated();
+    let case = Case::start(waiting([1]), 2, handlers);
+    begun.acquire().await.unwrap().forget();
+    case.shutdown.drain.cancel();
+    case.store.until(|contents| contents.beats.last().is_some_and(|beat| beat.draining)).await;
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 2)));
+    tokio::time::sleep(DRAIN_LIMIT / 2).await;
+    gate.add_permits(2);
+    let store = Arc::clone(&case.store);
+    assert_eq!(case.ending().await, Ending::Drained);
+    assert_eq!(store.outcomes(), [(FencingToken(1), "succeeded")]);
+    assert_eq!(store.read(|contents| contents.waiting.len()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_finish_in_the_drain_time_is_handed_back() {
+    let case = Case::start(waiting([1, 2]), 2, Handlers::new().with("*", |_| pending::<HandlerOutcome>()));
+    case.store.until(|contents| contents.waiting.is_empty()).await;
+    let store = Arc::clone(&case.store);
+    case.shutdown.drain.cancel();
+    let started = Instant::now();
+    assert_eq!(case.ending().await, Ending::Drained);
+    assert_eq!(started.elapsed(), DRAIN_LIMIT);
+    assert_eq!(store.outcomes().iter().map(|(_, word)| *word).collect::<Vec<_>>(), ["handed back"; 2]);
+    assert_eq!(store.read(|contents| contents.left.len()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_although_redis_is_gone() {
+    let case = Case::start(waiting([1]), 1, Handlers::new().with("*", |_| pending::<HandlerOutcome>()));
+    case.store.until(|contents| contents.waiting.is_empty()).await;
+    case.store.change(|contents| contents.outage = true);
+    case.shutdown.drain.cancel();
+    let started = Instant::now();
+    case.ending().await;
+    assert!(started.elapsed() <= DRAIN_LIMIT + FLUSH_LIMIT * 2 + LEAVE_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_at_once_and_leaves_the_rest_to_others() {
+    let (told, ended) = tokio::sync::oneshot::channel::<OutputSink>();
+    let told = std::sync::Mutex::new(Some(told));
+    let handlers = Handlers::new().with("*", move |attempt: AttemptContext| {
+        let told = told.lock().unwrap().take().unwrap();
+        async move {
+            let _ = told.send(attempt.output.clone());
+            pending::<HandlerOutcome>().await
+        }
+    });
+    let case = Case::start(waiting([1]), 1, handlers);
+    let sink = ended.await.unwrap();
+    case.shutdown.abort.cancel();
+    let store = Arc::clone(&case.store);
+    assert_eq!(case.ending().await, Ending::Aborted);
+    assert!(store.outcomes().is_empty());
+    // The attempt itself is gone, not just forgotten; its task ends at its next step.
+    while sink.send("x").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_attempts_are_settled_with_a_backoff_and_succeed_later() {
+    let mut first = fake::lease("chat", 1);
+    first.payload = r#"{"ms":5,"fail_times":1}"#.into();
+    let second = Lease { attempt: 2, token: FencingToken(2), ..first.clone() };
+    let contents = Contents { waiting: [first, second].into(), ..Contents::default() };
+    let case = Case::start(contents, 1, Handlers::new().with("*", Sleep));
+    assert_eq!(case.settled(2).await, [(1, "retry"), (2, "succeeded")]);
+}
