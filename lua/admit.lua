@@ -54,7 +54,7 @@ local hard_depth = floor(capacity * hard)
 local service_ms = measured_ms > 0 and measured_ms or service_default
 local queued_before = call('ZCARD', queue_key)
 local depth = queued_before + call('ZCARD', lease_key)
-local delayed
+local delayed, earliest = nil, math.huge
 
 local classes = {}
 for c = 1, tonumber(ARGV[6]) do
@@ -130,8 +130,8 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
         delayed = delayed or call('ZCARD', delayed_key)
         if delayed >= max_delayed then
           if reason == 0 then reason = 5 end
-          local first = call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')
-          retry_ms = max(retry_ms, (tonumber(first[2]) or now) - now)
+          local first = tonumber(call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')[2]) or earliest
+          retry_ms = max(retry_ms, math.min(first, earliest) - now)
         end
       end
       if depth >= hard_depth then
@@ -220,7 +220,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     tasks[t + 2] = pack(RECORD, now, deadline_ms > 0 and now + deadline_ms or 0, epoch, attempts, class[NUMBER])
       .. ARGV[arg_at + 4]
     if delay_ms > 0 then
-      delayed = delayed + 1
+      delayed, earliest = delayed + 1, math.min(earliest, now + delay_ms)
       later[#later + 1] = format('%d', now + delay_ms)
       later[#later + 1] = task_id
       wait_ms = delay_ms

@@ -8,6 +8,7 @@ pub mod builder;
 pub mod process;
 pub mod redis;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ use crate::probe::Probe;
 
 /// How long a cluster may take until every processor it started counts for capacity.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// More connections to Redis than a gateway has: it takes turns with them, and each must have been made.
+const CONNECTIONS_MAX: usize = 12;
 
 /// A running cluster.
 #[derive(Debug)]
@@ -194,9 +198,11 @@ impl Cluster {
         counted.await?;
         for index in 0..self.gateways.len() {
             let client = self.gateway(index);
+            let in_a_row = Cell::new(0);
             eventually(READY_LIMIT, "the gateway reaches redis", || async {
-                let answer = client.limits().await.ok()?;
-                (answer.status == 200).then_some(())
+                let reached = client.limits().await.is_ok_and(|answer| answer.status == 200);
+                in_a_row.set(if reached { in_a_row.get() + 1 } else { 0 });
+                (in_a_row.get() >= CONNECTIONS_MAX).then_some(())
             })
             .await?;
         }

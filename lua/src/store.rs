@@ -159,7 +159,7 @@ impl Store {
     }
 
     pub(crate) fn client(&self) -> WithOptions<Client> {
-        self.inner.pool.next().with_options(&self.inner.options)
+        self.inner.pool.next_connected().with_options(&self.inner.options)
     }
 
     /// A connection of its own, for commands that block. Not yet connected.

@@ -21,6 +21,10 @@ use super::start::Exposure;
 use super::{Exit, complain, print};
 use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
+/// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
+/// up, short enough that a fleet that starts during an outage is there when Redis is.
+const FIRST_CONTACT: Duration = Duration::from_secs(2);
+
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Address of the public listener
@@ -192,11 +196,13 @@ async fn run(prepared: Prepared) -> Exit {
             return Exit::Usage;
         }
     };
-    if let Some(wait) = redis_wait
-        && let Err(error) = store.wait_ready(wait).await
-    {
-        complain([format!("redis was not reached within {} ms: {error}", wait.as_millis())]);
-        return Exit::Unavailable;
+    match (store.wait_ready(redis_wait.unwrap_or(FIRST_CONTACT)).await, redis_wait) {
+        (Err(error), Some(wait)) => {
+            complain([format!("redis was not reached within {} ms: {error}", wait.as_millis())]);
+            return Exit::Unavailable;
+        }
+        (Err(error), None) => tracing::warn!(%error, "starting without redis"),
+        (Ok(()), _) => {}
     }
     let bound = match Signals::catch() {
         Ok(signals) => bind(listen, admin_listen).await.map(|listeners| (signals, listeners)),

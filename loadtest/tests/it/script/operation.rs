@@ -82,7 +82,7 @@ pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Operation>> {
         2 => (any::<Pick>(), prop::bool::weighted(0.9))
             .prop_map(|(task, by_owner)| Operation::Cancel { task, by_owner }),
     ];
-    prop::collection::vec(operation, length / 2..=length)
+    prop::collection::vec(operation, 1..=length)
 }
 
 fn jump() -> impl Strategy<Value = Jump> {

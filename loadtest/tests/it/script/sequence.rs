@@ -12,7 +12,7 @@ use portcullis_lua::{
     TaskId, TaskResult,
 };
 use portcullis_loadtest::cluster::stand_in_beat;
-use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
@@ -53,7 +53,7 @@ pub(crate) fn tight() -> Policy {
     let breaker = &mut policy.circuit_breakers.tasks;
     (breaker.minimum_calls, breaker.half_open_probes, breaker.slow_call_rate) = (4, 2, 0.7);
     (breaker.slow_call_ms, breaker.open_seconds) = (5_000, 4);
-    (policy.queue.max_delayed, policy.queue.max_dead_letters) = (3, 3);
+    (policy.queue.max_delayed, policy.queue.max_dead_letters) = (300, 3);
     policy.queue.lease_ms = 8_000;
     policy.limits.max_queue_size = 11;
     policy.monitoring.heartbeat_timeout_seconds = 60;
@@ -362,5 +362,5 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
 fn random_histories_go_as_the_rules_say() {
     let runtime = Runtime::new().expect("a runtime");
     let stage = runtime.block_on(Stage::set());
-    play_many(&runtime, &stage, cases(64), 70);
+    play_many(&runtime, &stage, cases(1500), 100);
 }
