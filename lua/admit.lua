@@ -131,7 +131,8 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
         if delayed >= max_delayed then
           if reason == 0 then reason = 5 end
           local first = tonumber(call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')[2]) or earliest
-          retry_ms = max(retry_ms, math.min(first, earliest) - now)
+          first = math.min(first, earliest)
+          if first < math.huge then retry_ms = max(retry_ms, first - now) end
         end
       end
       if depth >= hard_depth then

@@ -11,7 +11,6 @@
 -- In memory: one flat array, eight places a window from `b`: kind, window ms, tick ms, newest tick, oldest tick, units
 -- held, entries, limit. `b` is 0 for the first window, 8 for the second …
 local KIND, WINDOW, TICK, NEWEST, OLDEST, HELD, ENTRIES, LIMIT = 1, 2, 3, 4, 5, 6, 7, 8
-local WINDOW_HEAD = 'BI4I4dI4I4H'
 
 --- The distance at `at` and the position after it.
 local function distance_at(entries, at)
@@ -124,7 +123,8 @@ end
 --- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit, flat.
 -- Where the policy has changed a window's shape, what was held is carried over, entry by entry.
 local function windows_unpack(packed, shapes, now)
-  local w = {}
+  -- Two windows are the rule: a table made at its full size is not grown place by place.
+  local w = #shapes == 8 and { 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, '', 0 } or {}
   local head_at, entries_at = 1, 1 + 27 * #shapes / 4
   if packed then entries_at = 1 + 27 * struct.unpack('<B', packed, #packed) end
   for s = 0, #shapes - 4, 4 do
@@ -150,16 +150,16 @@ end
 
 --- The windows as one string; its last byte is their number.
 local function windows_pack(w)
-  local values, entries, n = {}, '', #w / 8
-  for i = 0, n - 1 do
-    local b, v = i * 8, i * 7
+  if #w == 16 then
+    return struct.pack('<BI4I4dI4I4HBI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7],
+      w[9], w[10], w[11], w[12], w[12] - w[13], w[14], #w[15]) .. w[7] .. w[15] .. '\2'
+  end
+  local heads, entries = {}, {}
+  for b = 0, #w - 8, 8 do
     local newest, of_window = w[b + NEWEST], w[b + ENTRIES]
-    values[v + 1], values[v + 2], values[v + 3], values[v + 4] = w[b + KIND], w[b + WINDOW], w[b + TICK], newest
-    values[v + 5], values[v + 6], values[v + 7] = newest - w[b + OLDEST], w[b + HELD], #of_window
-    entries = entries .. of_window
+    heads[#heads + 1] = struct.pack('<BI4I4dI4I4H', w[b + KIND], w[b + WINDOW], w[b + TICK], newest,
+      newest - w[b + OLDEST], w[b + HELD], #of_window)
+    entries[#entries + 1] = of_window
   end
-  if n == 2 then
-    return struct.pack('<BI4I4dI4I4HBI4I4dI4I4H', unpack(values)) .. entries .. '\2'
-  end
-  return struct.pack('<' .. string.rep(WINDOW_HEAD, n), unpack(values)) .. entries .. string.char(n)
+  return table.concat(heads) .. table.concat(entries) .. string.char(#heads)
 end
