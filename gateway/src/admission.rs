@@ -64,7 +64,7 @@ pub(crate) async fn admit(
         gateway.admissions().decide(question).await.map_err(|error| circuit_breaker::unavailable(&error))
     };
     let outcome = answer.await.and_then(|decision| conclude(gateway, identity, revision, decision));
-    count(identity, &outcome);
+    count(gateway, identity, &outcome);
     outcome
 }
 
@@ -123,8 +123,8 @@ fn conclude(gateway: &Gateway, identity: &Identity, revision: u64, decision: Dec
 }
 
 /// A decision repeated from memory.
-fn recalled(gateway: &Gateway, identity: &Identity, recalled: Recalled) -> Refused {
-    gateway.refusal_memory().count(recalled.refusal.reason, identity.user_type());
+fn recalled(identity: &Identity, recalled: Recalled) -> Refused {
+    metric::local_refusal(recalled.refusal.reason.code(), identity.user_type());
     refused(recalled.refusal, recalled.limits)
 }
 
@@ -146,11 +146,12 @@ fn refused(refusal: Refusal, limits: Arc<[LimitState]>) -> Refused {
     }
 }
 
-fn count(identity: &Identity, outcome: &Result<Admission, Refused>) {
+fn count(gateway: &Gateway, identity: &Identity, outcome: &Result<Admission, Refused>) {
     let (outcome, step, code) = match outcome {
         Ok(admission) if admission.replayed => ("replayed", "", ""),
         Ok(_) => ("admitted", "", ""),
         Err(refused) => ("refused", refused.cause.step().map_or("", Step::as_str), refused.cause.code()),
     };
     metric::decision(outcome, step, code, identity.user_type());
+    gateway.tally().count(if code.is_empty() { outcome } else { code }, identity.user_type());
 }

@@ -28,6 +28,7 @@ mod dev_token;
 pub mod policy_in_force;
 pub mod store_breaker;
 mod refusal_memory;
+mod tally;
 mod group_commit;
 mod watch_hub;
 pub mod state;
@@ -160,17 +161,17 @@ impl Decide for ScopeAdmissions {
     }
 }
 
-/// Writes what was refused from memory to the scope's statistics; what cannot be written now is written later.
+/// Writes what was decided to the scope's statistics; what cannot be written now is written later.
 async fn flush_tally(gateway: &Gateway) {
-    let counts = gateway.refusal_memory().take_counts();
+    let counts = gateway.tally().take();
     if counts.is_empty() {
         return;
     }
     let (policy, entries) = (gateway.compiled_policy(), counts.entries());
     let written = gateway.store_breaker().call(gateway.scope_store().tally(&policy, &entries)).await;
     if let Err(error) = written {
-        tracing::debug!(%error, "refusals made from memory are not in the statistics yet");
-        gateway.refusal_memory().put_back(&counts);
+        tracing::debug!(%error, "the latest decisions are not in the statistics yet");
+        gateway.tally().put_back(&counts);
     }
 }
 

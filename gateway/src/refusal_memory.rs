@@ -1,19 +1,15 @@
 //! Shedding without Redis: what was refused a moment ago is refused again without asking.
 //!
-//! Responsible for a bounded, short-lived memory of refusals and for counting what it refuses. Must never refuse on its
-//! own judgement: it repeats a decision of the script, under the same policy revision, with what is left of its time.
+//! Responsible for a bounded, short-lived memory of refusals. Must never refuse on its own judgement: it repeats a decision of the script, under the same policy revision, with what is left of its time.
 //! It forgets after a second at most, so that a limit reset by an operator lets its session in again without a message.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::UserType;
-use portcullis_lua::{LimitState, Reason, Refusal, TallyEntry};
+use portcullis_lua::{LimitState, Reason, Refusal};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
-
-use crate::metric;
 
 /// Sessions remembered at once. At about 200 bytes each this bounds a flood of sessions to 20 MB.
 const MAX_SESSIONS: usize = 100_000;
@@ -50,12 +46,11 @@ struct Remembered {
 pub(crate) struct RefusalMemory {
     sessions: Cache<String, Arc<Remembered>>,
     user_types: Cache<UserType, Arc<Remembered>>,
-    counts: Mutex<Counts>,
 }
 
 impl RefusalMemory {
     pub(crate) fn new() -> Self {
-        Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES), counts: Mutex::default() }
+        Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES) }
     }
 
     /// Takes note of a decision, if its like will be decided the same for a while: a full window of a session, and
@@ -93,29 +88,6 @@ impl RefusalMemory {
     pub(crate) fn pressure(&self, user_type: &UserType, revision: u64) -> Option<Recalled> {
         self.user_types.get(user_type).and_then(|remembered| remembered.recall(revision))
     }
-
-    /// Counts a refusal made from memory, for the scope's statistics.
-    pub(crate) fn count(&self, reason: Reason, user_type: &UserType) {
-        metric::local_refusal(reason.code(), user_type);
-        self.counts().add(reason, user_type, 1);
-    }
-
-    /// Takes what was counted since the last time. What could not be written must be given back with `put_back`.
-    pub(crate) fn take_counts(&self) -> Counts {
-        std::mem::take(&mut self.counts())
-    }
-
-    /// Adds counts that could not be written to those that came in since.
-    pub(crate) fn put_back(&self, taken: &Counts) {
-        let mut counts = self.counts();
-        for (reason, user_type, count) in taken.iter() {
-            counts.add(reason, user_type, count);
-        }
-    }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Remembered {
@@ -132,42 +104,6 @@ impl Remembered {
             limit
         });
         Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits: limits.collect() })
-    }
-}
-
-/// Refusals made from memory, not yet in the scope's statistics. Bounded by reasons × user types.
-#[derive(Debug, Default)]
-pub(crate) struct Counts(HashMap<Reason, HashMap<UserType, u64>>);
-
-impl Counts {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// What `tally` is given.
-    pub(crate) fn entries(&self) -> Vec<TallyEntry> {
-        let entry = |(reason, user_type, count): (Reason, &UserType, u64)| TallyEntry {
-            code: reason.code().to_owned(),
-            user_type: user_type.to_string(),
-            count,
-        };
-        self.iter().map(entry).collect()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (Reason, &UserType, u64)> {
-        self.0
-            .iter()
-            .flat_map(|(&reason, types)| types.iter().map(move |(user_type, &count)| (reason, user_type, count)))
-    }
-
-    /// Called for every refusal of a flood: it copies the name only when it is new.
-    fn add(&mut self, reason: Reason, user_type: &UserType, more: u64) {
-        let types = self.0.entry(reason).or_default();
-        if let Some(count) = types.get_mut(user_type) {
-            *count += more;
-        } else {
-            types.insert(user_type.clone(), more);
-        }
     }
 }
 
@@ -254,22 +190,5 @@ mod tests {
             );
             assert_eq!(remembered, expected, "{reason:?}");
         }
-    }
-
-    #[test]
-    fn counts_are_taken_once_and_can_be_put_back() {
-        let memory = RefusalMemory::new();
-        memory.count(Reason::BurstLimit, &paid());
-        memory.count(Reason::BurstLimit, &paid());
-        let taken = memory.take_counts();
-        assert!(memory.take_counts().is_empty());
-        memory.count(Reason::BurstLimit, &paid());
-        memory.put_back(&taken);
-        let entries = memory.take_counts().entries();
-        assert_eq!(entries.len(), 1);
-        assert_eq!(
-            (entries[0].code.as_str(), entries[0].user_type.as_str(), entries[0].count),
-            ("burst_limit", "paid", 3)
-        );
     }
 }

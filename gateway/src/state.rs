@@ -20,6 +20,7 @@ use crate::metric;
 use crate::policy_in_force::{PolicyHandle, PolicyInForce};
 use crate::refusal_memory::RefusalMemory;
 use crate::store_breaker::StoreBreaker;
+use crate::tally::Tally;
 use crate::watch_hub::WatchHub;
 
 /// How a gateway is to run. The listeners come beside it.
@@ -62,6 +63,7 @@ pub struct Gateway {
     resolvers: Vec<Box<dyn SessionResolver>>,
     admissions: GroupCommit,
     refusal_memory: RefusalMemory,
+    tally: Tally,
     store_breaker: StoreBreaker,
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
@@ -86,6 +88,7 @@ impl Gateway {
             resolvers,
             admissions,
             refusal_memory: RefusalMemory::new(),
+            tally: Tally::default(),
             store_breaker: StoreBreaker::new(options.store_timeout),
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
@@ -188,6 +191,10 @@ impl Gateway {
 
     pub(crate) fn refusal_memory(&self) -> &RefusalMemory {
         &self.refusal_memory
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) fn watch_hub(&self) -> &Arc<WatchHub> {

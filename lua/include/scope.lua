@@ -4,7 +4,8 @@
 -- Sums of slots and processors are kept by `heartbeat`; classes are numbered by the policy, from 0. What is missing at
 -- the end is 0, as SETRANGE fills it.
 local SCOPE = '<ddddddd'
-local SCOPE_NEW = string.rep('\0', 56)
+local ZERO = '\0\0\0\0\0\0\0\0'
+local SCOPE_NEW = ZERO .. ZERO .. ZERO .. ZERO .. ZERO .. ZERO .. ZERO
 -- Where fields begin, from 0, as SETRANGE counts.
 local VIRTUAL_AT, SERVICE_AT, SLOTS_AT, CLASS_AT = '8', '24', '32', 56
 

@@ -13,7 +13,7 @@ use crate::state::Gateway;
 /// Repeats the refusal of a user type that was over its threshold a moment ago.
 pub(super) fn recall(gateway: &Gateway, identity: &Identity, revision: u64) -> Result<(), Refused> {
     match gateway.refusal_memory().pressure(identity.user_type(), revision) {
-        Some(recalled) => Err(super::recalled(gateway, identity, recalled)),
+        Some(recalled) => Err(super::recalled(identity, recalled)),
         None => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use crate::state::Gateway;
 /// Repeats the refusal of a session whose window was full a moment ago and still is.
 pub(super) fn recall(gateway: &Gateway, identity: &Identity, revision: u64) -> Result<(), Refused> {
     match gateway.refusal_memory().session(identity.session_id(), revision) {
-        Some(recalled) => Err(super::recalled(gateway, identity, recalled)),
+        Some(recalled) => Err(super::recalled(identity, recalled)),
         None => Ok(()),
     }
 }

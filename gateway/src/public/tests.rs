@@ -199,7 +199,7 @@ async fn a_remembered_refusal_is_repeated_without_redis_and_without_the_body() {
     let answer = ask(&gateway, "POST", "/v1/tasks", &[], "not even JSON").await;
     assert_eq!((answer.status, answer.code().as_str()), (429, "burst_limit"));
     assert_eq!((answer.header("retry-after"), answer.header("ratelimit")), ("30", r#""burst";r=0;t=30"#));
-    let counted = gateway.refusal_memory().take_counts().entries();
+    let counted = gateway.tally().take().entries();
     assert_eq!((counted.len(), counted[0].count), (1, 1));
     let other = ask(&gateway, "POST", "/v1/tasks", &[("authorization", "Bearer dev:anonymous:b")], SOUND).await;
     assert_eq!(other.code(), "store_unavailable", "another session of the type is asked about");

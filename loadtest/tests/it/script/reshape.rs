@@ -1,1 +1,132 @@
-//! x
+//! Limits that change while they are in use.
+//!
+//! Responsible for what a session has used being carried over, whatever the old and the new shape of its windows. Must
+//! never demand what cannot be known: what had left an old, shorter window when it was last written is forgotten.
+
+use portcullis_config::policy::RoleLimit;
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Reason, Verdict};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::model::{Ticks, ticks_of};
+use super::stage::{Act, START_MS, Stage, cases, limit, request, roomy};
+
+const BURSTS: [(u64, u64); 9] =
+    [(10, 60), (10, 120), (150, 60), (3, 5), (5_000, 60), (100_000, 60), (40, 600), (7, 3_600), (2, 1)];
+const HOURLIES: [i64; 5] = [-1, 60, 120, 4_000, 200_000];
+
+/// A policy in force for a while.
+struct Rule {
+    compiled: CompiledPolicy,
+    role: RoleLimit,
+    ticks: Ticks,
+}
+
+impl Rule {
+    /// Limit, length and tick of a window, ms; `None` where the policy has none of this name.
+    fn window(&self, name: &str) -> Option<(u64, u64, u64)> {
+        let tick_ms = *self.ticks.get(&("paid".to_owned(), name.to_owned()))?;
+        match name {
+            "burst" => Some((self.role.burst, self.role.burst_window * 1000, tick_ms)),
+            _ => Some((self.role.hourly.unsigned_abs(), 3_600_000, tick_ms)),
+        }
+    }
+}
+
+/// What a window of one name must know of a session: time and units of each admission it cannot have forgotten.
+#[derive(Default)]
+struct Memory {
+    admitted: Vec<(u64, u64)>,
+    /// By how much rounding, done anew at each change, may have moved an admission.
+    slack_ms: u64,
+}
+
+impl Memory {
+    /// Units admitted after `since_ms`.
+    fn since(&self, since_ms: u64) -> u64 {
+        self.admitted.iter().filter(|(at_ms, _)| *at_ms > since_ms).map(|(_, units)| units).sum()
+    }
+
+    fn admit(&mut self, now_ms: u64, units: u64, window: Option<(u64, u64, u64)>) {
+        match window {
+            Some((_, window_ms, _)) => self.admitted.retain(|(at_ms, _)| at_ms + window_ms > now_ms),
+            None => self.admitted.clear(),
+        }
+        if window.is_some() {
+            self.admitted.push((now_ms, units));
+        }
+    }
+}
+
+async fn rules(stage: &Stage) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (burst, burst_window) in BURSTS {
+        for hourly in HOURLIES {
+            let mut policy = roomy();
+            limit(&mut policy, "paid", burst, burst_window, hourly);
+            let compiled = CompiledPolicy::new(&policy, 0);
+            let ticks = ticks_of(&stage.act(), &compiled, &["paid"]).await;
+            rules.push(Rule { compiled, role: RoleLimit { hourly, burst, burst_window }, ticks });
+        }
+    }
+    rules
+}
+
+async fn play(act: &Act, rules: &[Rule], seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut memories = [("burst", Memory::default()), ("hourly", Memory::default())];
+    let mut now_ms = START_MS + random.random_range(0..60_000);
+    for _ in 0..random.random_range(2..7) {
+        let rule = rules.choose(&mut random).expect("a rule");
+        for (name, memory) in &mut memories {
+            memory.slack_ms += rule.window(name).map_or(0, |(_, _, tick_ms)| tick_ms);
+        }
+        let tightest = rule.role.burst.min(u64::try_from(rule.role.hourly).unwrap_or(u64::MAX));
+        for _ in 0..random.random_range(1..25) {
+            now_ms += match random.random_range(0..8) {
+                0..3 => random.random_range(0..5),
+                3..6 => random.random_range(0..=rule.role.burst_window * 500),
+                6 => rule.role.burst_window * 1000,
+                _ => random.random_range(0..1_000_000),
+            };
+            act.beat(&rule.compiled, now_ms, u32::MAX).await;
+            let cost = random.random_range(1..=tightest.div_ceil(2)) as u32;
+            let asked = AdmitRequest { cost, ..request("paid", "s") };
+            let decisions = act.store.at(now_ms).admit(&rule.compiled, &[asked]).await;
+            let decision = decisions.unwrap_or_else(|error| panic!("seed {seed}: {error}")).remove(0);
+            let cost = u64::from(cost);
+            match decision.verdict {
+                Verdict::Admitted { .. } => {
+                    for (name, memory) in &mut memories {
+                        memory.admit(now_ms, cost, rule.window(name));
+                        if let Some((most, window_ms, _)) = rule.window(name) {
+                            let held = memory.since(now_ms - window_ms);
+                            assert!(held <= most, "seed {seed}: {held} in the {name} window of {:?}", rule.role);
+                        }
+                    }
+                }
+                Verdict::Refused(refusal) => {
+                    let name = if refusal.reason == Reason::BurstLimit { "burst" } else { "hourly" };
+                    let memory = &memories.iter().find(|(known, _)| *known == name).expect("one of two").1;
+                    let (most, window_ms, _) = rule.window(name).expect("a window that refuses");
+                    let held = memory.since(now_ms - window_ms - memory.slack_ms);
+                    assert!(held + cost > most, "seed {seed}: refused with {held} of {:?}: {refusal:?}", rule.role);
+                }
+                Verdict::Replayed { .. } => panic!("seed {seed}: a replay"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_limit_is_never_exceeded_and_forgets_nothing() {
+    let stage = Stage::set().await;
+    let rules = rules(&stage).await;
+    let first_seed = rand::random::<u64>() >> 1;
+    for case in 0..cases(300) as u64 {
+        let act = stage.act();
+        play(&act, &rules, first_seed + case).await;
+        act.strike().await;
+    }
+}

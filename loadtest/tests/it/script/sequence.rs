@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
+use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_lua::{
     AdmitRequest, CompiledPolicy, FencingToken, Idempotency, Lease, Outcome, OutputId, Purpose, Settlement, TaskError,
     TaskId, TaskResult,
 };
-use portcullis_loadtest::cluster::stand_in_beat;
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 use tokio::runtime::Runtime;
@@ -35,7 +35,8 @@ const CALLERS: [(&str, &str, &str); 6] = [
 /// A policy under which a few dozen operations meet every gate.
 pub(crate) fn tight() -> Policy {
     let mut policy = Policy::shipped("t", "p");
-    for (name, burst, hourly) in [("anonymous", 4, 9), ("registered", 6, 70), ("paid", 500, -1), ("privileged", 8, -1)] {
+    for (name, burst, hourly) in [("anonymous", 4, 9), ("registered", 6, 70), ("paid", 500, -1), ("privileged", 8, -1)]
+    {
         limit(&mut policy, name, burst, 60, hourly);
     }
     let budgets = [
@@ -74,8 +75,7 @@ struct Play<'a> {
 /// Plays a history to its end, comparing everything. Panics at the first difference.
 pub(crate) async fn play(act: &Act, policy: &CompiledPolicy, model: Model, start_ms: u64, operations: &[Operation]) {
     let newest = FencingToken(0);
-    let mut play =
-        Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest };
+    let mut play = Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest };
     play.operation(&Operation::Beat { worker: 0, slots: 4, draining: false }).await;
     for operation in operations {
         play.operation(operation).await;
@@ -255,8 +255,7 @@ impl Play<'_> {
         }
         let events = store.decisions(10_000).await.expect("an answer");
         let said: Vec<_> = events.iter().rev().map(|event| (event.depth, event.capacity)).collect();
-        let made: Vec<_> =
-            self.model.decisions.iter().map(|decision| (decision.depth, decision.capacity)).collect();
+        let made: Vec<_> = self.model.decisions.iter().map(|decision| (decision.depth, decision.capacity)).collect();
         assert_eq!(said, made, "every decision has its event, in order");
     }
 
@@ -276,8 +275,7 @@ impl Play<'_> {
         let kept = alive.iter().chain(&self.model.dead).map(|(_, id)| id.to_string()).collect::<BTreeSet<_>>();
         assert_eq!(BTreeSet::from_iter(self.strings("HKEYS", [&self.act.key("task")]).await), kept, "records");
         let known = |id: &TaskId| self.model.tasks[id].runs > 0 || self.model.tasks[id].is_leased();
-        let expected: BTreeSet<_> =
-            alive.iter().filter(|(_, id)| known(id)).map(|(_, id)| id.to_string()).collect();
+        let expected: BTreeSet<_> = alive.iter().filter(|(_, id)| known(id)).map(|(_, id)| id.to_string()).collect();
         let runs = BTreeSet::from_iter(self.strings("HKEYS", [&self.act.key("run")]).await);
         assert!(expected.is_subset(&runs), "runs: {expected:?} and not {runs:?}");
         assert!(runs.is_subset(&alive.iter().map(|(_, id)| id.to_string()).collect()), "runs of ended tasks");

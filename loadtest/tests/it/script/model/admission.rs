@@ -2,8 +2,8 @@
 //!
 //! Must never change anything while deciding: a verdict is taken of `&self`.
 
-use portcullis_lua::{AdmitRequest, BudgetState, Decision, Hold, LimitState, Reason, Refusal, Verdict};
 use portcullis_config::policy::{Budget, Subject};
+use portcullis_lua::{AdmitRequest, BudgetState, Decision, Hold, LimitState, Reason, Refusal, Verdict};
 
 use super::{Account, Model, State, Task, Window};
 

@@ -124,7 +124,9 @@ impl Task {
             envelope: self.envelope.clone(),
             status,
             created_ms: self.created_ms,
-            attempts: attempts.map(|(number, (started_ms, ended_ms))| Attempt { number, started_ms, ended_ms }).collect(),
+            attempts: attempts
+                .map(|(number, (started_ms, ended_ms))| Attempt { number, started_ms, ended_ms })
+                .collect(),
             finished_ms,
             result: outcome.0,
             error: outcome.1,

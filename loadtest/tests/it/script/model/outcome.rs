@@ -85,9 +85,8 @@ impl Model {
             let account = self.budgets.get_mut(&(hold.budget, hold.subject)).expect("the account it is held on");
             *account = account.at(now_ms);
             account.held -= hold.amount;
-            let reported = |usage: &[(String, u64)]| {
-                usage.iter().find(|(unit, _)| *unit == hold.unit).map(|(_, amount)| *amount)
-            };
+            let reported =
+                |usage: &[(String, u64)]| usage.iter().find(|(unit, _)| *unit == hold.unit).map(|(_, amount)| *amount);
             account.spent += match outcome {
                 Outcome::Succeeded { usage, .. } => reported(usage).unwrap_or(hold.amount),
                 Outcome::Failed { usage, .. } => reported(usage).unwrap_or(0),
@@ -112,9 +111,7 @@ fn fate(task: &super::Task, now_ms: u64, ran: bool, outcome: &Outcome) -> Fate {
         Outcome::Cancelled => Fate::End(TaskStatus::Cancelled, None, None),
         Outcome::Expired => Fate::End(TaskStatus::Expired, None, None),
         Outcome::Dead { error } => Fate::End(TaskStatus::Dead, None, Some(error.clone())),
-        Outcome::Retry { .. } | Outcome::HandedBack if task.cancelled => {
-            Fate::End(TaskStatus::Cancelled, None, None)
-        }
+        Outcome::Retry { .. } | Outcome::HandedBack if task.cancelled => Fate::End(TaskStatus::Cancelled, None, None),
         Outcome::Retry { error, .. } if task.is_used_up() => Fate::End(TaskStatus::Dead, None, Some(error.clone())),
         Outcome::Retry { after_ms, .. } => Fate::Again(State::Delayed { due_ms: now_ms + after_ms }),
         Outcome::HandedBack if !ran && task.is_used_up() => Fate::End(TaskStatus::Dead, None, None),
