@@ -14,20 +14,22 @@ use crate::task::{Lease, Output, OutputId, TaskId};
 pub const OUTPUT_BATCH: usize = 64;
 
 impl ScopeStore {
-    /// Appends pieces (at most [`OUTPUT_BATCH`]) under a lease. `false`: the token is stale and nothing was written.
+    /// Appends pieces (at most [`OUTPUT_BATCH`]) after the attempt's first `before`, under a lease. Those that are there
+    /// already are left alone, so a call may be repeated. `false`: the token is stale and nothing was written.
     pub async fn append_output(
         &self,
         policy: &CompiledPolicy,
         lease: &Lease,
+        before: u64,
         pieces: Vec<Bytes>,
     ) -> Result<bool, StoreError> {
         if pieces.is_empty() || pieces.len() > OUTPUT_BATCH {
             return Err(StoreError::Protocol(format!("{} pieces in one call", pieces.len())));
         }
         let mut args: Vec<Value> = vec![
-            self.now_arg(),
             lease.task_id.as_str().into(),
             lease.token.to_string().into(),
+            before.to_string().into(),
             policy.output_ttl_ms.to_string().into(),
             policy.max_output_events.to_string().into(),
             self.keys.changes().into(),

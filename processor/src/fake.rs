@@ -149,22 +149,19 @@ impl TaskStore for FakeStore {
         })
     }
 
-    async fn append_output(&self, lease: &Lease, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
+    async fn append_output(&self, lease: &Lease, before: u64, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
         self.call(|contents| {
             if contents.stale.contains(&lease.token) {
                 return Ok(false);
             }
-            contents.output.extend(pieces);
+            let there = contents.output.len() - before as usize;
+            contents.output.extend(pieces.into_iter().skip(there));
             if contents.lost_answers > 0 {
                 contents.lost_answers -= 1;
                 return Err(down());
             }
             Ok(true)
         })
-    }
-
-    async fn appended_after(&self, _lease: &Lease, piece: u64) -> Result<usize, StoreError> {
-        self.call(|contents| Ok(contents.output.len() - piece as usize))
     }
 
     fn waker(&self) -> Box<dyn Wake> {

@@ -76,25 +76,16 @@ impl OutputWriter {
     }
 }
 
-/// Appends a batch after the attempt's `written` pieces, however often it takes.
+/// Appends a batch after the attempt's `written` pieces, however often it takes: pieces are numbered, so a call whose
+/// answer was lost is repeated without writing anything twice.
 async fn append(
     store: &dyn TaskStore,
     lease: &Lease,
     written: &mut u64,
-    mut pieces: Vec<Bytes>,
+    pieces: Vec<Bytes>,
 ) -> Result<(), StaleOutput> {
-    let mut in_doubt = false;
     loop {
-        let appended = async {
-            // A call whose answer was lost may have arrived: what is there must not be written twice.
-            if in_doubt {
-                let there = store.appended_after(lease, *written).await?.min(pieces.len());
-                pieces.drain(..there);
-                *written += there as u64;
-            }
-            if pieces.is_empty() { Ok(true) } else { store.append_output(lease, pieces.clone()).await }
-        };
-        match appended.await {
+        match store.append_output(lease, *written, pieces.clone()).await {
             Ok(true) => {
                 metric::output_pieces(pieces.len());
                 *written += pieces.len() as u64;
@@ -103,7 +94,6 @@ async fn append(
             Ok(false) => return Err(StaleOutput),
             Err(fault) => {
                 store::failed("append_output", &fault);
-                in_doubt = true;
                 sleep(backoff::reconnect()).await;
             }
         }

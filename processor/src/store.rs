@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use portcullis_lua::{
-    Claimed, FencingToken, Heartbeat, Lease, OUTPUT_BATCH, OutputId, Reclaimed, Renewal, ScopeStore, Settled,
-    Settlement, StoreError, TaskId, Waker,
+    Claimed, FencingToken, Heartbeat, Lease, Reclaimed, Renewal, ScopeStore, Settled, Settlement, StoreError, TaskId,
+    Waker,
 };
 
 use crate::metric;
@@ -24,9 +24,7 @@ pub(crate) trait TaskStore: Send + Sync + 'static {
     async fn reclaim(&self) -> Result<Reclaimed, StoreError>;
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError>;
     async fn leave(&self, worker: &str) -> Result<(), StoreError>;
-    async fn append_output(&self, lease: &Lease, pieces: Vec<Bytes>) -> Result<bool, StoreError>;
-    /// How many of the attempt's pieces after `piece` are there, counted up to a batch.
-    async fn appended_after(&self, lease: &Lease, piece: u64) -> Result<usize, StoreError>;
+    async fn append_output(&self, lease: &Lease, before: u64, pieces: Vec<Bytes>) -> Result<bool, StoreError>;
     fn waker(&self) -> Box<dyn Wake>;
 }
 
@@ -85,14 +83,8 @@ impl TaskStore for RedisTasks {
         self.scope.leave(worker).await
     }
 
-    async fn append_output(&self, lease: &Lease, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
-        self.scope.append_output(&self.policy.load().compiled, lease, pieces).await
-    }
-
-    async fn appended_after(&self, lease: &Lease, piece: u64) -> Result<usize, StoreError> {
-        let attempt = u64::from(lease.attempt);
-        let pieces = self.scope.output(&lease.task_id, OutputId { attempt, piece }, OUTPUT_BATCH as u32).await?;
-        Ok(pieces.iter().take_while(|output| output.id.attempt == attempt).count())
+    async fn append_output(&self, lease: &Lease, before: u64, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
+        self.scope.append_output(&self.policy.load().compiled, lease, before, pieces).await
     }
 
     fn waker(&self) -> Box<dyn Wake> {

@@ -195,7 +195,7 @@ async fn leased(case: Case, bench: &Workbench, batch: usize, calls: usize) -> Re
             Case::Output => {
                 for lease in leases.iter().take(calls) {
                     let pieces = vec![Bytes::from_static(b"a piece of output"); batch];
-                    bench.scope.append_output(&bench.policy, lease, pieces).await?;
+                    bench.scope.append_output(&bench.policy, lease, 0, pieces).await?;
                 }
             }
             _ => {

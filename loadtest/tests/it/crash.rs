@@ -77,7 +77,7 @@ async fn a_stale_fencing_token_changes_nothing() {
     assert_eq!(settled, [Settled::Stale]);
     let renewed = store.renew(&policy, &[(zombie.task_id.clone(), zombie.token)]).await.expect("an answer");
     assert_eq!(renewed, [Renewal::Lost]);
-    assert!(!store.append_output(&policy, &zombie, vec!["late".into()]).await.expect("an answer"));
+    assert!(!store.append_output(&policy, &zombie, 0, vec!["late".into()]).await.expect("an answer"));
     assert_eq!(probe.dump(&prefix).await.expect("a dump"), before, "a stale token changed something");
 
     let settled = store.settle(&policy, &finished(&heir, "\"in time\"")).await.expect("an answer");

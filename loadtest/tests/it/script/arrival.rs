@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 
 use super::model::{Ticks, Window, most_in_any_window, ticks_of};
-use super::stage::{Act, START_MS, Stage, cases, limit, request, roomy};
+use super::stage::{Act, FOR_EVER_SECONDS, START_MS, Stage, cases, limit, request, roomy};
 
 /// Sessions that share their instants, each coming at some of them: as many as one call decides.
 const LOCKSTEP: usize = 32;
@@ -95,9 +95,6 @@ async fn play(act: &Act, trial: &Trial, seed: u64) -> Vec<Pattern> {
     let mut patterns: Vec<Pattern> = (0..LOCKSTEP).map(|_| trial.pattern(&mut random)).collect();
     act.beat(&trial.compiled, START_MS, u32::MAX).await;
     for now_ms in instants {
-        if random.random_bool(0.05) {
-            act.beat(&trial.compiled, now_ms, u32::MAX).await;
-        }
         let store = act.store.at(now_ms);
         let coming: Vec<usize> = (0..LOCKSTEP).filter(|index| random.random_bool(patterns[*index].odds)).collect();
         let requests: Vec<AdmitRequest> = coming
@@ -188,8 +185,7 @@ async fn no_hour_of_ten_thousand_arrival_patterns_holds_more_than_its_limit() {
 async fn shipped_limits_hold_and_release_their_bursts_within_ten_milliseconds() {
     let stage = Stage::set().await;
     let mut policy = Policy::shipped("t", "p");
-    policy.monitoring.heartbeat_timeout_seconds = 3_600;
-    policy.backpressure.anonymous_pressure_threshold = 0.9;
+    policy.monitoring.heartbeat_timeout_seconds = FOR_EVER_SECONDS;
     for user_type in ["anonymous", "registered", "paid", "privileged"] {
         let trial = Trial::new(&stage.act(), policy.clone(), user_type).await;
         let burst = &trial.windows()[0];
@@ -215,12 +211,11 @@ async fn a_steady_118_an_hour_is_never_refused_by_a_limit_of_120() {
     let stage = Stage::set().await;
     let mut policy = roomy();
     limit(&mut policy, "anonymous", 1_000_000, 60, 120);
-    policy.monitoring.heartbeat_timeout_seconds = 3_600;
     let (policy, act) = (CompiledPolicy::new(&policy, 0), stage.act());
+    act.beat(&policy, START_MS, u32::MAX).await;
     let phases: Vec<u64> = (0..16).map(|_| rand::random_range(0..60_000)).collect();
     for arrival in 0..118 * 6 {
         let now_ms = START_MS + arrival * 3_600_000 / 118;
-        act.beat(&policy, now_ms, u32::MAX).await;
         for (session, phase_ms) in phases.iter().enumerate() {
             let asked = request("anonymous", &format!("s{session}"));
             let decisions = act.store.at(now_ms + phase_ms).admit(&policy, &[asked]).await.expect("a decision");

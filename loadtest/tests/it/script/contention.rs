@@ -1,1 +1,48 @@
-//! x
+//! Many callers at once, by Redis's own clock.
+//!
+//! Must never inject a time: what is tried here is that nobody needs one.
+
+use futures_util::future::join_all;
+use portcullis_config::Policy;
+use portcullis_lua::{CompiledPolicy, Reason, Verdict};
+
+use super::stage::{Stage, request};
+use portcullis_loadtest::cluster::stand_in_beat;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
+    let stage = Stage::set().await;
+    let stores = [stage.store.clone(), stage.another_store().await, stage.another_store().await];
+    let policy = CompiledPolicy::new(&Policy::shipped("t", "p"), 0);
+    for round in 0..5 {
+        let act = stage.act();
+        act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
+        let callers: Vec<_> = (0..64).map(|caller| stores[caller % 3].scope(act.store.scope())).collect();
+        let decided = join_all(callers.iter().map(|store| {
+            let (policy, asked) = (&policy, request("anonymous", "s"));
+            async move { store.admit(policy, &[asked]).await.expect("a decision").remove(0) }
+        }))
+        .await;
+
+        let mut tasks: Vec<_> = decided
+            .iter()
+            .filter_map(|decision| match &decision.verdict {
+                Verdict::Admitted { task_id, .. } => Some(task_id.to_string()),
+                Verdict::Replayed { .. } => panic!("a replay"),
+                Verdict::Refused(refusal) => {
+                    assert_eq!(refusal.reason, Reason::BurstLimit);
+                    assert!((1..=60_000).contains(&refusal.retry_after_ms), "{refusal:?}");
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(tasks.len(), 10, "round {round}");
+        let mut queued: Vec<String> =
+            act.probe.command("ZRANGE", [&act.key("queue"), "0", "-1"]).await.unwrap().convert().unwrap();
+        tasks.sort_unstable();
+        queued.sort_unstable();
+        assert_eq!(queued, tasks, "what was admitted is what waits");
+        let left = act.store.peek(&policy, &[request("anonymous", "s")]).await.expect("a decision").remove(0);
+        assert_eq!(left.limits.iter().map(|one| one.remaining).collect::<Vec<_>>(), [0, 110]);
+    }
+}

@@ -1,1 +1,166 @@
-//! x
+//! A refusal changes nothing, whatever its reason; neither does a caller with an old policy.
+//!
+//! Responsible for looking at every key of the scope, its lifetime included. Must never leave a reason out.
+
+use std::collections::BTreeMap;
+
+use portcullis_config::Policy;
+use portcullis_config::policy::{Budget, Period, Subject};
+use portcullis_lua::{
+    AdmitRequest, CompiledPolicy, Idempotency, Outcome, Reason, Settlement, StoreError, TaskError, TaskId, Verdict,
+};
+
+use super::stage::{Act, START_MS, Stage, limit, request, roomy};
+
+/// Later than everything that was prepared.
+const NOW_MS: u64 = START_MS + 20_000;
+
+/// Every key of the scope with its content and the moment it lapses, but for the decisions, which may grow.
+async fn everything(act: &Act) -> BTreeMap<String, String> {
+    let mut dump = act.probe.dump(&act.prefix).await.expect("a dump");
+    dump.remove(&act.key("decision"));
+    for (key, content) in &mut dump {
+        let lapses = act.probe.command("PEXPIRETIME", [key.as_str()]).await.expect("an answer");
+        content.push_str(&format!(" until {lapses:?}"));
+    }
+    dump
+}
+
+/// Every gate, each far from refusing.
+fn policy() -> Policy {
+    let mut policy = roomy();
+    limit(&mut policy, "anonymous", 1_000, 60, 10_000);
+    let budget = Budget {
+        unit: "tokens".to_owned(),
+        amount: 1_000,
+        period: Period::Month,
+        per: Subject::Tenant,
+        default_estimate: 10,
+        user_types: None,
+    };
+    policy.budgets.insert("monthly".to_owned(), budget);
+    let breaker = &mut policy.circuit_breakers.tasks;
+    (breaker.minimum_calls, breaker.open_seconds) = (2, 3_600);
+    policy
+}
+
+fn keyed(body: &str) -> AdmitRequest {
+    let key = Idempotency { key_hash: "order-1".to_owned(), body_hash: body.to_owned() };
+    AdmitRequest { idempotency: Some(key), ..request("anonymous", "s") }
+}
+
+/// Three tasks wait, one runs, one is delayed, one has failed; every key there can be exists.
+async fn warm_up(act: &Act, policy: &CompiledPolicy) {
+    act.beat(policy, START_MS, 100).await;
+    let store = act.store.at(START_MS);
+    let later = AdmitRequest { delay_ms: 3_600_000, ..request("anonymous", "s") };
+    let mut requests = vec![keyed("body"), later];
+    requests.extend((0..4).map(|_| request("anonymous", "s")));
+    for decision in store.admit(policy, &requests).await.expect("decisions") {
+        assert!(matches!(decision.verdict, Verdict::Admitted { .. }), "{decision:?}");
+    }
+    let leases = store.claim(policy, 2).await.expect("leases").leases;
+    let error = TaskError { code: "handler_status".to_owned(), detail: String::new() };
+    let outcome = Outcome::Dead { error };
+    let settled = act.store.at(START_MS + 10_000);
+    settled.settle(policy, &[Settlement { lease: leases[0].clone(), outcome }]).await.expect("an answer");
+    settled.renew(policy, &[(leases[1].task_id.clone(), leases[1].token)]).await.expect("an answer");
+    settled.append_output(policy, &leases[1], 0, vec!["x".into()]).await.expect("an answer");
+    settled.cancel(policy, &leases[1].task_id, "s").await.expect("an answer");
+}
+
+/// Brings the gate of this reason to refuse: the policy that does and the request it refuses.
+async fn provoke(act: &Act, reason: Reason) -> Option<(CompiledPolicy, AdmitRequest)> {
+    let (mut policy, mut asked) = (policy(), request("anonymous", "s"));
+    let compiled = CompiledPolicy::new(&policy, 0);
+    match reason {
+        Reason::BurstLimit => limit(&mut policy, "anonymous", 4, 60, 10_000),
+        Reason::HourlyLimit => limit(&mut policy, "anonymous", 1_000, 60, 4),
+        // The policy has no limits yet but these two.
+        Reason::RateLimit => return None,
+        Reason::NoLiveProcessors => act.store.leave("stand-in").await.expect("an answer"),
+        Reason::QueueFull => policy.limits.max_queue_size = 4,
+        // Depth is 4. Of 2 slots the hard limit is floor(5 × 0.95) = 4; of 3 it is 7, and 4 is floor(8 × 0.6).
+        Reason::HardLimit => act.beat(&compiled, NOW_MS, 2).await,
+        Reason::PressureThreshold => act.beat(&compiled, NOW_MS, 3).await,
+        // Three slots, a fourth task waiting, ten seconds each.
+        Reason::DeadlineUnreachable => {
+            policy.backpressure.anonymous_pressure_threshold = 0.9;
+            act.beat(&compiled, NOW_MS, 3).await;
+            asked.deadline_ms = Some(1_000);
+        }
+        Reason::CircuitOpen => {
+            let store = act.store.at(NOW_MS);
+            let lease = store.claim(&compiled, 1).await.expect("a lease").leases.remove(0);
+            let error = TaskError { code: "handler_status".to_owned(), detail: String::new() };
+            let settlement = Settlement { lease, outcome: Outcome::Retry { error, after_ms: 1_000 } };
+            store.settle(&compiled, &[settlement]).await.expect("an answer");
+        }
+        Reason::BudgetExhausted => asked.estimates = vec![("tokens".to_owned(), 951)],
+        Reason::IdempotencyMismatch => asked = keyed("another body"),
+    }
+    Some((CompiledPolicy::new(&policy, 0), asked))
+}
+
+#[tokio::test]
+async fn no_refusal_changes_anything_but_the_decision_stream() {
+    let stage = Stage::set().await;
+    for reason in Reason::ALL {
+        let act = stage.act();
+        warm_up(&act, &CompiledPolicy::new(&policy(), 0)).await;
+        let Some((policy, asked)) = provoke(&act, reason).await else { continue };
+        let before = everything(&act).await;
+        assert!(before.len() >= 15, "only {:?}", before.keys());
+        let decided = act.store.decisions(1_000).await.expect("decisions").len();
+
+        let batch = [asked.clone(), AdmitRequest { task_id: TaskId::generate(), ..asked }];
+        let decisions = act.store.at(NOW_MS).admit(&policy, &batch).await.expect("decisions");
+
+        for decision in decisions {
+            let Verdict::Refused(refusal) = decision.verdict else { panic!("{reason:?}: {decision:?}") };
+            assert_eq!(refusal.reason, reason);
+            assert_eq!(refusal.retry_after_ms > 0, reason != Reason::IdempotencyMismatch, "{reason:?}");
+        }
+        assert_eq!(everything(&act).await, before, "{reason:?}");
+        let events = act.store.decisions(1_000).await.expect("decisions");
+        assert_eq!(events.len(), decided + 2, "{reason:?}");
+        assert_eq!(events[0].code.as_deref(), Some(reason.code()));
+    }
+}
+
+#[tokio::test]
+async fn a_replay_and_a_look_ahead_change_nothing_either() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&policy(), 0));
+    warm_up(&act, &policy).await;
+    let before = everything(&act).await;
+    let replayed = act.store.at(NOW_MS).admit(&policy, &[keyed("body")]).await.expect("a decision");
+    assert!(matches!(replayed[0].verdict, Verdict::Replayed { .. }), "{replayed:?}");
+    let decided = act.store.decisions(1_000).await.expect("decisions").len();
+    let seen = act.store.at(NOW_MS).peek(&policy, &[request("anonymous", "s")]).await.expect("a decision");
+    assert!(matches!(seen[0].verdict, Verdict::Admitted { .. }), "{seen:?}");
+    assert_eq!(everything(&act).await, before);
+    assert_eq!(act.store.decisions(1_000).await.expect("decisions").len(), decided);
+}
+
+#[tokio::test]
+async fn a_caller_with_an_old_policy_decides_nothing() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    warm_up(&act, &CompiledPolicy::new(&policy(), 0)).await;
+    // 5 as a little-endian double, where the scope keeps its revision.
+    act.probe.command("SETRANGE", [&act.key("scope"), "0", "\0\0\0\0\0\0\x14@"]).await.expect("an answer");
+    let before = act.probe.dump(&act.prefix).await.expect("a dump");
+    for held in [0, 3, 4] {
+        let old = CompiledPolicy::new(&policy(), held);
+        let stale = Err(StoreError::StalePolicy { held, current: 5 });
+        assert_eq!(act.store.at(NOW_MS).admit(&old, &[request("anonymous", "s")]).await, stale);
+        assert_eq!(act.store.at(NOW_MS).peek(&old, &[request("anonymous", "s")]).await, stale);
+        assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "held {held}");
+    }
+    for held in [5, 6] {
+        let current = CompiledPolicy::new(&policy(), held);
+        let decisions = act.store.at(NOW_MS).admit(&current, &[request("anonymous", "s")]).await.expect("a decision");
+        assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "held {held}: {decisions:?}");
+    }
+}

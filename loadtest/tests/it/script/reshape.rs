@@ -34,29 +34,28 @@ impl Rule {
     }
 }
 
-/// What a window of one name must know of a session: time and units of each admission it cannot have forgotten.
+/// Admissions of a session, time and units of each, as seen by the windows of one name.
 #[derive(Default)]
 struct Memory {
-    admitted: Vec<(u64, u64)>,
+    /// Those that no window in force since could forget.
+    certain: Vec<(u64, u64)>,
+    all: Vec<(u64, u64)>,
     /// By how much rounding, done anew at each change, may have moved an admission.
     slack_ms: u64,
 }
 
 impl Memory {
-    /// Units admitted after `since_ms`.
-    fn since(&self, since_ms: u64) -> u64 {
-        self.admitted.iter().filter(|(at_ms, _)| *at_ms > since_ms).map(|(_, units)| units).sum()
-    }
-
     fn admit(&mut self, now_ms: u64, units: u64, window: Option<(u64, u64, u64)>) {
-        match window {
-            Some((_, window_ms, _)) => self.admitted.retain(|(at_ms, _)| at_ms + window_ms > now_ms),
-            None => self.admitted.clear(),
-        }
-        if window.is_some() {
-            self.admitted.push((now_ms, units));
-        }
+        let window_ms = window.map_or(0, |(_, window_ms, _)| window_ms);
+        self.certain.push((now_ms, units));
+        self.certain.retain(|(at_ms, _)| at_ms + window_ms > now_ms);
+        self.all.push((now_ms, units));
     }
+}
+
+/// Units admitted after `since_ms`.
+fn since(admitted: &[(u64, u64)], since_ms: u64) -> u64 {
+    admitted.iter().filter(|(at_ms, _)| *at_ms > since_ms).map(|(_, units)| units).sum()
 }
 
 async fn rules(stage: &Stage) -> Vec<Rule> {
@@ -77,6 +76,7 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut memories = [("burst", Memory::default()), ("hourly", Memory::default())];
     let mut now_ms = START_MS + random.random_range(0..60_000);
+    act.beat(&rules[0].compiled, now_ms, u32::MAX).await;
     for _ in 0..random.random_range(2..7) {
         let rule = rules.choose(&mut random).expect("a rule");
         for (name, memory) in &mut memories {
@@ -90,7 +90,6 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
                 6 => rule.role.burst_window * 1000,
                 _ => random.random_range(0..1_000_000),
             };
-            act.beat(&rule.compiled, now_ms, u32::MAX).await;
             let cost = random.random_range(1..=tightest.div_ceil(2)) as u32;
             let asked = AdmitRequest { cost, ..request("paid", "s") };
             let decisions = act.store.at(now_ms).admit(&rule.compiled, &[asked]).await;
@@ -101,7 +100,7 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
                     for (name, memory) in &mut memories {
                         memory.admit(now_ms, cost, rule.window(name));
                         if let Some((most, window_ms, _)) = rule.window(name) {
-                            let held = memory.since(now_ms - window_ms);
+                            let held = since(&memory.certain, now_ms - window_ms);
                             assert!(held <= most, "seed {seed}: {held} in the {name} window of {:?}", rule.role);
                         }
                     }
@@ -110,7 +109,7 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
                     let name = if refusal.reason == Reason::BurstLimit { "burst" } else { "hourly" };
                     let memory = &memories.iter().find(|(known, _)| *known == name).expect("one of two").1;
                     let (most, window_ms, _) = rule.window(name).expect("a window that refuses");
-                    let held = memory.since(now_ms - window_ms - memory.slack_ms);
+                    let held = since(&memory.all, now_ms - window_ms - memory.slack_ms);
                     assert!(held + cost > most, "seed {seed}: refused with {held} of {:?}: {refusal:?}", rule.role);
                 }
                 Verdict::Replayed { .. } => panic!("seed {seed}: a replay"),

@@ -13,6 +13,9 @@ use portcullis_lua::{AdmitRequest, CompiledPolicy, ScopeStore, Store, TaskId};
 /// 2026-03-02 10:00:00 UTC, a Monday: where injected time begins unless a test wants otherwise.
 pub(crate) const START_MS: u64 = 1_772_445_600_000;
 
+/// Longer than any injected time.
+pub(crate) const FOR_EVER_SECONDS: u64 = 10_000_000_000;
+
 /// A server, the crate under test connected to it, and a connection to look at it from outside.
 pub(crate) struct Stage {
     pub(crate) store: Store,
@@ -79,13 +82,13 @@ impl Act {
     }
 }
 
-/// The shipped policy with room for everybody: only what a test changes can refuse.
+/// The shipped policy with room for everybody, and processors that live for ever: only what a test changes can refuse.
 pub(crate) fn roomy() -> Policy {
     let mut policy = Policy::shipped("t", "p");
     for role in policy.rate_limits.roles.values_mut() {
         (role.hourly, role.burst) = (-1, 1_000_000);
     }
-    policy.monitoring.heartbeat_timeout_seconds = 3_600;
+    policy.monitoring.heartbeat_timeout_seconds = FOR_EVER_SECONDS;
     policy
 }
 

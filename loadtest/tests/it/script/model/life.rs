@@ -177,13 +177,21 @@ impl Model {
         }
     }
 
+    /// Pieces the running attempt has written so far.
+    pub(crate) fn written(&mut self, lease: &Lease) -> u64 {
+        let task = self.task(&lease.task_id);
+        let attempt = u64::from(task.runs);
+        task.output.iter().filter(|id| id.attempt == attempt).count() as u64
+    }
+
     pub(crate) fn append_output(&mut self, lease: &Lease, pieces: usize) -> bool {
         let task = self.task(&lease.task_id);
         if !task.is_held_under(lease.token) {
             return false;
         }
         let attempt = u64::from(task.runs);
-        let written = task.output.iter().filter(|id| id.attempt == attempt).count() as u64;
+        let written = self.written(lease);
+        let task = self.task(&lease.task_id);
         task.output.extend((1..=pieces as u64).map(|piece| OutputId { attempt, piece: written + piece }));
         true
     }
