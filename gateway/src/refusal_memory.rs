@@ -1,7 +1,8 @@
 //! Shedding without Redis: what was refused a moment ago is refused again without asking.
 //!
-//! Responsible for a bounded, short-lived memory of refusals. Must never refuse on its own judgement: it repeats a decision of the script, under the same policy revision, with what is left of its time.
-//! It forgets after a second at most, so that a limit reset by an operator lets its session in again without a message.
+//! Responsible for a bounded, short-lived memory of refusals. Must never refuse on its own judgement: it repeats a
+//! decision of the script, under the same policy revision, with what is left of its time. It forgets after a second at
+//! most, so that a limit reset by an operator lets its session in again without a message.
 
 use std::sync::Arc;
 use std::time::Duration;

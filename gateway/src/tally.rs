@@ -1,7 +1,7 @@
 //! Counts of this gateway's decisions, on their way into the scope's statistics.
 //!
-//! Responsible for counting every decision once, the script's as well as those repeated from memory, and for handing the
-//! sums over in aggregate. Must never cost a decision a call of its own: a flood of refusals is one call a second.
+//! Responsible for counting every decision once, the script's as well as those repeated from memory, and for handing
+//! the sums over in aggregate. Must never cost a decision a call of its own: a flood of refusals is one call a second.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -127,8 +127,7 @@ impl Client {
         EventReader::open(request.send().await?).await
     }
 
-    /// A request to be completed by the caller and sent with [`Client::send`].
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -136,8 +135,7 @@ impl Client {
         request
     }
 
-    /// Sends a request and reads its answer to the end.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, HarnessError> {
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, HarnessError> {
         let sent = Instant::now();
         Answer::read(request.send().await?, sent).await
     }

@@ -1,8 +1,8 @@
 //! A whole cluster on one machine: Redis, gateways and processors, on free loopback ports, gone when dropped.
 //!
 //! Responsible for starting, breaking and ending real processes, for the demonstration, the load tests and the
-//! integration tests alike. Must never share anything between two clusters: each has a scope of its own, and unless told
-//! otherwise a Redis of its own, so that any number may run at once.
+//! integration tests alike. Must never share anything between two clusters: each has a scope of its own, and unless
+//! told otherwise a Redis of its own, so that any number may run at once.
 
 pub mod builder;
 pub mod process;
@@ -20,7 +20,7 @@ pub use builder::{Builder, Launcher};
 pub use process::{Invocation, Process};
 pub use redis::Redis;
 
-use crate::client::{Answer, Client};
+use crate::client::Client;
 use crate::error::HarnessError;
 use crate::eventually::eventually;
 use crate::probe::Probe;
@@ -166,11 +166,6 @@ impl Cluster {
     /// Every stand-in falls silent.
     pub async fn dismiss_stand_ins(&mut self) {
         self.stand_ins.shutdown().await;
-    }
-
-    /// The `/admin/queues` document of gateway 0.
-    pub async fn queues(&self) -> Result<Answer, HarnessError> {
-        self.admin(0).get("/admin/queues").await
     }
 
     /// Ends every process, and removes the scope's keys from a Redis that stays.

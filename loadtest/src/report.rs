@@ -1,7 +1,7 @@
 //! Tables of text on standard output.
 //!
-//! Responsible for alignment and for the one place that prints. Must never compute a figure: what is printed was decided
-//! by whoever measured it.
+//! Responsible for alignment and for the one place that prints. Must never compute a figure: what is printed was
+//! decided by whoever measured it.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;

@@ -14,8 +14,8 @@ use crate::task::{Lease, Output, OutputId, TaskId};
 pub const OUTPUT_BATCH: usize = 64;
 
 impl ScopeStore {
-    /// Appends pieces (at most [`OUTPUT_BATCH`]) after the attempt's first `before`, under a lease. Those that are there
-    /// already are left alone, so a call may be repeated. `false`: the token is stale and nothing was written.
+    /// Appends pieces (at most [`OUTPUT_BATCH`]) after the attempt's first `before`, under a lease. Those that are
+    /// there already are left alone, so a call may be repeated. `false`: the token is stale and nothing was written.
     pub async fn append_output(
         &self,
         policy: &CompiledPolicy,

@@ -1,7 +1,7 @@
 //! One run of a handler under its lease, and what became of it.
 //!
-//! Responsible for ending the run the moment any of its bounds is reached: answer, lease, deadline, timeout, drain. Must
-//! never settle: it answers an outcome, or none when the lease may belong to somebody else by now.
+//! Responsible for ending the run the moment any of its bounds is reached: answer, lease, deadline, timeout, drain.
+//! Must never settle: it answers an outcome, or none when the lease may belong to somebody else by now.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

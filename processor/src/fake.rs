@@ -1,7 +1,7 @@
 //! A store in memory, and the things tests are made of.
 //!
-//! Responsible for behaving as the scripts promise, with faults on request. Tests wait for what they expect to see in it
-//! and never for time to pass.
+//! Responsible for behaving as the scripts promise, with faults on request. Tests wait for what they expect to see in
+//! it and never for time to pass.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! This processor is alive and has this capacity: said at start, at regular intervals, and whenever it changes.
 //!
-//! Responsible for gateways never counting on slots that are not there: a draining processor says so at once. Must never
-//! touch a lease: that a process lives says nothing about any of its attempts.
+//! Responsible for gateways never counting on slots that are not there: a draining processor says so at once. Must
+//! never touch a lease: that a process lives says nothing about any of its attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,8 +1,8 @@
 //! Taking back the leases of processors that went away.
 //!
 //! Every processor does it, so that a task waits no longer than its lease and a moment for its next attempt, whoever
-//! died. Responsible for settling at once what is not to be run again. Must never judge a lease itself: the script does,
-//! by the Redis clock.
+//! died. Responsible for settling at once what is not to be run again. Must never judge a lease itself: the script
+//! does, by the Redis clock.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Waiting for new work on a blocking connection of its own.
 //!
-//! The wait is a task of its own because it must not be dropped half-way: the wake-up that arrives then would be lost to
-//! everyone. Responsible for listening only while the worker has room: a wake-up taken by a full processor is one an
+//! The wait is a task of its own because it must not be dropped half-way: the wake-up that arrives then would be lost
+//! to everyone. Responsible for listening only while the worker has room: a wake-up taken by a full processor is one an
 //! idle processor does not get. Must never claim.
 
 use std::sync::Arc;
@@ -41,7 +41,8 @@ impl Listener {
         self.wanted.send_replace(false);
     }
 
-    /// Resolves when there may be work, or when that cannot be told. What happened while nobody was waiting here counts.
+    /// Resolves when there may be work, or when that cannot be told. What happened while nobody was waiting here
+    /// counts.
     pub(crate) async fn woken(&self) {
         self.woken.notified().await;
     }

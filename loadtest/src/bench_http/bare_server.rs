@@ -1,8 +1,8 @@
 //! The server that everything is measured against: the same HTTP stack, and next to nothing behind it.
 //!
 //! Responsible for a floor that flatters nobody: it reads the body as the gateway must, answers as many bytes, and its
-//! one Redis call goes over the kind of connection the gateway uses. Must never be faster by leaving out what any server
-//! has to do.
+//! one Redis call goes over the kind of connection the gateway uses. Must never be faster by leaving out what any
+//! server has to do.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -45,7 +45,8 @@ impl Load {
             String::new()
         };
         format!(
-            "POST {} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{credential}Content-Length: {}\r\n\r\n{BODY}",
+            "POST {} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+             {credential}Content-Length: {}\r\n\r\n{BODY}",
             self.path,
             BODY.len()
         )

@@ -1,7 +1,7 @@
 //! Reads server-sent events as they arrive.
 //!
-//! Responsible for the framing of the WHATWG event stream format, as far as the gateway uses it. Must never reconnect by
-//! itself: tests decide where a stream breaks.
+//! Responsible for the framing of the WHATWG event stream format, as far as the gateway uses it. Must never reconnect
+//! by itself: tests decide where a stream breaks.
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;

@@ -56,8 +56,8 @@ impl Launcher {
     }
 }
 
-/// What to start. Every setting has a default: one gateway, no processor, the shipped policy, a private Redis that keeps
-/// nothing.
+/// What to start. Every setting has a default: one gateway, no processor, the shipped policy, a private Redis that
+/// keeps nothing.
 #[derive(Clone, Debug)]
 pub struct Builder {
     launcher: Launcher,
@@ -67,9 +67,7 @@ pub struct Builder {
     handlers: Vec<String>,
     append_only: bool,
     redis_url: Option<String>,
-    dev_tokens: bool,
     env: BTreeMap<String, String>,
-    gateway_args: Vec<OsString>,
 }
 
 impl Builder {
@@ -82,9 +80,7 @@ impl Builder {
             handlers: Vec::new(),
             append_only: false,
             redis_url: None,
-            dev_tokens: true,
             env: BTreeMap::new(),
-            gateway_args: Vec::new(),
         }
     }
 
@@ -136,24 +132,10 @@ impl Builder {
         self
     }
 
-    /// Whether the gateways take `Bearer dev:…` (they do unless told otherwise).
-    #[must_use]
-    pub fn dev_tokens(mut self, dev_tokens: bool) -> Self {
-        self.dev_tokens = dev_tokens;
-        self
-    }
-
     /// Sets an environment variable of every child.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// Adds an argument of every gateway.
-    #[must_use]
-    pub fn gateway_arg(mut self, arg: &str) -> Self {
-        self.gateway_args.push(arg.into());
         self
     }
 
@@ -188,10 +170,7 @@ impl Builder {
 
     pub(super) fn gateway(&self, cluster: &Cluster, index: usize) -> Invocation {
         let (program, mut args) = self.launcher.gateway();
-        if self.dev_tokens {
-            args.push("--dev-tokens".into());
-        }
-        args.extend(self.gateway_args.iter().cloned());
+        args.push("--dev-tokens".into());
         let name = format!("gateway-{index}");
         let mut env = self.environment(cluster, &name);
         env.entry("PORTCULLIS_LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());

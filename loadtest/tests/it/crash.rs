@@ -49,6 +49,46 @@ async fn tasks_of_a_killed_processor_are_run_by_another_and_end_once() {
 }
 
 #[tokio::test]
+async fn a_gateway_killed_with_requests_under_way_neither_loses_nor_doubles_any() {
+    const REQUESTS: usize = 60;
+    let mut cluster = start(cluster().gateways(2)).await;
+    cluster.stand_in(1000).await.expect("capacity");
+    let [doomed, other] = [0, 1].map(|index| cluster.gateway(index).caller("privileged", "ada"));
+    let keyed = |number: usize| Submission::new("demo", number).header("idempotency-key", format!("order-{number}"));
+    let under_way: Vec<_> = (0..REQUESTS)
+        .map(|number| {
+            let (client, submission) = (doomed.clone(), keyed(number));
+            tokio::spawn(async move { client.submit(&submission).await })
+        })
+        .collect();
+    let store = cluster.store().await.expect("a store");
+    let policy = cluster.compiled_policy();
+    until("the first of them are in the queue", || async {
+        (store.queues(&policy).await.ok()?.queued > 0).then_some(())
+    })
+    .await;
+    cluster.gateways()[0].kill().await.expect("killed");
+    let mut promised = Vec::new();
+    for (number, request) in under_way.into_iter().enumerate() {
+        // A broken connection is what its client gets; it cannot know what became of the request.
+        if let Ok(answer) = request.await.expect("no panic") {
+            promised.push((number, answer.task_id().to_owned()));
+        }
+    }
+    let mut tasks = Vec::new();
+    for number in 0..REQUESTS {
+        tasks.push(accepted(&other, &keyed(number)).await);
+    }
+    for (number, task_id) in promised {
+        assert_eq!(tasks[number], task_id, "what was promised is what is found");
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    assert_eq!(tasks.len(), REQUESTS);
+    assert_eq!(store.queues(&policy).await.expect("an answer").queued, REQUESTS as u64, "each of them once");
+}
+
+#[tokio::test]
 async fn a_stale_fencing_token_changes_nothing() {
     let mut cluster = start(cluster().policy(short_leases())).await;
     cluster.stand_in(10).await.expect("capacity");

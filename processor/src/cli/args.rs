@@ -16,7 +16,8 @@ use crate::logging::LogFormat;
 #[derive(Parser)]
 #[command(name = "portcullis-processor", version)]
 pub(super) struct Args {
-    /// Redis: redis://, rediss://, redis-cluster:// or redis-sentinel:// [default: the policy's, else redis://127.0.0.1:6379]
+    /// Redis: redis://, rediss://, redis-cluster:// or redis-sentinel:// [default: the policy's, else
+    /// redis://127.0.0.1:6379]
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(super) redis_url: Option<String>,
 
@@ -28,8 +29,8 @@ pub(super) struct Args {
     #[arg(long, env = "PROJECT_ID", value_name = "NAME")]
     pub(super) project: Option<String>,
 
-    /// Who runs which kind of task; may be repeated, or several separated by commas. KIND is a kind or * for all others,
-    /// TARGET is an http(s) URL, builtin:echo or builtin:sleep
+    /// Who runs which kind of task; may be repeated, or several separated by commas. KIND is a kind or * for all
+    /// others, TARGET is an http(s) URL, builtin:echo or builtin:sleep
     #[arg(long = "handler", env = "PORTCULLIS_HANDLER", value_name = "KIND=TARGET", value_delimiter = ',')]
     pub(super) handlers: Vec<String>,
 

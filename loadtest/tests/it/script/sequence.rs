@@ -3,16 +3,16 @@
 //! Responsible for comparing every answer, and at the end everything that is stored. Must never let Redis's own clock
 //! into it: a key that would lapse by that clock within a test is kept from lapsing.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, FencingToken, Idempotency, Lease, Outcome, OutputId, Purpose, Settlement, TaskError,
-    TaskId, TaskResult,
+    AdmitRequest, CompiledPolicy, FencingToken, Idempotency, Lease, Outcome, OutputId, Purpose, Reason, Settlement,
+    TaskError, TaskId, TaskResult, Verdict,
 };
-use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
@@ -33,7 +33,7 @@ const CALLERS: [(&str, &str, &str); 6] = [
 ];
 
 /// A policy under which a few dozen operations meet every gate.
-pub(crate) fn tight() -> Policy {
+fn tight() -> Policy {
     let mut policy = Policy::shipped("t", "p");
     for (name, burst, hourly) in [("anonymous", 4, 9), ("registered", 6, 70), ("paid", 500, -1), ("privileged", 8, -1)]
     {
@@ -70,6 +70,7 @@ struct Play<'a> {
     leases: Vec<Lease>,
     tasks: Vec<TaskId>,
     newest: FencingToken,
+    seen: BTreeSet<String>,
 }
 
 /// Plays a history to its end, comparing everything. Panics at the first difference.
@@ -83,6 +84,7 @@ pub(crate) async fn play(act: &Act, policy: &CompiledPolicy, model: Model, start
     }
     play.compare_the_rest().await;
     play.compare_keys().await;
+    play.seen
 }
 
 impl Play<'_> {
@@ -104,6 +106,11 @@ impl Play<'_> {
                 let requests: Vec<AdmitRequest> = asks.iter().map(to_request).collect();
                 let decisions = store.admit(self.policy, &requests).await.expect("an answer");
                 for (asked, decision) in requests.iter().zip(decisions) {
+                    self.see(match &decision.verdict {
+                        Verdict::Refused(refusal) => refusal.reason.code(),
+                        Verdict::Replayed { .. } => "replayed",
+                        Verdict::Admitted { .. } => "admitted",
+                    });
                     assert_eq!(decision, self.model.admit(self.now_ms, asked), "{asked:?}");
                 }
                 self.tasks = self.model.tasks.keys().cloned().collect();
@@ -121,6 +128,7 @@ impl Play<'_> {
                     self.picked(picks).iter().map(|lease| (lease.task_id.clone(), lease.token)).collect();
                 let renewals = store.renew(self.policy, &held).await.expect("an answer");
                 for ((id, token), renewal) in held.iter().zip(renewals) {
+                    self.see(format!("renewal {renewal:?}"));
                     assert_eq!(renewal, self.model.renew(self.now_ms, id, *token), "renewal of {id}");
                 }
             }
@@ -172,6 +180,7 @@ impl Play<'_> {
         self.keep_accounts().await;
         for (settlement, settled) in settlements.iter().zip(settled) {
             let (id, token) = (&settlement.lease.task_id, settlement.lease.token);
+            self.see(format!("{settled:?}"));
             let expected = self.model.settle(self.now_ms, settlement);
             assert_eq!(settled, expected, "{id} under {token} settled as {:?}", settlement.outcome);
         }
@@ -209,11 +218,16 @@ impl Play<'_> {
     /// Tokens of new leases, each greater than any before.
     fn new_tokens(&mut self, leases: &[Lease]) -> Vec<FencingToken> {
         let tokens: Vec<FencingToken> = leases.iter().map(|lease| lease.token).collect();
-        for token in &tokens {
+        for Lease { token, purpose, .. } in leases {
+            self.see(format!("lease to {purpose:?}"));
             assert!(*token > self.newest, "token {token} after {}", self.newest);
             self.newest = *token;
         }
         tokens
+    }
+
+    fn see(&mut self, answer: impl Into<String>) {
+        self.seen.insert(answer.into());
     }
 
     fn picked(&self, picks: &[Pick]) -> Vec<Lease> {
@@ -332,8 +346,9 @@ fn outcome(end: End) -> Outcome {
     }
 }
 
-/// Plays this many random histories; the shortest that goes wrong is told.
-pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length: usize) {
+/// Plays this many random histories; the shortest that goes wrong is told. Returns the answers that came up.
+pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length: usize) -> BTreeSet<String> {
+    let seen = RefCell::new(BTreeSet::new());
     let policy = tight();
     let compiled = CompiledPolicy::new(&policy, 0);
     let ticks: Ticks =
@@ -348,13 +363,13 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
         let act = stage.act();
         let model = Model::new(&policy, ticks.clone());
         runtime.block_on(async {
-            play(&act, &compiled, model, STARTS_MS[start], &operations).await;
+            seen.borrow_mut().extend(play(&act, &compiled, model, STARTS_MS[start], &operations).await);
             act.strike().await;
         });
         Ok(())
     });
     match played {
-        Ok(()) => {}
+        Ok(()) => seen.into_inner(),
         Err(TestError::Fail(reason, case)) => panic!("{reason}\nthe shortest history found: {case:#?}"),
         Err(abort) => panic!("{abort}"),
     }
@@ -364,5 +379,17 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
 fn random_histories_go_as_the_rules_say() {
     let runtime = Runtime::new().expect("a runtime");
     let stage = runtime.block_on(Stage::set());
-    play_many(&runtime, &stage, cases(64), 80);
+    let seen = play_many(&runtime, &stage, cases(200), 80);
+    let purposes = ["Run", "Expire", "Cancel", "Bury"].map(|purpose| format!("lease to {purpose}"));
+    let renewals = ["Held", "Cancelled", "Lost"].map(|renewal| format!("renewal {renewal}"));
+    let statuses = ["Queued", "Succeeded", "Failed", "Dead", "Cancelled", "Expired"];
+    let settled = statuses.map(|status| format!("Done({status})"));
+    // The policy has no limits yet but the burst and the hourly one.
+    let reasons = Reason::ALL.into_iter().filter(|reason| *reason != Reason::RateLimit);
+    let mut all: BTreeSet<String> = reasons.map(|reason| reason.code().to_owned()).collect();
+    all.extend(["admitted", "replayed", "Stale"].map(str::to_owned));
+    all.extend(purposes.into_iter().chain(renewals).chain(settled));
+    if cases(200) >= 200 {
+        assert_eq!(seen, all, "histories that are too tame");
+    }
 }

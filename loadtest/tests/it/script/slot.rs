@@ -29,7 +29,17 @@ impl Node {
         let [port, bus] = [free_port(), free_port()];
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--cluster-port", &bus.to_string(), "--cluster-enabled", "yes"])
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--cluster-announce-ip",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
             .arg(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
