@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_lua::{AdmitRequest, CompiledPolicy, Reason, Settlement, Verdict};
 
-use crate::bench_scripts::sample::{Sample, measure};
+use crate::bench_scripts::sample::{Sample, measure, pipelined};
 use crate::bench_scripts::workbench::{Workbench, idempotent, request, request_of, succeeded};
 use crate::cluster::stand_in_beat;
 use crate::error::HarnessError;
@@ -96,12 +96,8 @@ impl Case {
         let calls = if batch == 1 { SINGLE_CALLS } else { BATCH_CALLS };
         match self {
             Self::Floor => {
-                let work = async || {
-                    for _ in 0..calls {
-                        bench.probe.evalsha(&bench.floor).await?;
-                    }
-                    Ok(())
-                };
+                let call = |_| async { bench.probe.evalsha(&bench.floor).await.map(drop) };
+                let work = async || pipelined((0..calls).map(call)).await;
                 measure(&bench.probe, calls as u64, work).await
             }
             Self::AdmitAllGates => admit(bench, batch, (0..batch * calls).map(request).collect()).await,
@@ -120,15 +116,14 @@ impl Case {
 }
 
 async fn admit(bench: &Workbench, batch: usize, requests: Vec<AdmitRequest>) -> Result<Sample, HarnessError> {
-    let work = async || {
-        for batch in requests.chunks(batch) {
-            let decisions = bench.scope.admit(&bench.policy, batch).await?;
-            if let Some(other) = decisions.iter().find(|one| !matches!(one.verdict, Verdict::Admitted { .. })) {
-                return Err(HarnessError::Answer(format!("not admitted: {:?}", other.verdict)));
-            }
+    let call = |batch| async move {
+        let decisions = bench.scope.admit(&bench.policy, batch).await?;
+        match decisions.iter().find(|one| !matches!(one.verdict, Verdict::Admitted { .. })) {
+            Some(other) => Err(HarnessError::Answer(format!("not admitted: {:?}", other.verdict))),
+            None => Ok(()),
         }
-        Ok(())
     };
+    let work = async || pipelined(requests.chunks(batch).map(call)).await;
     measure(&bench.probe, requests.len() as u64, work).await
 }
 
@@ -141,41 +136,32 @@ async fn refused(bench: &Workbench, batch: usize, calls: usize) -> Result<Sample
         let again: Vec<AdmitRequest> = sessions.iter().map(|session| request_of("anonymous", session)).collect();
         bench.scope.admit(&bench.policy, &again).await?;
     }
-    let work = async || {
-        for _ in 0..calls {
-            for decision in bench.scope.admit(&bench.policy, &requests).await? {
-                match decision.verdict {
-                    Verdict::Refused(refusal) if refusal.reason == Reason::BurstLimit => {}
-                    other => return Err(HarnessError::Answer(format!("not refused: {other:?}"))),
-                }
+    let call = |_| async {
+        for decision in bench.scope.admit(&bench.policy, &requests).await? {
+            match decision.verdict {
+                Verdict::Refused(refusal) if refusal.reason == Reason::BurstLimit => {}
+                other => return Err(HarnessError::Answer(format!("not refused: {other:?}"))),
             }
         }
         Ok(())
     };
+    let work = async || pipelined((0..calls).map(call)).await;
     measure(&bench.probe, (batch * calls) as u64, work).await
 }
 
 async fn peek(bench: &Workbench, batch: usize, requests: Vec<AdmitRequest>) -> Result<Sample, HarnessError> {
-    let work = async || {
-        for batch in requests.chunks(batch) {
-            bench.scope.peek(&bench.policy, batch).await?;
-        }
-        Ok(())
-    };
+    let call = |batch| async move { bench.scope.peek(&bench.policy, batch).await.map(drop).map_err(Into::into) };
+    let work = async || pipelined(requests.chunks(batch).map(call)).await;
     measure(&bench.probe, requests.len() as u64, work).await
 }
 
 async fn claim(bench: &Workbench, batch: usize, calls: usize) -> Result<Sample, HarnessError> {
     bench.admit_waiting(batch * calls).await?;
-    let work = async || {
-        for _ in 0..calls {
-            let claimed = bench.scope.claim(&bench.policy, batch as u32).await?;
-            if claimed.leases.len() != batch {
-                return Err(HarnessError::Answer(format!("claimed {} of {batch}", claimed.leases.len())));
-            }
-        }
-        Ok(())
+    let call = |_| async move {
+        let claimed = bench.scope.claim(&bench.policy, batch as u32).await?.leases.len();
+        if claimed == batch { Ok(()) } else { Err(HarnessError::Answer(format!("claimed {claimed} of {batch}"))) }
     };
+    let work = async || pipelined((0..calls).map(call)).await;
     measure(&bench.probe, (batch * calls) as u64, work).await
 }
 
@@ -185,26 +171,16 @@ async fn leased(case: Case, bench: &Workbench, batch: usize, calls: usize) -> Re
     let leases = bench.take(batch * calls).await?;
     let proofs: Vec<_> = leases.iter().map(|lease| (lease.task_id.clone(), lease.token)).collect();
     let settlements: Vec<Settlement> = leases.iter().map(succeeded).collect();
-    let work = async || {
-        match case {
-            Case::Renew => {
-                for batch in proofs.chunks(batch) {
-                    bench.scope.renew(&bench.policy, batch).await?;
-                }
-            }
-            Case::Output => {
-                for lease in leases.iter().take(calls) {
-                    let pieces = vec![Bytes::from_static(b"a piece of output"); batch];
-                    bench.scope.append_output(&bench.policy, lease, 0, pieces).await?;
-                }
-            }
-            _ => {
-                for batch in settlements.chunks(batch) {
-                    bench.scope.settle(&bench.policy, batch).await?;
-                }
-            }
-        }
-        Ok(())
+    let renew = |batch| async move { bench.scope.renew(&bench.policy, batch).await.map(drop).map_err(Into::into) };
+    let settle = |batch| async move { bench.scope.settle(&bench.policy, batch).await.map(drop).map_err(Into::into) };
+    let output = |lease| async move {
+        let pieces = vec![Bytes::from_static(b"a piece of output"); batch];
+        bench.scope.append_output(&bench.policy, lease, 0, pieces).await.map(drop).map_err(Into::into)
+    };
+    let work = async || match case {
+        Case::Renew => pipelined(proofs.chunks(batch).map(renew)).await,
+        Case::Output => pipelined(leases.iter().take(calls).map(output)).await,
+        _ => pipelined(settlements.chunks(batch).map(settle)).await,
     };
     measure(&bench.probe, (batch * calls) as u64, work).await
 }

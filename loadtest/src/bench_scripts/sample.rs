@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 
 use fred::types::InfoKind;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::HarnessError;
 use crate::probe::Probe;
+
+/// Calls under way at once.
+const UNDER_WAY: usize = 8;
 
 /// What the server counted during one round.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +66,15 @@ where
         }
     }
     Ok(sample)
+}
+
+/// Makes the calls, several of them under way at any time: a server that sleeps between two calls measures how fast it
+/// wakes up.
+pub async fn pipelined<F>(calls: impl Iterator<Item = F>) -> Result<(), HarnessError>
+where
+    F: Future<Output = Result<(), HarnessError>>,
+{
+    stream::iter(calls).buffer_unordered(UNDER_WAY).try_for_each(|()| async { Ok(()) }).await
 }
 
 impl Figure {

@@ -6,6 +6,7 @@
 mod stage;
 mod model;
 mod operation;
+mod cast;
 mod sequence;
 mod arrival;
 mod reshape;

@@ -65,8 +65,8 @@ impl Trial {
 
 /// Instants of a group: Poisson, bursts, a crowd at the start, and the edges of windows to the millisecond.
 fn instants(random: &mut StdRng, windows: &[Window]) -> Vec<u64> {
-    let longest_ms = windows.iter().map(|window| window.window_ms).max().expect("a window");
-    let mean_ms = windows.choose(random).expect("a window").window_ms as f64 / random.random_range(10.0..60.0);
+    let longest_ms = windows.iter().map(|window| window.length_ms).max().expect("a window");
+    let mean_ms = windows.choose(random).expect("a window").length_ms as f64 / random.random_range(10.0..60.0);
     let crowd = random.random_bool(0.3);
     let mut now_ms = START_MS + random.random_range(0..longest_ms);
     let mut instants = vec![now_ms];
@@ -77,9 +77,9 @@ fn instants(random: &mut StdRng, windows: &[Window]) -> Vec<u64> {
             _ if crowd && instants.len() < INSTANTS / 2 => now_ms + random.random_range(0..30),
             0..4 => now_ms + (-mean_ms * random.random_range(f64::EPSILON..1.0).ln()) as u64,
             4..6 => now_ms + random.random_range(0..20),
-            6..8 => earlier + window.window_ms + random.random_range(0..3) - 1,
-            8 => earlier.next_multiple_of(window.tick_ms) + window.window_ms + random.random_range(0..3) - 1,
-            _ => earlier + window.window_ms + window.tick_ms + random.random_range(0..3) - 1,
+            6..8 => earlier + window.length_ms + random.random_range(0..3) - 1,
+            8 => earlier.next_multiple_of(window.tick_ms) + window.length_ms + random.random_range(0..3) - 1,
+            _ => earlier + window.length_ms + window.tick_ms + random.random_range(0..3) - 1,
         };
         instants.push(now_ms);
     }
@@ -161,7 +161,7 @@ async fn try_patterns(stage: &Stage, policy: Policy, user_type: &'static str, nu
             let (act, seed) = (stage.act(), first_seed + group);
             for pattern in play(&act, &trial, seed).await {
                 for window in &pattern.windows {
-                    let most = most_in_any_window(&pattern.admitted, window.window_ms);
+                    let most = most_in_any_window(&pattern.admitted, window.length_ms);
                     assert!(most <= window.limit, "seed {seed}: {most} in a window of {}", window.limit);
                 }
                 refused += pattern.refused;
@@ -202,6 +202,10 @@ async fn limits_of_any_size_hold() {
     {
         let mut policy = roomy();
         limit(&mut policy, "paid", burst, burst_window, hourly);
+        for window in Trial::new(&stage.act(), policy.clone(), "paid").await.windows() {
+            let most_ms = window.length_ms / if window.name == "hourly" { 60 } else { 10 };
+            assert!(window.tick_ms <= most_ms, "{} {}: {} ms", window.name, window.limit, window.tick_ms);
+        }
         try_patterns(&stage, policy, "paid", cases(96)).await;
     }
 }

@@ -21,7 +21,7 @@ async fn everything(act: &Act) -> BTreeMap<String, String> {
     dump.remove(&act.key("decision"));
     for (key, content) in &mut dump {
         let lapses = act.probe.command("PEXPIRETIME", [key.as_str()]).await.expect("an answer");
-        content.push_str(&format!(" until {lapses:?}"));
+        *content = format!("{content} until {lapses:?}");
     }
     dump
 }
@@ -153,9 +153,9 @@ async fn a_caller_with_an_old_policy_decides_nothing() {
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
     for held in [0, 3, 4] {
         let old = CompiledPolicy::new(&policy(), held);
-        let stale = Err(StoreError::StalePolicy { held, current: 5 });
-        assert_eq!(act.store.at(NOW_MS).admit(&old, &[request("anonymous", "s")]).await, stale);
-        assert_eq!(act.store.at(NOW_MS).peek(&old, &[request("anonymous", "s")]).await, stale);
+        let refused = Err(StoreError::StalePolicy { held, current: 5 });
+        assert_eq!(act.store.at(NOW_MS).admit(&old, &[request("anonymous", "s")]).await, refused);
+        assert_eq!(act.store.at(NOW_MS).peek(&old, &[request("anonymous", "s")]).await, refused);
         assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "held {held}");
     }
     for held in [5, 6] {

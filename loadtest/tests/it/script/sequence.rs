@@ -6,60 +6,22 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use portcullis_config::Policy;
-use portcullis_config::policy::{Budget, Period, Subject};
+use portcullis_config::policy::Period;
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, FencingToken, Idempotency, Lease, Outcome, OutputId, Purpose, Reason, Settlement,
-    TaskError, TaskId, TaskResult, Verdict,
+    AdmitRequest, CompiledPolicy, FencingToken, Lease, OutputId, Purpose, Reason, Settlement, TaskId, Verdict,
 };
-use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
+use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
+use super::cast::{CALLERS, LOOK, outcome, tight, to_request};
 use super::model::{Model, Ticks, period_end_ms, ticks_of};
 use super::operation::{Ask, End, Jump, Operation, Pick, history};
-use super::stage::{Act, Stage, cases, limit, request};
+use super::stage::{Act, Stage, cases};
 
 /// Starts: an ordinary second, the end of a leap year's February, the end of a year, the end of a month in spring.
 const STARTS_MS: [u64; 4] = [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999];
 const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Week, Period::Month];
-const CALLERS: [(&str, &str, &str); 6] = [
-    ("anonymous", "s0", "guest-0"),
-    ("anonymous", "s1", "guest-1"),
-    ("registered", "s2", "ada"),
-    ("registered", "s3", "ada"),
-    ("paid", "s4", "bob"),
-    ("privileged", "s5", "eve"),
-];
-
-/// A policy under which a few dozen operations meet every gate.
-fn tight() -> Policy {
-    let mut policy = Policy::shipped("t", "p");
-    for (name, burst, hourly) in [("anonymous", 4, 9), ("registered", 6, 70), ("paid", 500, -1), ("privileged", 8, -1)]
-    {
-        limit(&mut policy, name, burst, 60, hourly);
-    }
-    let budgets = [
-        ("minutely", "requests", 12, Period::Minute, Subject::Tenant),
-        ("hourly", "tokens", 1500, Period::Hour, Subject::Session),
-        ("daily", "tokens", 2000, Period::Day, Subject::Principal),
-        ("weekly", "requests", 25, Period::Week, Subject::UserType),
-        ("monthly", "tokens", 6000, Period::Month, Subject::Tenant),
-    ];
-    for (name, unit, amount, period, per) in budgets {
-        let user_types = (per == Subject::Session).then(|| vec![super::stage::user_type("paid")]);
-        let budget = Budget { unit: unit.to_owned(), amount, period, per, default_estimate: 50, user_types };
-        policy.budgets.insert(name.to_owned(), budget);
-    }
-    let breaker = &mut policy.circuit_breakers.tasks;
-    (breaker.minimum_calls, breaker.half_open_probes, breaker.slow_call_rate) = (4, 2, 0.7);
-    (breaker.slow_call_ms, breaker.open_seconds) = (5_000, 4);
-    (policy.queue.max_delayed, policy.queue.max_dead_letters) = (300, 3);
-    policy.queue.lease_ms = 8_000;
-    policy.limits.max_queue_size = 11;
-    policy.monitoring.heartbeat_timeout_seconds = 60;
-    policy
-}
 
 /// One history being played.
 struct Play<'a> {
@@ -73,10 +35,16 @@ struct Play<'a> {
     seen: BTreeSet<String>,
 }
 
-/// Plays a history to its end, comparing everything. Panics at the first difference.
-pub(crate) async fn play(act: &Act, policy: &CompiledPolicy, model: Model, start_ms: u64, operations: &[Operation]) {
-    let newest = FencingToken(0);
-    let mut play = Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest };
+/// Plays a history to its end, comparing everything. Panics at the first difference. Returns the answers that came up.
+async fn play(
+    act: &Act,
+    policy: &CompiledPolicy,
+    model: Model,
+    start_ms: u64,
+    operations: &[Operation],
+) -> BTreeSet<String> {
+    let (newest, seen) = (FencingToken(0), BTreeSet::new());
+    let mut play = Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest, seen };
     play.operation(&Operation::Beat { worker: 0, slots: 4, draining: false }).await;
     for operation in operations {
         play.operation(operation).await;
@@ -309,43 +277,6 @@ impl Play<'_> {
     }
 }
 
-/// A request that only looks.
-const LOOK: Ask =
-    Ask { caller: 0, kind: 0, cost: 1, deadline_ms: None, delay_ms: 0, max_attempts: 1, key: None, tokens: None };
-
-fn to_request(ask: &Ask) -> AdmitRequest {
-    let (user_type, session, principal) = CALLERS[ask.caller];
-    AdmitRequest {
-        principal: principal.to_owned(),
-        kind: format!("k{}", ask.kind),
-        cost: ask.cost.max(1),
-        deadline_ms: ask.deadline_ms,
-        delay_ms: ask.delay_ms,
-        max_attempts: ask.max_attempts,
-        idempotency: ask.key.map(|(key, body)| Idempotency {
-            key_hash: format!("{principal}-{key}"),
-            body_hash: format!("body-{body}"),
-        }),
-        estimates: ask.tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect(),
-        ..request(user_type, session)
-    }
-}
-
-fn outcome(end: End) -> Outcome {
-    let error = || TaskError { code: "handler_status".to_owned(), detail: "500".to_owned() };
-    let usage = |tokens: Option<u64>| tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect();
-    let result = || TaskResult { content_type: "text/plain".to_owned(), body: "done".into() };
-    match end {
-        End::Succeeded(tokens) => Outcome::Succeeded { result: result(), usage: usage(tokens) },
-        End::Failed(tokens) => Outcome::Failed { error: error(), usage: usage(tokens) },
-        End::Retry(after_ms) => Outcome::Retry { error: error(), after_ms },
-        End::Cancelled => Outcome::Cancelled,
-        End::Expired => Outcome::Expired,
-        End::Dead => Outcome::Dead { error: error() },
-        End::HandedBack => Outcome::HandedBack,
-    }
-}
-
 /// Plays this many random histories; the shortest that goes wrong is told. Returns the answers that came up.
 pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length: usize) -> BTreeSet<String> {
     let seen = RefCell::new(BTreeSet::new());
@@ -356,16 +287,15 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
     let mut runner = TestRunner::new(Config {
         cases: number as u32,
         max_shrink_iters: 2_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        failure_persistence: None,
         ..Config::default()
     });
     let played = runner.run(&(0..STARTS_MS.len(), history(length)), |(start, operations)| {
         let act = stage.act();
         let model = Model::new(&policy, ticks.clone());
-        runtime.block_on(async {
-            seen.borrow_mut().extend(play(&act, &compiled, model, STARTS_MS[start], &operations).await);
-            act.strike().await;
-        });
+        let answers = runtime.block_on(play(&act, &compiled, model, STARTS_MS[start], &operations));
+        seen.borrow_mut().extend(answers);
+        runtime.block_on(act.strike());
         Ok(())
     });
     match played {
@@ -379,7 +309,7 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
 fn random_histories_go_as_the_rules_say() {
     let runtime = Runtime::new().expect("a runtime");
     let stage = runtime.block_on(Stage::set());
-    let seen = play_many(&runtime, &stage, cases(200), 80);
+    let seen = play_many(&runtime, &stage, cases(300), 80);
     let purposes = ["Run", "Expire", "Cancel", "Bury"].map(|purpose| format!("lease to {purpose}"));
     let renewals = ["Held", "Cancelled", "Lost"].map(|renewal| format!("renewal {renewal}"));
     let statuses = ["Queued", "Succeeded", "Failed", "Dead", "Cancelled", "Expired"];
@@ -389,7 +319,7 @@ fn random_histories_go_as_the_rules_say() {
     let mut all: BTreeSet<String> = reasons.map(|reason| reason.code().to_owned()).collect();
     all.extend(["admitted", "replayed", "Stale"].map(str::to_owned));
     all.extend(purposes.into_iter().chain(renewals).chain(settled));
-    if cases(200) >= 200 {
+    if cases(300) >= 20 {
         assert_eq!(seen, all, "histories that are too tame");
     }
 }

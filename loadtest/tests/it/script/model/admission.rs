@@ -37,7 +37,7 @@ impl Model {
             reset_ms: window.wait_ms(now_ms, 1),
             name: window.name,
             limit: window.limit,
-            window_ms: window.window_ms,
+            window_ms: window.length_ms,
         });
         let budgets = self.accounts(now_ms, request).into_iter().map(|(hold, budget, account)| BudgetState {
             name: hold.budget,
@@ -77,15 +77,11 @@ impl Model {
             noes.push(No(Reason::IdempotencyMismatch, None, 0.0));
         }
         let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
-        match noes.into_iter().next() {
-            Some(No(reason, name, _)) => {
-                Verdict::Refused(Refusal { reason, name, retry_after_ms: longest_ms.ceil() as u64 })
-            }
-            None => {
-                let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
-                Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
-            }
+        if let Some(No(reason, name, _)) = noes.into_iter().next() {
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms: longest_ms.ceil() as u64 });
         }
+        let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
+        Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
     }
 
     fn rate_limit(&self, now_ms: u64, request: &AdmitRequest, noes: &mut Vec<No>) {

@@ -83,7 +83,6 @@ impl Breaker {
         self.turn(now_ms);
         let open = State::Open { until_ms: now_ms + rules.open_seconds * 1000 };
         match &mut self.state {
-            State::Open { .. } => {}
             State::HalfOpen { out, passed } if epoch == self.epoch => {
                 *out -= 1;
                 match sign {
@@ -97,9 +96,7 @@ impl Breaker {
                     Sign::Success(true) | Sign::Failure => self.state = open,
                 }
             }
-            State::HalfOpen { .. } => {}
-            State::Closed { .. } if sign == Sign::None => {}
-            State::Closed { calls } => {
+            State::Closed { calls } if sign != Sign::None => {
                 self.known = true;
                 let tenth = now_ms * 10 / (rules.window_seconds * 1000);
                 calls.push(Call { tenth, failed: sign == Sign::Failure, slow: sign == Sign::Success(true) });
@@ -111,6 +108,8 @@ impl Breaker {
                     self.state = open;
                 }
             }
+            // An open breaker listens to nobody, a half-open one to its own probes only.
+            _ => {}
         }
     }
 

@@ -7,19 +7,19 @@
 pub(crate) struct Window {
     pub(crate) name: String,
     pub(crate) limit: u64,
-    pub(crate) window_ms: u64,
+    pub(crate) length_ms: u64,
     pub(crate) tick_ms: u64,
     /// When each entry leaves, ms, and its units; in the order of admission.
     entries: Vec<(u64, u64)>,
 }
 
 impl Window {
-    pub(crate) fn new(name: &str, limit: u64, window_ms: u64, tick_ms: u64) -> Self {
-        Self { name: name.to_owned(), limit, window_ms, tick_ms, entries: Vec::new() }
+    pub(crate) fn new(name: &str, limit: u64, length_ms: u64, tick_ms: u64) -> Self {
+        Self { name: name.to_owned(), limit, length_ms, tick_ms, entries: Vec::new() }
     }
 
     pub(crate) fn admit(&mut self, now_ms: u64, units: u64) {
-        self.entries.push((now_ms.div_ceil(self.tick_ms) * self.tick_ms + self.window_ms, units));
+        self.entries.push((now_ms.div_ceil(self.tick_ms) * self.tick_ms + self.length_ms, units));
     }
 
     pub(crate) fn held(&self, now_ms: u64) -> u64 {
