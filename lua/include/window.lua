@@ -127,10 +127,11 @@ local function windows_unpack(packed, shapes, now)
   local w = #shapes == 8 and { 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, '', 0 } or {}
   local head_at, entries_at = 1, 1 + 27 * #shapes / 4
   if packed then entries_at = 1 + 27 * struct.unpack('<B', packed, #packed) end
+  local heads_end = entries_at
   for s = 0, #shapes - 4, 4 do
     local b = s * 2
     local kind, window, tick, newest, back, held, size
-    if packed and head_at + 27 <= entries_at then
+    if packed and head_at + 27 <= heads_end then
       kind, window, tick, newest, back, held, size, head_at = struct.unpack('<BI4I4dI4I4H', packed, head_at)
     end
     local entries = size and string.sub(packed, entries_at, entries_at + size - 1)
