@@ -8,7 +8,7 @@ use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{AdmitRequest, Idempotency, Outcome, TaskError, TaskResult};
 
 use super::operation::{Ask, End};
-use super::stage::{limit, request};
+use super::stage::{limit, request, roomy};
 
 /// User type, session and principal of each.
 pub(crate) const CALLERS: [(&str, &str, &str); 6] = [
@@ -40,11 +40,22 @@ pub(crate) fn tight() -> Policy {
     }
     let breaker = &mut policy.circuit_breakers.tasks;
     (breaker.minimum_calls, breaker.half_open_probes, breaker.slow_call_rate) = (3, 2, 0.7);
-    (breaker.slow_call_ms, breaker.open_seconds) = (5_000, 4);
+    (breaker.slow_call_ms, breaker.open_seconds, breaker.window_seconds) = (5_000, 4, 20);
     (policy.queue.max_delayed, policy.queue.max_dead_letters) = (3, 3);
     policy.queue.lease_ms = 8_000;
     policy.limits.max_queue_size = 11;
     policy.monitoring.heartbeat_timeout_seconds = 60;
+    policy
+}
+
+/// A policy that lets everybody in while the backend works, under which the breakers open and close all the time.
+pub(crate) fn failing() -> Policy {
+    let mut policy = roomy();
+    policy.monitoring.heartbeat_timeout_seconds = 3_600;
+    let breaker = &mut policy.circuit_breakers.tasks;
+    (breaker.minimum_calls, breaker.half_open_probes, breaker.failure_rate) = (2, 2, 0.4);
+    (breaker.slow_call_ms, breaker.open_seconds, breaker.window_seconds) = (5_000, 1, 20);
+    policy.queue.lease_ms = 8_000;
     policy
 }
 

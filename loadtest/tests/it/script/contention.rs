@@ -47,3 +47,19 @@ async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
         assert_eq!(left.limits.iter().map(|one| one.remaining).collect::<Vec<_>>(), [0, 110]);
     }
 }
+
+#[tokio::test]
+async fn a_fraction_of_a_millisecond_is_never_given_away() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&Policy::shipped("t", "p"), 0));
+    act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
+    let mut resets = Vec::new();
+    for session in 0..20 {
+        let asked = request("anonymous", &format!("s{session}"));
+        let decisions = act.store.admit(&policy, &[asked]).await.expect("a decision");
+        resets.push(decisions[0].limits[0].reset_ms);
+    }
+    // Asked by a clock rounded down, counted by one rounded up: only at a whole millisecond are they the same.
+    assert!(resets.iter().all(|reset_ms| (60_000..=60_001).contains(reset_ms)), "{resets:?}");
+    assert!(resets.contains(&60_001), "{resets:?}");
+}

@@ -80,6 +80,17 @@ impl Model {
         self.beats.values().map(|(_, lapses_ms)| *lapses_ms).filter(|lapses_ms| *lapses_ms > now_ms).min()
     }
 
+    /// When the next deadline of a living task passes, ms.
+    pub(crate) fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
+        let alive = self.tasks.values().filter(|task| !matches!(task.state, State::Ended { .. }));
+        alive.filter_map(|task| task.deadline_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
+    }
+
+    /// When the next open breaker lets probes through, ms.
+    pub(crate) fn next_probe_ms(&self, now_ms: u64) -> Option<u64> {
+        self.breakers.values().filter_map(Breaker::open_until_ms).filter(|until_ms| *until_ms > now_ms).min()
+    }
+
     /// When the next lease lapses, ms.
     pub(crate) fn next_lease_lapse_ms(&self, now_ms: u64) -> Option<u64> {
         let lapses = self.tasks.values().filter_map(|task| match task.state {

@@ -33,6 +33,10 @@ pub(crate) enum Jump {
     BeatLapse(i64),
     /// To this many ms after the next lease lapses.
     LeaseLapse(i64),
+    /// To this many ms after the next deadline of a task.
+    Deadline(i64),
+    /// To this many ms after the next open breaker lets probes through.
+    Probe(i64),
 }
 
 /// One of those there are, oldest first.
@@ -88,11 +92,13 @@ pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Operation>> {
 fn jump() -> impl Strategy<Value = Jump> {
     prop_oneof![
         6 => (1..50u64).prop_map(Jump::Ms),
-        4 => (1..90u64).prop_map(Jump::Seconds),
+        4 => (1..40u64).prop_map(Jump::Seconds),
         1 => (1..30u64).prop_map(Jump::Hours),
         2 => (0..5usize, -1..2i64).prop_map(|(period, after)| Jump::PeriodEnd(period, after)),
         1 => (-1..2i64).prop_map(Jump::BeatLapse),
         2 => (-1..2i64).prop_map(Jump::LeaseLapse),
+        2 => (-1..2i64).prop_map(Jump::Deadline),
+        2 => (-1..2i64).prop_map(Jump::Probe),
     ]
 }
 

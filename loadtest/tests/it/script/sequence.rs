@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use portcullis_config::Policy;
 use portcullis_config::policy::Period;
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_lua::{
@@ -14,13 +15,16 @@ use portcullis_lua::{
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
-use super::cast::{CALLERS, LOOK, outcome, tight, to_request};
+use super::cast::{CALLERS, LOOK, failing, outcome, tight, to_request};
 use super::model::{Model, Ticks, period_end_ms, ticks_of};
 use super::operation::{Ask, End, Jump, Operation, Pick, history};
 use super::stage::{Act, Stage, cases};
 
-/// Starts: an ordinary second, the end of a leap year's February, the end of a year, the end of a month in spring.
-const STARTS_MS: [u64; 4] = [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999];
+/// Starts: an ordinary second; the ends of a leap year's February, of a year, of a month in spring, and of February in
+/// the century's year that is no leap year.
+const STARTS_MS: [u64; 5] =
+    [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999, 4_107_542_390_250];
+const LENGTH: usize = 80;
 const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Week, Period::Month];
 
 /// One history being played.
@@ -48,7 +52,7 @@ async fn play(
     play.operation(&Operation::Beat { worker: 0, slots: 4, draining: false }).await;
     for operation in operations {
         play.operation(operation).await;
-        play.compare_queues(operation).await;
+        play.compare_views(operation).await;
     }
     play.compare_the_rest().await;
     play.compare_keys().await;
@@ -198,9 +202,16 @@ impl Play<'_> {
         self.seen.insert(answer.into());
     }
 
+    /// Leases, four times in five such as are still out.
     fn picked(&self, picks: &[Pick]) -> Vec<Lease> {
-        let known = picks.iter().filter(|_| !self.leases.is_empty());
-        known.map(|pick| self.leases[pick.index(self.leases.len())].clone()).collect()
+        let is_out = |lease: &&Lease| self.model.tasks[&lease.task_id].is_held_under(lease.token);
+        let out: Vec<&Lease> = self.leases.iter().filter(is_out).collect();
+        let all: Vec<&Lease> = self.leases.iter().collect();
+        let pick_one = |pick: &Pick| {
+            let among = if pick.index(5) > 0 && !out.is_empty() { &out } else { &all };
+            (!among.is_empty()).then(|| among[pick.index(among.len())].clone())
+        };
+        picks.iter().filter_map(pick_one).collect()
     }
 
     fn after(&self, jump: Jump) -> u64 {
@@ -212,13 +223,23 @@ impl Play<'_> {
             Jump::PeriodEnd(period, after_ms) => to(Some(period_end_ms(PERIODS[period], self.now_ms)), after_ms),
             Jump::BeatLapse(after_ms) => to(self.model.next_beat_lapse_ms(self.now_ms), after_ms),
             Jump::LeaseLapse(after_ms) => to(self.model.next_lease_lapse_ms(self.now_ms), after_ms),
+            Jump::Deadline(after_ms) => to(self.model.next_deadline_ms(self.now_ms), after_ms),
+            Jump::Probe(after_ms) => to(self.model.next_probe_ms(self.now_ms), after_ms),
         };
         then_ms.unwrap_or(self.now_ms).max(self.now_ms)
     }
 
-    async fn compare_queues(&self, operation: &Operation) {
-        let view = self.act.store.at(self.now_ms).queues(self.policy).await.expect("an answer");
+    /// What anybody can see of the scope, and what the next request of either kind would be told.
+    async fn compare_views(&self, operation: &Operation) {
+        let store = self.act.store.at(self.now_ms);
+        let view = store.queues(self.policy).await.expect("an answer");
         assert_eq!(view, self.model.queues(self.now_ms), "after {operation:?}");
+        let breakers = store.breakers(self.policy).await.expect("an answer");
+        assert_eq!(breakers, self.model.breakers(self.now_ms), "after {operation:?}");
+        let looks = [0, 1].map(|kind| to_request(&Ask { kind, ..LOOK }));
+        let decisions = store.peek(self.policy, &looks).await.expect("an answer");
+        let expected = looks.map(|look| self.model.peek(self.now_ms, &look));
+        assert_eq!(decisions, expected, "after {operation:?}");
         let tokens = self.act.probe.command("LLEN", [&self.act.key("wake")]).await.expect("an answer");
         let tokens = tokens.as_u64().expect("a number");
         assert!(tokens <= 1, "{tokens} wake-ups");
@@ -227,7 +248,6 @@ impl Play<'_> {
 
     async fn compare_the_rest(&self) {
         let store = self.act.store.at(self.now_ms);
-        assert_eq!(store.breakers(self.policy).await.expect("an answer"), self.model.breakers(self.now_ms));
         for id in &self.tasks {
             let record = store.task(id).await.expect("an answer").expect("a known task");
             assert_eq!(format!("{record:#?}"), format!("{:#?}", self.model.tasks[id].record()));
@@ -277,11 +297,11 @@ impl Play<'_> {
     }
 }
 
-/// Plays this many random histories; the shortest that goes wrong is told. Returns the answers that came up.
-pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length: usize) -> BTreeSet<String> {
+/// Plays this many random histories under a policy; the shortest that goes wrong is told. Returns the answers that came
+/// up.
+pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, policy: &Policy, number: usize) -> BTreeSet<String> {
     let seen = RefCell::new(BTreeSet::new());
-    let policy = tight();
-    let compiled = CompiledPolicy::new(&policy, 0);
+    let compiled = CompiledPolicy::new(policy, 0);
     let ticks: Ticks =
         runtime.block_on(ticks_of(&stage.act(), &compiled, &["anonymous", "registered", "paid", "privileged"]));
     let mut runner = TestRunner::new(Config {
@@ -290,9 +310,9 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
         failure_persistence: None,
         ..Config::default()
     });
-    let played = runner.run(&(0..STARTS_MS.len(), history(length)), |(start, operations)| {
+    let played = runner.run(&(0..STARTS_MS.len(), history(LENGTH)), |(start, operations)| {
         let act = stage.act();
-        let model = Model::new(&policy, ticks.clone());
+        let model = Model::new(policy, ticks.clone());
         let answers = runtime.block_on(play(&act, &compiled, model, STARTS_MS[start], &operations));
         seen.borrow_mut().extend(answers);
         runtime.block_on(act.strike());
@@ -309,7 +329,7 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, number: usize, length:
 fn random_histories_go_as_the_rules_say() {
     let runtime = Runtime::new().expect("a runtime");
     let stage = runtime.block_on(Stage::set());
-    let seen = play_many(&runtime, &stage, cases(300), 80);
+    let seen = play_many(&runtime, &stage, &tight(), cases(200));
     let purposes = ["Run", "Expire", "Cancel", "Bury"].map(|purpose| format!("lease to {purpose}"));
     let renewals = ["Held", "Cancelled", "Lost"].map(|renewal| format!("renewal {renewal}"));
     let statuses = ["Queued", "Succeeded", "Failed", "Dead", "Cancelled", "Expired"];
@@ -319,7 +339,15 @@ fn random_histories_go_as_the_rules_say() {
     let mut all: BTreeSet<String> = reasons.map(|reason| reason.code().to_owned()).collect();
     all.extend(["admitted", "replayed", "Stale"].map(str::to_owned));
     all.extend(purposes.into_iter().chain(renewals).chain(settled));
-    if cases(300) >= 20 {
+    if cases(200) >= 20 {
         assert_eq!(seen, all, "histories that are too tame");
     }
+}
+
+#[test]
+fn random_histories_of_a_failing_backend_go_as_the_rules_say() {
+    let runtime = Runtime::new().expect("a runtime");
+    let stage = runtime.block_on(Stage::set());
+    let seen = play_many(&runtime, &stage, &failing(), cases(200));
+    assert!(seen.contains("circuit_open"), "the breaker never opened");
 }

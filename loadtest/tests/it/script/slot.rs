@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 
+use super::cast::tight;
 use super::sequence::play_many;
 use super::stage::{Stage, cases};
 
@@ -80,5 +81,5 @@ fn random_histories_stay_within_a_slot_of_a_cluster() {
     let runtime = Runtime::new().expect("a runtime");
     let node = runtime.block_on(Node::start());
     let stage = runtime.block_on(Stage::on(&node.url("redis-cluster"), &node.url("redis")));
-    play_many(&runtime, &stage, cases(8), 80);
+    play_many(&runtime, &stage, &tight(), cases(8));
 }

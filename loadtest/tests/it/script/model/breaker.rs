@@ -55,6 +55,10 @@ impl Breaker {
         }
     }
 
+    pub(crate) fn open_until_ms(&self) -> Option<u64> {
+        if let State::Open { until_ms } = self.state { Some(until_ms) } else { None }
+    }
+
     /// Time until a request may come, ms; `None` when it may come now.
     pub(crate) fn wait_ms(&self, rules: &TaskBreaker, now_ms: u64, service_ms: f64) -> Option<f64> {
         let mut then = self.clone();
