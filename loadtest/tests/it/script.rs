@@ -12,6 +12,7 @@ mod arrival;
 mod reshape;
 mod refusal;
 mod contention;
+mod probe;
 mod share;
 mod reclaim;
 mod slot;

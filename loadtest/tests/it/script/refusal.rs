@@ -164,3 +164,21 @@ async fn a_caller_with_an_old_policy_decides_nothing() {
         assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "held {held}: {decisions:?}");
     }
 }
+
+#[tokio::test]
+async fn a_refusal_under_another_user_type_takes_nothing_from_what_the_session_has_used() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let mut policy = policy();
+    limit(&mut policy, "anonymous", 10, 60, 100);
+    limit(&mut policy, "privileged", 1, 60, -1);
+    let policy = CompiledPolicy::new(&policy, 0);
+    act.beat(&policy, START_MS, 100).await;
+    let batch = [request("anonymous", "s"), request("privileged", "s")];
+    let decisions = act.store.at(START_MS).admit(&policy, &batch).await.expect("decisions");
+    assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
+    assert!(matches!(decisions[1].verdict, Verdict::Refused(_)), "{decisions:?}");
+    let left = act.store.at(START_MS).peek(&policy, &[request("anonymous", "s")]).await.expect("a decision");
+    let remaining: Vec<u64> = left[0].limits.iter().map(|window| window.remaining).collect();
+    assert_eq!(remaining, [9, 99]);
+}
