@@ -57,9 +57,9 @@ pub struct Policy {
     pub queue: Queue,
     /// Heartbeats and retention of statistics.
     pub monitoring: Monitoring,
-    /// Lifetimes of keys in Redis.
+    /// Lifetimes of keys in Redis; carried, not interpreted.
     pub redis: RedisLifetimes,
-    /// Connection pools of the reference system; only `redis_max_connections` is used here.
+    /// Connection pools of the reference system; carried, not interpreted.
     pub pools: Pools,
     /// Absolute bounds.
     pub limits: Limits,

@@ -4,7 +4,8 @@
 
 use std::process::ExitCode;
 
-/// A request makes some fifty small allocations that end on another thread; the system's allocator took a fifth of the time.
+/// A request makes some fifty small allocations that end on another thread; the system's allocator took a fifth of the
+/// time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -9,7 +9,9 @@ local function breaker_unpack(packed, now)
   if not packed then return { CLOSED, 0, 0, 0, 0, '' } end
   local state, until_ms, epoch, out, passed, at = struct.unpack(BREAKER_HEAD, packed)
   if state == OPEN and now >= until_ms then
-    return { HALF_OPEN, 0, epoch + 1, 0, 0, '' }
+    -- The half-open phase is named after the moment it began: no two phases of a kind share a name, even if the key
+    -- had expired between them.
+    return { HALF_OPEN, 0, until_ms, 0, 0, '' }
   end
   return { state, until_ms, epoch, out, passed, string.sub(packed, at) }
 end

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::UserType;
 
-/// Key lifetimes of the reference system, seconds. Only `session_ttl` is used here (by the identity step).
+/// Key lifetimes of the reference system, seconds; carried, not interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the reference system's keys, carried and not interpreted")]

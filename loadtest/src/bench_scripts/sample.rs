@@ -12,7 +12,7 @@ use crate::error::HarnessError;
 use crate::probe::Probe;
 
 /// Calls under way at once.
-const UNDER_WAY: usize = 8;
+const UNDER_WAY: usize = 64;
 
 /// What the server counted during one round.
 #[derive(Clone, Debug, Default)]

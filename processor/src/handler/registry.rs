@@ -1,7 +1,7 @@
 //! Which handler runs which kind of task.
 //!
 //! Responsible for the lookup (the exact kind, then `*`) and for reading `KIND=TARGET` as operators write it. Must
-//! never guess: a task whose kind nobody registered is left for a processor that knows it.
+//! never guess: an attempt of a kind nobody registered fails as `no_handler`, to be retried where the kind is known.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn events_give_their_data_however_the_network_cuts_them() {
-        let body = "\u{feff}data: one\n\n: keep-alive\n\nevent: delta\r\nid: 7\r\ndata: two\r\ndata:  three\r\n\r\ndata\n\n\
-                    database: no\n\ndata:four\r\rdata: five";
+        let body = "\u{feff}data: one\n\n: keep-alive\n\nevent: delta\r\nid: 7\r\ndata: two\r\ndata:  three\r\n\r\n\
+                    data\n\ndatabase: no\n\ndata:four\r\rdata: five";
         for chunk_bytes in 1..=body.len() {
             let pieces = cut("text/event-stream; charset=utf-8", body, chunk_bytes);
             assert_eq!(pieces, ["one", "two\n three", "", "four", "five"], "in chunks of {chunk_bytes}");

@@ -49,8 +49,10 @@ pub(crate) enum Sign {
 impl Breaker {
     /// An open breaker whose time is over is half-open.
     fn turn(&mut self, now_ms: u64) {
-        if matches!(self.state, State::Open { until_ms } if now_ms >= until_ms) {
-            self.epoch += 1;
+        if let State::Open { until_ms } = self.state
+            && now_ms >= until_ms
+        {
+            self.epoch = until_ms;
             self.state = State::HalfOpen { out: 0, passed: 0 };
         }
     }
