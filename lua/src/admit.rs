@@ -7,11 +7,12 @@ use bytes::Bytes;
 use fred::types::{Key, Value};
 
 use crate::decision::{AdmitRequest, BudgetState, Decision, Reason, Refusal, Verdict};
+use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker, text};
 use crate::policy::{Class, CompiledPolicy, period_number, subject_of};
 use crate::reply::Reply;
 use crate::script::ADMIT;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Envelope, Hold, TaskId, encode_body};
 
 /// Most requests in one call: keeps the script well under a millisecond.

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use fred::interfaces::{KeysInterface, SortedSetsInterface};
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 
 /// The breaker of one task kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

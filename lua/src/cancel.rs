@@ -2,9 +2,10 @@
 
 use fred::types::Value;
 
+use crate::error::StoreError;
 use crate::policy::{CompiledPolicy, period_number};
 use crate::script::CANCEL;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Kept, TaskId, TaskRecord};
 
 impl ScopeStore {

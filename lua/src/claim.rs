@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use crate::error::StoreError;
 use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::CLAIM;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{FencingToken, Lease, Purpose, TaskId, decode_body};
 
 /// Most leases handed out by one call.

@@ -6,9 +6,10 @@ use fred::types::Value;
 use serde::Serialize;
 
 use crate::decision::Reason;
+use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
 use crate::reply::Reply;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Envelope, TaskId};
 
 /// One decision, as it was recorded by the script that made it.

@@ -3,11 +3,12 @@
 use fred::interfaces::HashesInterface;
 use serde::{Deserialize, Serialize};
 
+use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::HEARTBEAT;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 
 /// What a processor says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

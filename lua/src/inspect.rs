@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use crate::claim::Record;
+use crate::error::StoreError;
 use crate::pack::Unpacker;
 use crate::reply::Reply;
 use crate::script::INSPECT;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus, decode_body};
 
 impl ScopeStore {

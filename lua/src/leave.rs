@@ -1,7 +1,8 @@
 //! `leave.lua`: a processor has left.
 
+use crate::error::StoreError;
 use crate::script::LEAVE;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 
 impl ScopeStore {
     /// Forgets a processor: it counts for nothing from now on.

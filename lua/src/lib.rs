@@ -18,14 +18,16 @@
 //! | `survey` | [`ScopeStore::queues`] | the scope at one moment |
 //! | `tally` | [`ScopeStore::tally`] | hourly statistics |
 
-mod key;
+mod error;
 mod pack;
 mod reply;
-mod policy;
-mod store;
-mod script;
 pub mod task;
 pub mod decision;
+mod key;
+mod policy;
+mod changes;
+mod store;
+mod script;
 mod admit;
 mod decision_log;
 mod claim;
@@ -45,9 +47,11 @@ mod watch;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
+pub use changes::Change;
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
 pub use decision_log::DecisionEvent;
+pub use error::StoreError;
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use output::OUTPUT_BATCH;
 pub use policy::CompiledPolicy;
@@ -55,7 +59,7 @@ pub use reclaim::Reclaimed;
 pub use renew::Renewal;
 pub use script::sources;
 pub use settle::{SETTLE_BATCH, Settled};
-pub use store::{ScopeStore, Store, StoreError, StoreOptions};
+pub use store::{ScopeStore, Store, StoreOptions};
 pub use survey::QueueView;
 pub use tally::{HourStatistics, TallyEntry};
 pub use task::{
@@ -63,4 +67,3 @@ pub use task::{
     TaskRecord, TaskResult, TaskStatus,
 };
 pub use wake::Waker;
-pub use watch::Change;

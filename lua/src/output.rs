@@ -4,10 +4,11 @@ use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 
+use crate::error::StoreError;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::OUTPUT;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Lease, Output, OutputId, TaskId};
 
 /// Most pieces written by one call.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::store::StoreError;
+use crate::error::StoreError;
 
 /// Writes packed values.
 #[derive(Debug, Default)]

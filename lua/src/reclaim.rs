@@ -1,10 +1,11 @@
 //! `reclaim.lua`: takes back lapsed leases.
 
 use crate::claim::read_leases;
+use crate::error::StoreError;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::RECLAIM;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::Lease;
 
 /// What a reclaim took back.

@@ -1,9 +1,10 @@
 //! `renew.lua`: extends leases, and hears which of their tasks were cancelled.
 
+use crate::error::StoreError;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::RENEW;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{FencingToken, TaskId};
 
 /// Most leases extended by one call of the script.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use fred::types::Value;
 
-use crate::store::StoreError;
+use crate::error::StoreError;
 
 /// The elements of an array reply, taken one by one.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
 
-use crate::store::{Store, StoreError};
+use crate::error::StoreError;
+use crate::store::Store;
 
 /// A script of `lua/`, with the includes it uses before it.
 #[derive(Debug)]

@@ -2,11 +2,12 @@
 
 use fred::types::Value;
 
+use crate::error::StoreError;
 use crate::pack::Packer;
 use crate::policy::{CompiledPolicy, period_number};
 use crate::reply::Reply;
 use crate::script::SETTLE;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 use crate::task::{Kept, Outcome, Settlement, TaskStatus};
 
 /// Most settlements in one call of the script.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::{Client, Pool, WithOptions};
-use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike;
 use fred::types::Builder;
 use fred::types::config::{
@@ -16,18 +15,15 @@ use fred::types::config::{
 use portcullis_config::Scope;
 use tokio::sync::OnceCell;
 
+use crate::changes::Watches;
+use crate::error::StoreError;
 use crate::key::Keys;
-use crate::watch::Watches;
 
 /// Time between two attempts to reach a Redis that is gone. Constant and short: a shared store that is back should
 /// have its whole fleet back within a second, and a refused connection costs next to nothing.
 const RECONNECT_MS: u32 = 100;
 /// A connection on which an answer is this long overdue is given up and made anew.
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
-
-/// How errors begin that a server, or the client on a dying connection, gives while no Redis serves.
-const UNAVAILABLE: [&str; 6] =
-    ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "Failed to route command"];
 
 /// How to reach Redis.
 #[derive(Clone, Debug)]
@@ -52,48 +48,6 @@ struct Inner {
     config: Config,
     options: Options,
     subscriber: OnceCell<(Client, Watches)>,
-}
-
-/// Why a call on the store failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Redis did not answer in time or the connection is down; nothing is known about the command's effect.
-    #[error("redis is unavailable: {0}")]
-    Unavailable(String),
-    /// The caller's policy revision is older than the scope's; nothing was decided.
-    #[error("policy revision {held} is older than the scope's {current}")]
-    StalePolicy {
-        /// The caller's.
-        held: u64,
-        /// The scope's.
-        current: u64,
-    },
-    /// Redis refused the command, or answered something the protocol does not know.
-    #[error("redis protocol: {0}")]
-    Protocol(String),
-    /// The URL cannot be used.
-    #[error("redis url: {0}")]
-    Url(String),
-}
-
-impl From<Error> for StoreError {
-    fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::IO
-            | ErrorKind::Timeout
-            | ErrorKind::Canceled
-            | ErrorKind::Routing
-            | ErrorKind::Cluster
-            | ErrorKind::Sentinel
-            | ErrorKind::Backpressure
-            | ErrorKind::Auth
-            | ErrorKind::Tls => Self::Unavailable(error.to_string()),
-            _ if UNAVAILABLE.iter().any(|code| error.details().starts_with(code)) => {
-                Self::Unavailable(error.to_string())
-            }
-            _ => Self::Protocol(error.to_string()),
-        }
-    }
 }
 
 impl Store {

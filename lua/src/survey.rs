@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::SURVEY;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 
 /// Depths, capacity and thresholds of a scope.
 #[derive(Clone, Debug, PartialEq, Serialize)]

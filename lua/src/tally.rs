@@ -9,9 +9,10 @@ use fred::interfaces::HashesInterface;
 use fred::types::Value;
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::policy::CompiledPolicy;
 use crate::script::TALLY;
-use crate::store::{ScopeStore, StoreError};
+use crate::store::ScopeStore;
 
 const HOUR_MS: u64 = 3_600_000;
 /// Most counts in one call of the script.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 
+use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker};
-use crate::store::StoreError;
 
 /// Identifies a task: a ULID, so that ids sort by the time of their submission.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

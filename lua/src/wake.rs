@@ -10,7 +10,8 @@ use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, ListInterface};
 use fred::types::{Key, Value};
 
-use crate::store::{ScopeStore, Store, StoreError};
+use crate::error::StoreError;
+use crate::store::{ScopeStore, Store};
 
 /// How long past its limit an answer may be before the connection counts as broken.
 const GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,52 @@
+//! Why a call on the store failed, in the three ways that matter to a caller: nobody answered, the caller is behind, or
+//! the two sides do not speak the same protocol.
+//!
+//! Must never call an outage a protocol error: breakers open on the first and only on the first.
+
+use fred::error::{Error, ErrorKind};
+
+/// How errors begin that a server, or the client on a dying connection, gives while no Redis serves.
+const UNAVAILABLE: [&str; 6] =
+    ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "Failed to route command"];
+
+/// Why a call on the store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Redis did not answer in time or the connection is down; nothing is known about the command's effect.
+    #[error("redis is unavailable: {0}")]
+    Unavailable(String),
+    /// The caller's policy revision is older than the scope's; nothing was decided.
+    #[error("policy revision {held} is older than the scope's {current}")]
+    StalePolicy {
+        /// The caller's.
+        held: u64,
+        /// The scope's.
+        current: u64,
+    },
+    /// Redis refused the command, or answered something the protocol does not know.
+    #[error("redis protocol: {0}")]
+    Protocol(String),
+    /// The URL cannot be used.
+    #[error("redis url: {0}")]
+    Url(String),
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::IO
+            | ErrorKind::Timeout
+            | ErrorKind::Canceled
+            | ErrorKind::Routing
+            | ErrorKind::Cluster
+            | ErrorKind::Sentinel
+            | ErrorKind::Backpressure
+            | ErrorKind::Auth
+            | ErrorKind::Tls => Self::Unavailable(error.to_string()),
+            _ if UNAVAILABLE.iter().any(|code| error.details().starts_with(code)) => {
+                Self::Unavailable(error.to_string())
+            }
+            _ => Self::Protocol(error.to_string()),
+        }
+    }
+}
