@@ -1,4 +1,4 @@
-//! Group commit of admissions: what has gathered while the last call was in flight goes out as one batch.
+//! Group commit of admissions: what has gathered while the last calls were in flight goes out as one batch.
 //!
 //! Responsible for the order of requests, the size of a batch and for who hears what. Must never wait for a batch to
 //! fill: an idle gateway sends a request the moment it comes, so batching adds no latency and no timer.
@@ -7,10 +7,11 @@
 //! it. Those were never sent, so they can be told for certain that nothing was decided.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{ADMIT_BATCH, AdmitRequest, Decision, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,9 @@ use crate::metric;
 
 /// Most requests that wait for their call. More could not be decided within [`PATIENCE`] at any rate seen.
 const MAX_WAITING: usize = 4096;
+
+/// Tasks that send batches, so calls in flight at once: while Redis decides one, the next is made ready.
+pub(crate) const SENDERS: usize = 2;
 
 /// Longest time a request waits for its call: one that waited longer goes back to its caller instead of to Redis.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,16 +45,16 @@ pub(crate) struct GroupCommit {
     queue: mpsc::Sender<Waiting>,
 }
 
-/// Where they are taken out: owned by one task.
-#[derive(Debug)]
+/// Where they are taken out, by the tasks that send batches.
+#[derive(Clone, Debug)]
 pub(crate) struct Gathered {
-    queue: mpsc::Receiver<Waiting>,
+    queue: Arc<Mutex<mpsc::Receiver<Waiting>>>,
 }
 
 /// The two ends of a queue of admissions.
 pub(crate) fn group_commit() -> (GroupCommit, Gathered) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (GroupCommit { queue: sender }, Gathered { queue: receiver })
+    (GroupCommit { queue: sender }, Gathered { queue: Arc::new(Mutex::new(receiver)) })
 }
 
 impl GroupCommit {
@@ -66,18 +70,19 @@ impl GroupCommit {
 
 impl Gathered {
     /// Sends batches until told to stop. What waits then is dropped, which its callers hear at once.
-    pub(crate) async fn send_batches(mut self, decider: impl Decide, stop: CancellationToken) {
+    pub(crate) async fn send_batches(self, decider: impl Decide, stop: CancellationToken) {
         let mut gathered = Vec::with_capacity(ADMIT_BATCH);
         let (mut requests, mut answers) = (Vec::with_capacity(ADMIT_BATCH), Vec::with_capacity(ADMIT_BATCH));
         loop {
-            let count = tokio::select! {
-                count = self.queue.recv_many(&mut gathered, ADMIT_BATCH) => count,
-                () = stop.cancelled() => return,
+            let receive = async {
+                let mut queue = self.queue.lock().await;
+                let count = queue.recv_many(&mut gathered, ADMIT_BATCH).await;
+                metric::gathered(count + queue.len());
+                count
             };
-            if count == 0 {
+            if stop.run_until_cancelled(receive).await.unwrap_or(0) == 0 {
                 return;
             }
-            metric::gathered(count + self.queue.len());
             let worth_sending = |waiting: &Waiting| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
             for Waiting { request, answer, .. } in gathered.drain(..).filter(worth_sending) {
                 requests.push(request);
@@ -91,9 +96,11 @@ impl Gathered {
             metric::admit_batch(requests.len(), started.elapsed().as_secs_f64());
             requests.clear();
             if matches!(result, Err(StoreError::Unavailable(_))) {
-                // Dropping them tells them.
-                for _ in 0..self.queue.len() {
-                    drop(self.queue.try_recv());
+                // Dropping them tells them. Where another task holds the queue it is empty: that task waits for more.
+                if let Ok(mut queue) = self.queue.try_lock() {
+                    for _ in 0..queue.len() {
+                        drop(queue.try_recv());
+                    }
                 }
             }
             answer_all(answers.drain(..), result);

@@ -97,7 +97,7 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
     let (gateway, gathered) = Gateway::new(options);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let _ends_when_dropped = stop.clone().drop_guard();
-    spawn_owned_tasks(&gateway, gathered, &tasks, &stop);
+    spawn_owned_tasks(&gateway, &gathered, &tasks, &stop);
 
     let public = Server::start(listeners.public, public::router(gateway.clone()));
     let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
@@ -123,8 +123,10 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
 }
 
 /// The tasks a gateway owns beside its connections. Each ends when `stop` says so.
-fn spawn_owned_tasks(gateway: &Arc<Gateway>, gathered: Gathered, tasks: &TaskTracker, stop: &CancellationToken) {
-    tasks.spawn(gathered.send_batches(ScopeAdmissions(gateway.clone()), stop.clone()));
+fn spawn_owned_tasks(gateway: &Arc<Gateway>, gathered: &Gathered, tasks: &TaskTracker, stop: &CancellationToken) {
+    for _ in 0..group_commit::SENDERS {
+        tasks.spawn(gathered.clone().send_batches(ScopeAdmissions(gateway.clone()), stop.clone()));
+    }
     tasks.spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());
         async move {
