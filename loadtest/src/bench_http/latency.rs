@@ -56,9 +56,20 @@ pub async fn measure(tasks: u32) -> Result<Vec<Latency>, HarnessError> {
     let handlers = Handlers::new().with("bench", handler);
     let policy = PolicyHandle::new(cluster.policy().clone(), 0);
     let options = ProcessorOptions { instance: "bench".to_owned(), slots: Some(SLOTS), drain_limit: Duration::ZERO };
-    let processor = Processor::new(&store, cluster.scope().clone(), policy, handlers, options);
     let shutdown = Shutdown::new();
-    let running = tokio::spawn(processor.run(shutdown.clone()));
+    let (url, of, stop) = (cluster.redis_url().to_owned(), cluster.scope().clone(), shutdown.clone());
+    // A processor is a process of one thread; here it is a thread with a runtime of its own.
+    let running = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(HarnessError::io("starting the runtime"))?;
+        runtime.block_on(async {
+            let store = open_store(&url).await?;
+            Processor::new(&store, of, policy, handlers, options).run(stop).await;
+            Ok::<_, HarnessError>(())
+        })
+    });
     let scope = store.scope(cluster.scope());
     let compiled = cluster.compiled_policy();
     until_live(&scope, &compiled).await?;
@@ -82,7 +93,7 @@ pub async fn measure(tasks: u32) -> Result<Vec<Latency>, HarnessError> {
         Latency { way: "a gateway", micros: time(tasks, &mut starts, through_gateway).await? },
     ];
     shutdown.abort.cancel();
-    drop(running.await);
+    running.join().map_err(|_| HarnessError::Answer("the processor panicked".to_owned()))??;
     cluster.end().await?;
     Ok(ways)
 }
