@@ -20,6 +20,10 @@ use crate::metric;
 /// Most requests that wait for their call. More could not be decided within [`PATIENCE`] at any rate seen.
 const MAX_WAITING: usize = 4096;
 
+/// Payload bytes in one call, unless a single request has more: the script copies each byte a few times, and should be
+/// over within a millisecond.
+const BATCH_BYTES: usize = 256 * 1024;
+
 /// Tasks that send batches, so calls in flight at once: while Redis decides one, the next is made ready.
 pub(crate) const SENDERS: usize = 2;
 
@@ -83,29 +87,48 @@ impl Gathered {
             if stop.run_until_cancelled(receive).await.unwrap_or(0) == 0 {
                 return;
             }
-            let worth_sending = |waiting: &Waiting| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
-            for Waiting { request, answer, .. } in gathered.drain(..).filter(worth_sending) {
-                requests.push(request);
-                answers.push(answer);
-            }
-            if requests.is_empty() {
-                continue;
-            }
-            let started = Instant::now();
-            let result = decider.decide(&requests).await;
-            metric::admit_batch(requests.len(), started.elapsed().as_secs_f64());
-            requests.clear();
-            if matches!(result, Err(StoreError::Unavailable(_))) {
-                // Dropping them tells them. Where another task holds the queue it is empty: that task waits for more.
-                if let Ok(mut queue) = self.queue.try_lock() {
-                    for _ in 0..queue.len() {
-                        drop(queue.try_recv());
-                    }
+            while !gathered.is_empty() {
+                let worth_sending =
+                    |waiting: &Waiting| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
+                for Waiting { request, answer, .. } in gathered.drain(..fitting(&gathered)).filter(worth_sending) {
+                    requests.push(request);
+                    answers.push(answer);
                 }
+                if requests.is_empty() {
+                    continue;
+                }
+                let started = Instant::now();
+                let result = decider.decide(&requests).await;
+                metric::admit_batch(requests.len(), started.elapsed().as_secs_f64());
+                requests.clear();
+                if matches!(result, Err(StoreError::Unavailable(_))) {
+                    gathered.clear();
+                    self.drop_waiting();
+                }
+                answer_all(answers.drain(..), result);
             }
-            answer_all(answers.drain(..), result);
         }
     }
+
+    /// Drops what has gathered, which tells its callers. Where another task holds the queue it is empty: that task
+    /// waits for more.
+    fn drop_waiting(&self) {
+        if let Ok(mut queue) = self.queue.try_lock() {
+            for _ in 0..queue.len() {
+                drop(queue.try_recv());
+            }
+        }
+    }
+}
+
+/// How many of these go into one call: as many as keep the script short, at least one.
+fn fitting(gathered: &[Waiting]) -> usize {
+    let mut bytes = 0;
+    let more = gathered.iter().take_while(|waiting| {
+        bytes += waiting.request.payload.len();
+        bytes <= BATCH_BYTES
+    });
+    more.count().max(1)
 }
 
 /// A caller that has gone meanwhile is no reason to stop.

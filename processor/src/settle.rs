@@ -22,7 +22,7 @@ use crate::{backoff, metric};
 const BATCH: usize = 16;
 
 /// Results in one call, bytes; a single larger one goes alone.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Ended attempts waiting for a call; beyond it they keep their slots.
 pub(crate) const WAITING: usize = 64;

@@ -196,3 +196,23 @@ async fn callers_hear_at_once_when_the_sender_has_stopped() {
     gathered.send_batches(Script::new(0, admit_all), stop).await;
     assert!(matches!(group.decide(request(0)).await, Err(StoreError::Unavailable(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn large_payloads_share_a_call_only_as_far_as_it_stays_short() {
+    let (group, gathered) = group_commit();
+    let (group, script) = (Arc::new(group), Script::new(0, admit_all));
+    let mut callers = JoinSet::new();
+    // The first two fit together; the third is larger than a call's share, and goes alone all the same.
+    for (id, bytes) in [BATCH_BYTES / 2, BATCH_BYTES / 2, BATCH_BYTES + 1, 1].into_iter().enumerate() {
+        let (group, large) = (group.clone(), AdmitRequest { payload: vec![b'x'; bytes].into(), ..request(id) });
+        callers.spawn(async move { group.decide(large).await });
+        tokio::task::yield_now().await;
+    }
+    let sender = tokio::spawn(gathered.send_batches(script.clone(), CancellationToken::new()));
+    script.permits.add_permits(3);
+    while let Some(answered) = callers.join_next().await {
+        assert!(answered.unwrap().is_ok());
+    }
+    assert_eq!(script.calls(), [vec!["0", "1"], vec!["2"], vec!["3"]]);
+    sender.abort();
+}
