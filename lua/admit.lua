@@ -235,12 +235,13 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     end
   end
 
-  local reply = pack('<BBdddd', code, which, retry_ms, depth, capacity, wait_ms)
+  local reply
   if places == 16 then
-    reply = reply .. pack('<dddd', windows[HELD], window_wait(windows, 0, now, 1), windows[8 + HELD],
-      window_wait(windows, 8, now, 1))
+    reply = pack('<BBdddddddd', code, which, retry_ms, depth, capacity, wait_ms, windows[HELD],
+      window_reset(windows, 0, now), windows[8 + HELD], window_reset(windows, 8, now))
   else
-    for b = 0, places - 8, 8 do reply = reply .. pack('<dd', windows[b + HELD], window_wait(windows, b, now, 1)) end
+    reply = pack('<BBdddd', code, which, retry_ms, depth, capacity, wait_ms)
+    for b = 0, places - 8, 8 do reply = reply .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
   end
   for n = 1, 2 * budgets, 2 do
     local account = bills[n]

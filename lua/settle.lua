@@ -10,13 +10,13 @@ Guarantees
 KEYS
   1 scope STRING 2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
   9 cancelled SET  10 breaker-kind ZSET
-  then for each settlement: done STRING, output STREAM, breaker STRING, and one budget STRING per hold
+  then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')
   2 settings, packed doubles: result ttl ms, most dead letters, breaker window ms, open ms, slow ms, minimum calls,
     half-open probes, failure rate, slow call rate
   3 channel of changes
-  then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][output B][holds B] and for
+  then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][holds B] and for
     each hold [period B][estimate d][actual d, or -1 for the estimate]; kind; what is kept of the task besides its
     status (only Rust reads it)
   outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back
@@ -98,8 +98,8 @@ end
 local arg_at = 4
 for i = 1, #ids do
   local id, head, kind, kept = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2], ARGV[arg_at + 3]
-  local done_key, output_key, breaker_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
-  local token, outcome, after_ms, epoch, has_output, holds, at = unpack_struct('<dBddBB', head)
+  local done_key, breaker_key = KEYS[key_at], KEYS[key_at + 1]
+  local token, outcome, after_ms, epoch, holds, at = unpack_struct('<dBddB', head)
   local run, held_token, run_count, spared, attempts, purpose, started, class, history_at = runs[i], nil
   if run then
     held_token, run_count, spared, attempts, purpose, started, class, history_at = unpack_struct(RUN, run)
@@ -154,11 +154,10 @@ for i = 1, #ids do
         over[#over + 1] = id
       end
       call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX', result_px)
-      if has_output == 1 then call('PEXPIRE', output_key, result_px) end
       for n = 1, holds do
         local period, estimate, actual
         period, estimate, actual, at = unpack_struct('<Bdd', head, at)
-        local key = KEYS[key_at + 2 + n]
+        local key = KEYS[key_at + 1 + n]
         local account = accounts[key]
         if not account then
           account = account_unpack(call('GET', key), period, now)
@@ -171,7 +170,7 @@ for i = 1, #ids do
       end
     end
   end
-  key_at, arg_at = key_at + 3 + holds, arg_at + 4
+  key_at, arg_at = key_at + 2 + holds, arg_at + 4
 end
 
 if #released == 0 then return reply end

@@ -37,8 +37,11 @@ local function account_unpack(packed, period, now)
 end
 
 --- Stores an account. One that still holds something must outlive every task that could release it.
+local account_lasts, account_px
 local function account_store(key, account, now)
   local lasts = account[1] - now
   if account[3] > 0 then lasts = lasts + 2678400000 end
-  redis.call('SET', key, struct.pack(ACCOUNT, account[1], account[2], account[3]), 'PX', string.format('%d', lasts))
+  -- The accounts of a batch mostly share a period, and turning a number into text is slow.
+  if lasts ~= account_lasts then account_lasts, account_px = lasts, string.format('%d', lasts) end
+  redis.call('SET', key, struct.pack(ACCOUNT, account[1], account[2], account[3]), 'PX', account_px)
 end

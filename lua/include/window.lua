@@ -78,6 +78,12 @@ local function window_add(w, b, at_ms, units)
   w[b + HELD] = w[b + HELD] + units
 end
 
+--- Time until the oldest of those held has left, ms; 0 for an empty window.
+local function window_reset(w, b, now)
+  if w[b + HELD] == 0 then return 0 end
+  return math.max(0, w[b + OLDEST] * w[b + TICK] + w[b + WINDOW] - now)
+end
+
 --- Time until `units` of those held have left, ms. All of them, if there are fewer.
 local function window_wait(w, b, now, units)
   if w[b + HELD] == 0 then return 0 end

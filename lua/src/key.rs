@@ -23,7 +23,7 @@
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
-//! | `output:TASK` | STREAM | streamed output | with the result |
+//! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
 //! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
 //! | `changes` | channel | ids of tasks with something new, 26 characters each | |
 

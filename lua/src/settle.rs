@@ -49,7 +49,6 @@ impl ScopeStore {
             for settlement in batch {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));
-                keys.push(k.output(&settlement.lease.task_id));
                 keys.push(k.breaker(&envelope.kind));
                 let head = head(policy, settlement);
                 for hold in envelope.holds.iter().filter(|hold| policy.budgets.contains_key(&hold.budget)) {
@@ -92,8 +91,6 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement) -> bytes::Bytes {
         .u8(outcome)
         .f64(after_ms as f64)
         .f64(settlement.lease.probe_epoch as f64)
-        // Output of any earlier attempt lives on with the task, so its lifetime is set whether or not this one wrote.
-        .u8(1)
         .u8(holds.len() as u8);
     for (hold, budget) in holds {
         head.u8(period_number(budget.period)).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));

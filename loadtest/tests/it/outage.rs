@@ -12,7 +12,7 @@ use crate::fixture::{
 /// How long Redis stays away; the longer it does, the longer clients that back off exponentially sleep on afterwards.
 fn outage() -> Duration {
     let seconds = std::env::var("PORTCULLIS_TEST_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(5))
+    Duration::from_secs(seconds.unwrap_or(20))
 }
 
 /// Twenty answers of a gateway whose Redis is away: all the same, and at the median at once.
