@@ -4,15 +4,15 @@ Cancels a task. One that waits ends here; one that runs is marked, and its holde
 Guarantees  Whatever a waiting task held is released with it; a task that has ended is left alone.
 KEYS
   1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 cancelled SET
-  8 done STRING  9 output STREAM  10 breaker STRING  then one budget STRING per hold
+  8 done STRING  9 breaker STRING  then one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')  2 task id  3 result ttl ms  4 channel of changes  5 what is kept of the task
   then for each hold: period, estimate
 Returns  0 unknown or ended, 1 cancelled, 2 marked
 ]]
 local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local task_key, cancelled_key, done_key, output_key, breaker_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local call, format = redis.call, string.format
+local task_key, cancelled_key, done_key, breaker_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local call = redis.call
 local now = now_ms(ARGV[1])
 local id, result_ms = ARGV[2], ARGV[3]
 if call('EXISTS', done_key) == 1 then return 0 end
@@ -32,7 +32,6 @@ if run then
   local _, _, _, _, _, _, _, at = struct.unpack(RUN, run)
   history = string.sub(run, at)
   call('HDEL', run_key, id)
-  call('PEXPIRE', output_key, result_ms)
 end
 call('HDEL', task_key, id)
 call('SET', done_key, struct.pack('<BdH', 6, now, #history) .. history .. ARGV[5], 'PX', result_ms)
@@ -44,8 +43,8 @@ if epoch > 0 then
     call('SET', breaker_key, breaker_pack(breaker), 'PX', '86400000')
   end
 end
-for n = 11, #KEYS do
-  local period, estimate = tonumber(ARGV[2 * n - 16]), tonumber(ARGV[2 * n - 15])
+for n = 10, #KEYS do
+  local period, estimate = tonumber(ARGV[2 * n - 14]), tonumber(ARGV[2 * n - 13])
   local account = account_unpack(call('GET', KEYS[n]), period, now)
   account[3] = math.max(0, account[3] - estimate)
   account_store(KEYS[n], account, now)

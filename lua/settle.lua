@@ -8,7 +8,7 @@ Guarantees
   - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
 
 KEYS
-  1 scope STRING 2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
+  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
   9 cancelled SET  10 breaker-kind ZSET
   then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
 ARGV

@@ -34,7 +34,6 @@ impl ScopeStore {
             k.task(),
             k.cancelled(),
             k.done(id),
-            k.output(id),
             k.breaker(&task.envelope.kind),
         ];
         let kept = Kept { envelope: &task.envelope, created_ms: task.created_ms, result: None, error: None };
