@@ -66,7 +66,7 @@ fn gather_roles(limits: &mut Map<String, Value>, declared: &[String], place: &Pa
     let is_role = |key: &str, value: &Value| {
         let known = UserType::BUILT_IN.contains(&key) || declared.iter().any(|name| name == key);
         let has_limits = ["hourly", "burst", "burst_window"].iter().any(|limit| value.get(limit).is_some());
-        !SLICE_NAMES.contains(&key) && key != "roles" && (known || has_limits)
+        !SLICE_NAMES.contains(&key) && !matches!(key, "roles" | "named") && (known || has_limits)
     };
     let direct: Vec<String> =
         limits.iter().filter(|(key, value)| is_role(key, value)).map(|(key, _)| key.clone()).collect();

@@ -15,12 +15,16 @@ use crate::identity::UserType;
 mod breaker;
 mod budget;
 mod queue;
+mod kind;
+mod named_limit;
 mod carried;
 mod tier;
 
 pub use breaker::{CircuitBreakers, TaskBreaker};
 pub use budget::{Budget, Period, Subject};
 pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
+pub use kind::{KindBreaker, KindRetry, KindSettings};
+pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
 
 /// The effective policy of one scope, as seen by one component.
@@ -55,6 +59,9 @@ pub struct Policy {
     pub budgets: BTreeMap<String, Budget>,
     /// Leases, retries, retention and size bounds of tasks.
     pub queue: Queue,
+    /// What differs for one kind of task: cost, attempts, backoff, breaker.
+    #[schemars(extend("maxProperties" = 64))]
+    pub kinds: BTreeMap<String, KindSettings>,
     /// Heartbeats and retention of statistics.
     pub monitoring: Monitoring,
     /// Lifetimes of keys in Redis; carried, not interpreted.
@@ -84,13 +91,16 @@ pub enum Profile {
     LoadTest,
 }
 
-/// Session limits by user type.
+/// The two limits of a session by user type, and named ones of other subjects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimits {
     /// One entry per user type.
     #[schemars(extend("maxProperties" = 64))]
     pub roles: BTreeMap<UserType, RoleLimit>,
+    /// Further limits, by the name that refusals and the `RateLimit` field carry.
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z][a-z0-9_-]{0,63}$" }, "maxProperties" = 32))]
+    pub named: BTreeMap<String, NamedLimit>,
 }
 
 /// The two sliding windows of a session.
@@ -195,6 +205,12 @@ pub struct Monitoring {
     /// Carried, not interpreted.
     #[schemars(range(max = 86_400))]
     pub instance_cache_ttl_seconds: u64,
+    /// Revisions of the policy kept for looking back and rolling back to; the oldest goes first.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_policy_revisions: u64,
+    /// Audit events kept; the oldest goes first.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_audit_events: u64,
 }
 
 /// Absolute bounds.

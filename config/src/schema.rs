@@ -14,7 +14,7 @@ use crate::slices::{SLICE_NAMES, SLICED_SECTIONS};
 static EFFECTIVE: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(Policy).to_value());
 
 /// Definitions whose entries users add by name and therefore give whole: nothing shipped stands beneath them.
-const WHOLE: [&str; 1] = ["Budget"];
+const WHOLE: [&str; 2] = ["Budget", "NamedLimit"];
 
 /// The schema of an effective policy: every key given, none sliced.
 pub(crate) fn effective() -> &'static Value {
@@ -51,7 +51,7 @@ fn allow_other_spellings(schema: &mut Value) {
     let concurrency = "max_integrations_ops_concurrency";
     schema["$defs"]["Limits"]["properties"]["max_integrations_concurrency"] =
         same_as(concurrency, &format!("#/$defs/Limits/properties/{concurrency}"));
-    let role = format!("^(?!(roles|{})$)[a-z][a-z0-9_-]{{0,31}}$", SLICE_NAMES.join("|"));
+    let role = format!("^(?!(roles|named|{})$)[a-z][a-z0-9_-]{{0,31}}$", SLICE_NAMES.join("|"));
     schema["$defs"]["RateLimits"]["patternProperties"] = json!({ role: { "$ref": "#/$defs/RoleLimit" } });
 }
 

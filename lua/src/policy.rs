@@ -249,6 +249,7 @@ pub(crate) fn subject_of<'a>(
         Subject::UserType => user_type.as_str(),
         Subject::Principal => principal,
         Subject::Session => session_id,
+        Subject::ClientAddress | Subject::Agent => "",
     }
 }
 

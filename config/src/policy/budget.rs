@@ -54,4 +54,8 @@ pub enum Subject {
     Principal,
     /// One session.
     Session,
+    /// One network address, whoever calls from it: an IPv4 address or an IPv6 /64.
+    ClientAddress,
+    /// One agent acting for a principal; a request without an agent has no such subject.
+    Agent,
 }
