@@ -6,48 +6,52 @@ Guarantees
   - A refused request changes no limiter, budget, breaker or queue key. Only the decision stream grows.
   - An admitted request has consumed all it needs of everything, or it is not admitted.
   - Nothing is written before the last request of the batch has been decided.
-  - A caller whose policy revision is older than the scope's is told so, and nothing is decided.
+  - A caller that holds another policy than the one stored is told so, and nothing is decided.
 
 KEYS
   1 scope STRING      2 queue ZSET      3 delayed ZSET    4 lease ZSET      5 task HASH
   6 wake LIST         7 decision STREAM 8 beat ZSET       9 processor HASH
-  then for each request: limit STRING, breaker STRING, idempotency STRING (the limit key again, if it has none), and
-  one budget STRING per budget
+  then for each request: limit STRING, breaker STRING, idempotency STRING (the limit key again, if it has none), one
+  named limit STRING per named limit that applies to it, and one budget STRING per budget
 ARGV
   1 now ms (tests only, else '')
   2 'admit', or 'peek' to write nothing at all
-  3 settings, packed doubles: policy revision, capacity_buffer, queue_depth_multiplier, hard_limit_threshold,
-    max_queue_size, max_delayed, service ms until measured, half_open_probes, heartbeat interval ms
+  3 settings, packed doubles: policy stamp, capacity_buffer, queue_depth_multiplier, hard_limit_threshold,
+    max_queue_size, max_delayed, service ms until measured, heartbeat interval ms
   4 most batches kept in the decision stream
   5 idempotency ttl ms
-  6 number of classes, then for each: its number; ms after which its windows are empty; packed [threshold d]
+  6 the policy's named limits, packed, for each [kind B][window ms I4][tick ms I4][limit d]
+  7 number of classes, then for each: its number; ms after which its windows are empty; packed [threshold d]
     [increment d][windows B] and for each window [reason B][kind B][window ms I4][tick ms I4][limit d]
   then for each request: packed [class B, from 1, as listed above][cost I4][flags B: 1 idempotent][deadline ms d]
-    [delay ms d][attempts H][budgets B] and for each budget [period B][amount d][estimate d]; task id; body hash; what
-    the decision event says about the caller; task body
+    [delay ms d][attempts H][half-open probes H][named limits B][budgets B], for each named limit [its number B, from
+    1, as listed above][units d] and for each budget [period B][amount d][estimate d]; task id; body hash; what the
+    decision event says about the caller; task body
 Returns
-  one string per request, packed [code B][which B][retry ms d][depth d][capacity d][wait ms d], for each window
-  [held d][reset ms d], for each budget [spent d][held d][reset ms d], and the task id where it was replayed.
-  code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 other limit, 4 no live processors,
+  one string per request, packed [code B][which B][retry ms d][depth d][capacity d][wait ms d], for each window and
+  each named limit [held d][reset ms d], for each budget [spent d][held d][reset ms d], and the task id where it was
+  replayed.
+  code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
-  which: number of the exhausted window or budget, from 1.
-  or error STALEPOLICY <current revision>
+  which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
+  retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds.
+  or error STALEPOLICY <stamp stored>
 ]]
 local scope_key, queue_key, delayed_key, lease_key, task_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local wake_key, decision_key, beat_key, processor_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local key_at, arg_at = 10, 7
+local key_at, arg_at = 10, 8
 
 local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
 local floor, max = math.floor, math.max
 local now, now_ceil = now_ms(ARGV[1])
 local peek = ARGV[2] == 'peek'
-local revision, buffer, multiplier, hard, max_queue, max_delayed, service_default, probes, beat_ms =
-  unpack_struct('<ddddddddd', ARGV[3])
+local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms =
+  unpack_struct('<dddddddd', ARGV[3])
 
 -- The scope, once for the whole batch.
 local scope = call('GET', scope_key) or SCOPE_NEW
 local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
-if current > revision then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
+if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
 if now >= beats_until then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end
 local capacity = floor(slots * (1 - buffer)) + floor(slots * multiplier)
 local hard_depth = floor(capacity * hard)
@@ -57,7 +61,7 @@ local depth = queued_before + call('ZCARD', lease_key)
 local delayed, earliest = nil, math.huge
 
 local classes = {}
-for c = 1, tonumber(ARGV[6]) do
+for c = 1, tonumber(ARGV[7]) do
   local number, packed, shapes, reasons = tonumber(ARGV[arg_at]), ARGV[arg_at + 2], {}, {}
   local threshold, increment, windows, at = unpack_struct('<ddB', packed)
   for i = 1, windows do
@@ -70,16 +74,29 @@ for c = 1, tonumber(ARGV[6]) do
 end
 local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
+-- A named limit has one window: its shape, and ms after which that is empty.
+local limit_shapes, limit_lasts = {}, {}
+local function limit_shape(number)
+  local shape = limit_shapes[number]
+  if not shape then
+    local kind, window, tick, limit = unpack_struct('<BI4I4d', ARGV[6], 17 * number - 16)
+    shape = { kind, window, tick, limit }
+    limit_shapes[number], limit_lasts[number] = shape, format('%d', window + 2 * tick)
+  end
+  return shape
+end
+
 local subjects, classes_of, changed_subjects = {}, {}, {}
-local breakers, accounts, known_keys = {}, {}, {}
+local named, breakers, accounts, known_keys = {}, {}, {}, {}
 local replies, events, tasks, entries, later, remembered = {}, {}, {}, {}, {}, {}
 
 for i = 1, (#ARGV - arg_at + 1) / 5 do
   local head, task_id = ARGV[arg_at], ARGV[arg_at + 1]
   local limit_key, breaker_key = KEYS[key_at], KEYS[key_at + 1]
-  local class_number, cost, flags, deadline_ms, delay_ms, attempts, budgets, at = unpack_struct('<BI4BddHB', head)
+  local class_number, cost, flags, deadline_ms, delay_ms, attempts, probes, limits, budgets, at =
+    unpack_struct('<BI4BddHHBB', head)
   local class = classes[class_number]
-  local code, which, retry_ms, replayed, mismatch = 0, 0, 0, nil, false
+  local code, which, retry_ms, hopeless, replayed, mismatch = 0, 0, 0, false, nil, false
 
   -- Idempotency: a repetition is answered before anything is asked of it.
   if flags == 1 then
@@ -115,10 +132,36 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
           which = b / 8 + 1
           code = class[REASONS][which]
         end
+        if cost > windows[b + LIMIT] then hopeless = true end
         retry_ms = max(retry_ms, window_wait(windows, b, now, excess))
       end
     end
+  end
+  local uses
+  if limits > 0 then
+    uses = {}
+    for n = 1, limits do
+      local number, units
+      number, units, at = unpack_struct('<Bd', head, at)
+      local key = KEYS[key_at + 2 + n]
+      local window = named[key]
+      if not window then
+        window = windows_unpack(call('GET', key), limit_shape(number), now)
+        named[key] = window
+      end
+      local u = 3 * n
+      uses[u - 2], uses[u - 1], uses[u] = window, units, number
+      local excess = window[HELD] + units - window[LIMIT]
+      -- Who asks for nothing is not held up by what others have used.
+      if excess > 0 and units > 0 and not replayed then
+        if code == 0 then code, which = 3, places / 8 + n end
+        if units > window[LIMIT] then hopeless = true end
+        retry_ms = max(retry_ms, window_wait(window, 0, now, excess))
+      end
+    end
+  end
 
+  if not replayed then
     -- Backpressure. A backlog falls at the rate at which the busy slots finish work.
     if processors <= 0 or slots <= 0 then
       if code == 0 then code = 4 end
@@ -161,6 +204,10 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     local packed = call('GET', breaker_key)
     breaker = packed and breaker_unpack(packed, now)
     breakers[breaker_key] = breaker
+    -- It waits for probes that the policy no longer asks for.
+    if breaker and breaker[1] == HALF_OPEN and breaker[5] >= probes then
+      breaker[1], breaker[4], breaker[5], breaker.passed = CLOSED, 0, 0, true
+    end
   end
   if breaker and not replayed and breaker[1] ~= CLOSED then
     local wait = 0
@@ -182,7 +229,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     for n = 1, budgets do
       local period, amount, estimate
       period, amount, estimate, at = unpack_struct('<Bdd', head, at)
-      local key = KEYS[key_at + 2 + n]
+      local key = KEYS[key_at + 2 + limits + n]
       local account = accounts[key]
       if not account then
         account = account_unpack(call('GET', key), period, now)
@@ -191,6 +238,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
       bills[2 * n - 1], bills[2 * n] = account, estimate
       if not replayed and account[2] + account[3] + estimate > amount then
         if code == 0 then code, which = 10, n end
+        if estimate > amount then hopeless = true end
         retry_ms = max(retry_ms, account[1] - now)
       end
     end
@@ -198,12 +246,21 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
 
   -- Enqueue: the key of another body.
   if mismatch and code == 0 then code = 11 end
+  if hopeless then retry_ms = 0 end
 
   local wait_ms = 0
   if code == 0 and not peek then
     subjects[limit_key], classes_of[limit_key], changed_subjects[limit_key] = windows, class, class[LASTS]
     for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end
+    for u = 3, 3 * limits, 3 do
+      local window, units = uses[u - 2], uses[u - 1]
+      if units > 0 then
+        window_add(window, 0, now_ceil, units)
+        window.lasts = limit_lasts[uses[u]]
+      end
+    end
     local epoch = 0
+    if breaker and breaker.passed then breaker.changed = true end
     if breaker and breaker[1] == HALF_OPEN then
       epoch, breaker[4], breaker.changed = breaker[3], breaker[4] + 1, true
     end
@@ -243,6 +300,10 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     reply = pack('<BBdddd', code, which, retry_ms, depth, capacity, wait_ms)
     for b = 0, places - 8, 8 do reply = reply .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
   end
+  for u = 1, 3 * limits, 3 do
+    local window = uses[u]
+    reply = reply .. pack('<dd', window[HELD], window_reset(window, 0, now))
+  end
   for n = 1, 2 * budgets, 2 do
     local account = bills[n]
     reply = reply .. pack('<ddd', account[2], account[3], account[1] - now)
@@ -252,13 +313,16 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
   -- An event begins as the reply does.
   events[e + 1] = ARGV[arg_at + 3]
   events[e + 2] = replayed and string.sub(reply, 1, 26) .. replayed or string.sub(reply, 1, 26)
-  key_at, arg_at = key_at + 3 + budgets, arg_at + 5
+  key_at, arg_at = key_at + 3 + limits + budgets, arg_at + 5
 end
 
 if peek then return replies end
 
 if #tasks > 0 then
   for key, lasts in pairs(changed_subjects) do call('SET', key, windows_pack(subjects[key]), 'PX', lasts) end
+  for key, window in pairs(named) do
+    if window.lasts then call('SET', key, windows_pack(window), 'PX', window.lasts) end
+  end
   for key, breaker in pairs(breakers) do
     if breaker and breaker.changed then call('SET', key, breaker_pack(breaker), 'PX', '86400000') end
   end
@@ -281,5 +345,5 @@ if #tasks > 0 then
   -- A queue that was not empty has a token out already, or only busy processors.
   if queued_before == 0 or #later > 0 then wake(wake_key) end
 end
-call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', revision, now), unpack(events))
+call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', stamp, now), unpack(events))
 return replies

@@ -5,21 +5,24 @@ accepting processors, and sweeps out processors that have not been heard of.
 Guarantees  The sums are exact after every call; a draining processor counts for nothing from this call on.
 KEYS  1 scope STRING  2 processor HASH  3 beat ZSET
 ARGV  1 now ms (tests only, else '')  2 heartbeat timeout ms  3 worker  4 slots  5 accepting 1 or 0  6 what else it says
-Returns  now
+      7 policy stamp it holds
+Returns  the policy stamp stored now, so that a lost message is made good by the next heartbeat
 ]]
 local scope_key, processor_key, beat_key = KEYS[1], KEYS[2], KEYS[3]
 local call, format = redis.call, string.format
 local now = now_ms(ARGV[1])
 local worker, slots, accepting = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local _, _, _, _, slots_sum, processors_sum = struct.unpack(SCOPE, call('GET', scope_key) or SCOPE_NEW)
+local stamp, since = tonumber(ARGV[7]), now
+local stored, _, _, _, slots_sum, processors_sum = struct.unpack(SCOPE, call('GET', scope_key) or SCOPE_NEW)
 local gone = call('ZRANGEBYSCORE', beat_key, '-inf', format('%d', now), 'LIMIT', '0', '512')
 gone[#gone + 1] = worker
 local beats = call('HMGET', processor_key, unpack(gone))
 for i = 1, #gone do
   -- The caller's own former beat is taken off too, once, even if it had lapsed.
   if beats[i] and (gone[i] ~= worker or i == #gone) then
-    local counted, count = struct.unpack(HEARTBEAT, beats[i])
+    local counted, count, _, held, held_since = struct.unpack(HEARTBEAT, beats[i])
+    if gone[i] == worker and held == stamp then since = held_since end
     slots_sum, processors_sum = slots_sum - count * counted, processors_sum - counted
   end
 end
@@ -28,8 +31,8 @@ if #gone > 1 then
   call('HDEL', processor_key, unpack(gone))
 end
 slots_sum, processors_sum = slots_sum + slots * accepting, processors_sum + accepting
-call('HSET', processor_key, worker, struct.pack(HEARTBEAT, accepting, slots, now) .. ARGV[6])
+call('HSET', processor_key, worker, struct.pack(HEARTBEAT, accepting, slots, now, stamp, since) .. ARGV[6])
 call('ZADD', beat_key, format('%d', now + tonumber(ARGV[2])), worker)
 local first = call('ZRANGE', beat_key, '0', '0', 'WITHSCORES')
 call('SETRANGE', scope_key, SLOTS_AT, struct.pack('<ddd', slots_sum, processors_sum, tonumber(first[2])))
-return now
+return stored

@@ -13,12 +13,13 @@ KEYS
   then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')
-  2 settings, packed doubles: result ttl ms, most dead letters, breaker window ms, open ms, slow ms, minimum calls,
-    half-open probes, failure rate, slow call rate
+  2 settings, packed doubles: result ttl ms, most dead letters
   3 channel of changes
-  then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][holds B] and for
-    each hold [period B][estimate d][actual d, or -1 for the estimate]; kind; what is kept of the task besides its
-    status (only Rust reads it)
+  4 the rules of breakers, packed doubles, for each: window ms, open ms, slow ms, minimum calls, half-open probes,
+    failure rate, slow call rate
+  then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][rules of the kind's breaker
+    B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate];
+    kind; what is kept of the task besides its status (only Rust reads it)
   outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back
 Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
 ]]
@@ -27,14 +28,13 @@ local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], 
 local key_at = 11
 local call, pack, unpack_struct, format, max = redis.call, struct.pack, struct.unpack, string.format, math.max
 local now = now_ms(ARGV[1])
-local result_ms, max_dead, window_ms, open_ms, slow_ms, minimum, probes, failure_rate, slow_rate =
-  unpack_struct('<ddddddddd', ARGV[2])
+local result_ms, max_dead = unpack_struct('<dd', ARGV[2])
 local channel, result_px = ARGV[3], format('%d', result_ms)
 local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK = 1, 2, 3, 4, 5, 6, 7
 local STATUS = { 3, 4, 2, 6, 7, 5, 1 }
 
 local ids = {}
-for i = 4, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+for i = 5, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local runs = call('HMGET', run_key, unpack(ids))
 local cancelled = call('SCARD', cancelled_key) > 0 and call('SMISMEMBER', cancelled_key, unpack(ids))
 
@@ -44,13 +44,25 @@ local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed = false
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
+local all_rules = {}
+local WINDOW_MS, OPEN_MS, SLOW_MS, MINIMUM, PROBES, FAILURE_RATE, SLOW_RATE = 1, 2, 3, 4, 5, 6, 7
+
+local function rules_of(number)
+  local rules = all_rules[number]
+  if not rules then
+    rules = { unpack_struct('<ddddddd', ARGV[4], 56 * number - 55) }
+    all_rules[number] = rules
+  end
+  return rules
+end
+
 --- Counts a result in the breaker of `key`: probes decide a half-open breaker, all else the window of a closed one.
-local function feed(key, kind, failed, slow, epoch)
+local function feed(key, kind, rules, failed, slow, epoch)
   local breaker = breakers[key]
   if not breaker then
     local packed = call('GET', key)
     breaker = breaker_unpack(packed, now)
-    breaker.kind, breaker.new = kind, not packed
+    breaker.kind, breaker.new, breaker.window_ms = kind, not packed, rules[WINDOW_MS]
     breakers[key] = breaker
   end
   if breaker[1] == HALF_OPEN then
@@ -59,47 +71,28 @@ local function feed(key, kind, failed, slow, epoch)
     breaker[4] = max(0, breaker[4] - 1)
     if failed == nil then return end
     if failed or slow then
-      breaker[1], breaker[2], breaker[4], breaker[5] = OPEN, now + open_ms, 0, 0
+      breaker[1], breaker[2], breaker[4], breaker[5] = OPEN, now + rules[OPEN_MS], 0, 0
       return
     end
     breaker[5] = breaker[5] + 1
-    if breaker[5] >= probes then breaker[1], breaker[4], breaker[5], breaker[6] = CLOSED, 0, 0, '' end
+    if breaker[5] >= rules[PROBES] then breaker[1], breaker[4], breaker[5], breaker[6] = CLOSED, 0, 0, '' end
   elseif breaker[1] == CLOSED and failed ~= nil then
     breaker.changed = true
-    local tenth = math.floor(now * 10 / window_ms)
-    local calls, failures, slows, tenths, at = 0, 0, 0, {}, 1
-    local packed = breaker[6]
-    while at <= #packed do
-      local number, c, f, s
-      number, c, f, s, at = unpack_struct('<dI4I4I4', packed, at)
-      if number > tenth - 10 then
-        tenths[#tenths + 1] = { number, c, f, s }
-        calls, failures, slows = calls + c, failures + f, slows + s
-      end
+    if not breaker.tenths then tenths_unpack(breaker, now, rules[WINDOW_MS]) end
+    tenths_count(breaker, failed, slow)
+    local calls = breaker.calls
+    if calls >= rules[MINIMUM]
+      and (breaker.failures >= calls * rules[FAILURE_RATE] or breaker.slows >= calls * rules[SLOW_RATE]) then
+      breaker[1], breaker[2], breaker[6], breaker.tenths = OPEN, now + rules[OPEN_MS], '', nil
     end
-    local last = tenths[#tenths]
-    if not last or last[1] < tenth then
-      last = { tenth, 0, 0, 0 }
-      tenths[#tenths + 1] = last
-    end
-    local f, s = failed and 1 or 0, slow and 1 or 0
-    last[2], last[3], last[4] = last[2] + 1, last[3] + f, last[4] + s
-    calls, failures, slows = calls + 1, failures + f, slows + s
-    if calls >= minimum and (failures >= calls * failure_rate or slows >= calls * slow_rate) then
-      breaker[1], breaker[2], breaker[6] = OPEN, now + open_ms, ''
-      return
-    end
-    local parts = {}
-    for n = 1, #tenths do parts[n] = pack('<dI4I4I4', unpack(tenths[n])) end
-    breaker[6] = table.concat(parts)
   end
 end
 
-local arg_at = 4
+local arg_at = 5
 for i = 1, #ids do
   local id, head, kind, kept = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2], ARGV[arg_at + 3]
   local done_key, breaker_key = KEYS[key_at], KEYS[key_at + 1]
-  local token, outcome, after_ms, epoch, holds, at = unpack_struct('<dBddB', head)
+  local token, outcome, after_ms, epoch, rules, holds, at = unpack_struct('<dBddBB', head)
   local run, held_token, run_count, spared, attempts, purpose, started, class, history_at = runs[i], nil
   if run then
     held_token, run_count, spared, attempts, purpose, started, class, history_at = unpack_struct(RUN, run)
@@ -107,13 +100,13 @@ for i = 1, #ids do
   if held_token ~= token or settled[id] then
     reply[i] = 0
   else
-    settled[id] = true
+    settled[id], rules = true, rules_of(rules)
     local history = string.sub(run, history_at)
     if purpose == RUN_PURPOSE then history = history .. pack('<dd', started, now) end
     local was_cancelled = cancelled and cancelled[i] == 1
     local failed, slow
     if outcome == SUCCEEDED or outcome == FAILED then
-      failed, slow = false, now - started > slow_ms
+      failed, slow = false, now - started > rules[SLOW_MS]
     elseif outcome == RETRY or outcome == DEAD then
       failed, slow = true, false
     end
@@ -129,7 +122,7 @@ for i = 1, #ids do
       end
     end
     -- A probe that was handed back is still out.
-    if outcome ~= HANDED_BACK then feed(breaker_key, kind, failed, slow, epoch) end
+    if outcome ~= HANDED_BACK then feed(breaker_key, kind, rules, failed, slow, epoch) end
     reply[i] = STATUS[outcome]
     released[#released + 1] = id
     changed[#changed + 1] = id
@@ -199,7 +192,8 @@ if service_changed then call('SETRANGE', scope_key, SERVICE_AT, pack('<d', servi
 for key, account in pairs(accounts) do account_store(key, account, now) end
 for key, breaker in pairs(breakers) do
   if breaker.changed then
-    local lasts = breaker[1] == CLOSED and window_ms * 2 or 86400000
+    if breaker.tenths then tenths_pack(breaker) end
+    local lasts = breaker[1] == CLOSED and breaker.window_ms * 2 or 86400000
     call('SET', key, breaker_pack(breaker), 'PX', format('%d', lasts))
     if breaker.new then
       call('ZADD', kind_key, format('%d', now), breaker.kind)

@@ -13,6 +13,11 @@ use crate::slices::SLICE_NAMES;
 
 /// The document in the one form that the types have.
 pub(crate) fn canonical(document: Value) -> (Value, Vec<Flaw>) {
+    canonical_over(document, &Value::Null)
+}
+
+/// A patch in the one form, for a document that may declare user types which the patch gives limits.
+pub(crate) fn canonical_over(document: Value, beneath: &Value) -> (Value, Vec<Flaw>) {
     let mut flaws = Vec::new();
     let mut map = match unwrap_gateway(document, &mut flaws) {
         Value::Object(map) => map,
@@ -25,8 +30,8 @@ pub(crate) fn canonical(document: Value) -> (Value, Vec<Flaw>) {
     rename(&mut map, "tenant_id", "tenant", &root, &mut flaws);
     rename(&mut map, "project_id", "project", &root, &mut flaws);
 
-    let declared: Vec<String> =
-        map.get("user_types").and_then(Value::as_object).into_iter().flat_map(|types| types.keys().cloned()).collect();
+    let types = [map.get("user_types"), beneath.get("user_types")].into_iter().flatten().filter_map(Value::as_object);
+    let declared: Vec<String> = types.flat_map(|types| types.keys().cloned()).collect();
     for_slices(&mut map, "rate_limits", |limits, place| gather_roles(limits, &declared, place, &mut flaws));
     for_slices(&mut map, "limits", |limits, place| {
         rename(limits, "max_integrations_concurrency", "max_integrations_ops_concurrency", place, &mut flaws);

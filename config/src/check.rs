@@ -10,6 +10,9 @@ use crate::policy::Policy;
 use crate::route;
 
 mod user_types;
+mod spending;
+mod kinds;
+mod lockout;
 mod capacity;
 
 /// A relation that does not hold.
@@ -46,10 +49,12 @@ pub(crate) fn relations(policy: &Policy) -> Findings {
     scope(policy, &mut findings);
     user_types::check(policy, &mut findings);
     thresholds(policy, &mut findings);
-    budgets(policy, &mut findings);
+    spending::check(policy, &mut findings);
     queue(policy, &mut findings);
+    kinds::check(policy, &mut findings);
     pools(policy, &mut findings);
     patterns(policy, &mut findings);
+    lockout::check(policy, &mut findings);
     capacity::check(policy, &mut findings);
     findings
 }
@@ -84,25 +89,6 @@ fn thresholds(policy: &Policy, findings: &mut Findings) {
             let relation = if may_equal { "at least" } else { "above" };
             findings
                 .error(&[place(higher), place(lower)], format!("{higher} ({high}) must be {relation} {lower} ({low})"));
-        }
-    }
-}
-
-/// A request without an estimate holds the default one, so it must fit; user types must exist, or nobody pays.
-fn budgets(policy: &Policy, findings: &mut Findings) {
-    for (name, budget) in &policy.budgets {
-        let place = Path::of("budgets").key(name);
-        if budget.default_estimate > budget.amount {
-            let message =
-                format!("default_estimate ({}) must be at most amount ({})", budget.default_estimate, budget.amount);
-            findings.error(&[place.key("default_estimate"), place.key("amount")], message);
-        }
-        let types = budget.user_types.as_deref();
-        if types.is_some_and(<[_]>::is_empty) {
-            findings.error(&[place.key("user_types")], "names no user type; leave it out to mean all of them");
-        }
-        for (index, user_type) in types.into_iter().flatten().enumerate() {
-            user_types::known(policy, user_type, &place.key("user_types").index(index), findings);
         }
     }
 }

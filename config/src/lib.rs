@@ -1,7 +1,7 @@
 //! What the cluster is told: the policy, its shipped defaults, where it is read from, and whether it makes sense.
 //!
 //! A document passes [`load`] in this order: one form, environment, slices, the shipped policy beneath, shape,
-//! relations.
+//! relations. [`amend`] makes the next document of the current one and what an operator wants changed.
 //! Must never talk to Redis or to the network, and must never let a default number stand anywhere but in
 //! `default.yaml`.
 
@@ -20,15 +20,25 @@ mod placeholder;
 pub mod route;
 mod check;
 mod source;
+mod redis_url;
+mod examine;
+mod storable;
 mod load;
-pub mod live;
 
-pub use document::merge_patch;
+mod takes_effect;
+mod changes;
+mod patch;
+mod amend;
+
+pub use amend::{Amended, Amendment, amend};
+pub use changes::{PolicyChange, changes, compare};
+pub use document::{from_json, merge_patch};
 pub use fault::Fault;
 pub use identity::{InvalidName, Scope, UserType};
-pub use live::LivePolicy;
-pub use load::{LoadError, Loaded, from_env, load, parse, parse_value};
+pub use load::{LoadError, Loaded, for_scope, from_env, load, parse, parse_value};
 pub use policy::Policy;
 pub use route::{RouteClass, Routes};
 pub use slices::{Component, UnknownComponent};
 pub use source::Source;
+pub use storable::storable;
+pub use takes_effect::TakesEffect;

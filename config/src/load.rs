@@ -8,13 +8,16 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::check::{self, Finding};
-use crate::document::{self, at, merge_patch, restore, strip_nulls};
+use crate::document::{self, strip_nulls};
+use crate::examine::examine;
 use crate::fault::{Fault, Flaw, Path};
+use crate::identity::Scope;
 use crate::policy::Policy;
+use crate::redis_url::masked;
 use crate::slices::{self, Component};
 use crate::source::{self, Source};
-use crate::{alias, placeholder, schema, shape, shipped};
+use crate::storable::storable;
+use crate::{alias, placeholder};
 
 /// A policy and where it came from.
 #[derive(Clone, Debug)]
@@ -52,6 +55,12 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    pub(crate) fn invalid(source: Source, flaws: Vec<Flaw>) -> Self {
+        Self::Invalid { source, faults: flaws.into_iter().map(Fault::from).collect() }
+    }
+}
+
 /// Loads the policy this environment names: `GATEWAY_CONFIG_JSON`, else `GATEWAY_YAML_PATH`, else
 /// `PLATFORM_DESCRIPTORS_DIR/gateway.yaml`, else the shipped one. A variable set to nothing is not set.
 pub fn load(env: &impl Fn(&str) -> Option<String>, component: Component) -> Result<Loaded, LoadError> {
@@ -81,11 +90,31 @@ pub fn parse_value(
 }
 
 fn assemble(
-    mut document: Value,
+    document: Value,
     source: Source,
     component: Component,
     env: &impl Fn(&str) -> Option<String>,
 ) -> Result<Loaded, LoadError> {
+    let Assembled { written, flaws, policies, warnings } = assembled(document, env);
+    let mut views = Component::ALL.into_iter().zip(policies.into_iter().flatten()).zip(warnings);
+    match views.find(|((each, _), _)| *each == component) {
+        Some(((_, policy), warnings)) if flaws.is_empty() => {
+            let warnings = warnings.into_iter().map(Fault::from).collect();
+            Ok(Loaded { document: shown(&policy), policy, written, source, warnings })
+        }
+        _ => Err(LoadError::invalid(source, flaws)),
+    }
+}
+
+/// A whole document with all that was found out about it.
+struct Assembled {
+    written: Value,
+    flaws: Vec<Flaw>,
+    policies: Option<[Policy; 2]>,
+    warnings: [Vec<Flaw>; 2],
+}
+
+fn assembled(mut document: Value, env: &impl Fn(&str) -> Option<String>) -> Assembled {
     strip_nulls(&mut document);
     let (mut written, mut flaws) = alias::canonical(document);
     flaws.extend(slices::check(&mut written));
@@ -93,82 +122,34 @@ fn assemble(
     let unresolved = placeholder::resolve(&mut resolved, env);
     let unresolved_places: Vec<Path> = unresolved.iter().map(|flaw| flaw.path.clone()).collect();
     flaws.extend(unresolved);
+    let examined = examine(&resolved, &unresolved_places, None);
+    flaws.extend(examined.flaws);
+    Assembled { written, flaws, policies: examined.policies, warnings: examined.warnings }
+}
 
-    let mut chosen = None;
-    for each in Component::ALL {
-        let view = view(&resolved, each, &unresolved_places);
-        for flaw in view.flaws {
-            if !flaws.contains(&flaw) {
-                flaws.push(flaw);
-            }
-        }
-        if each == component {
-            chosen = Some((view.policy, view.warnings));
-        }
+/// The policies of a written document that names its scope and holds no placeholder, in the order of
+/// [`Component::ALL`].
+pub(crate) fn policies_of(written: &Value) -> Result<[Policy; 2], LoadError> {
+    match assembled(written.clone(), &|_| None) {
+        Assembled { flaws, policies: Some(policies), .. } if flaws.is_empty() => Ok(policies),
+        Assembled { flaws, .. } => Err(LoadError::invalid(Source::Document, flaws)),
     }
-    let faults: Vec<Fault> = flaws.into_iter().map(Fault::from).collect();
-    let Some((Some(policy), warnings)) = chosen.filter(|_| faults.is_empty()) else {
-        return Err(LoadError::Invalid { source, faults });
-    };
-    let document = shown(&policy);
-    Ok(Loaded { policy, document, written, source, warnings: warnings.into_iter().map(Fault::from).collect() })
 }
 
-/// A document as one component sees it.
-struct View {
-    policy: Option<Policy>,
-    flaws: Vec<Flaw>,
-    warnings: Vec<Flaw>,
-}
-
-fn view(document: &Value, component: Component, unresolved: &[Path]) -> View {
-    let selected = slices::select(document, component);
-    let mut effective = shipped::document().clone();
-    merge_patch(&mut effective, &selected);
-
-    let mut flaws = shape::faults(&effective, schema::effective());
-    // Relations are checked between the values that have a shape; one with a value that has none is not judged.
-    let mut mended: Vec<Path> =
-        flaws.iter().map(|flaw| restore(&mut effective, shipped::document(), &flaw.path)).collect();
-    mended.extend_from_slice(unresolved);
-    let policy: Policy = match serde_json::from_value(effective) {
-        Ok(policy) => policy,
-        Err(e) => {
-            flaws.push(Flaw::at(&Path::default(), e.to_string()));
-            return View { policy: None, flaws, warnings: Vec::new() };
-        }
-    };
-    let findings = check::relations(&policy);
-    let judged = |finding: &Finding| !finding.places.iter().any(|place| mended.iter().any(|path| path.overlaps(place)));
-    let given = |place: &&Path| at(&selected, place).is_some();
-    let in_place = |flaw: Flaw| Flaw { path: slices::place_in(document, component, &flaw.path), ..flaw };
-    // Of the places a relation is between, its author looks for the one that they wrote.
-    let at_given = |finding: Finding| {
-        let place = finding.places.iter().find(given).or(finding.places.first()).cloned().unwrap_or_default();
-        Flaw { path: place, message: finding.message }
-    };
-    flaws.extend(findings.errors.into_iter().filter(judged).map(at_given));
-    let advice =
-        findings.warnings.into_iter().filter(judged).filter(|finding| finding.places.iter().any(|p| given(&p)));
-    let warnings = advice.map(at_given).map(in_place).collect();
-    View { policy: Some(policy), flaws: flaws.into_iter().map(in_place).collect(), warnings }
+/// The policy of another scope that has no document of its own: this one without what belongs to one process or names
+/// another scope. Its [`written`](Loaded::written) form has no placeholder left and may be stored.
+pub fn for_scope(boot: &Loaded, scope: &Scope, component: Component) -> Result<Loaded, LoadError> {
+    let document = storable(&boot.written, scope);
+    assemble(document, boot.source.clone(), component, &|_| None)
 }
 
 /// The policy as a document that may be shown.
-fn shown(policy: &Policy) -> Value {
+pub(crate) fn shown(policy: &Policy) -> Value {
     let mut document = serde_json::to_value(policy).unwrap_or_default();
     if let Some(url) = policy.redis_url.as_deref() {
         document["redis_url"] = masked(url).into();
     }
     document
-}
-
-/// A URL without the password that may stand between the scheme and the last `@`.
-fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((userinfo, host)) = rest.rsplit_once('@') else { return url.to_owned() };
-    let user = userinfo.split_once(':').map_or("", |(user, _)| user);
-    format!("{scheme}://{user}:***@{host}")
 }
 
 fn listed(faults: &[Fault]) -> impl fmt::Display {

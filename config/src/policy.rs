@@ -60,7 +60,7 @@ pub struct Policy {
     /// Leases, retries, retention and size bounds of tasks.
     pub queue: Queue,
     /// What differs for one kind of task: cost, attempts, backoff, breaker.
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$" }, "maxProperties" = 64))]
     pub kinds: BTreeMap<String, KindSettings>,
     /// Heartbeats and retention of statistics.
     pub monitoring: Monitoring,

@@ -78,7 +78,7 @@ fn anchored(pattern: &str) -> String {
 }
 
 /// Whether a pattern matches at the start of the path or of one of its suffixes of whole segments.
-fn matches(patterns: &RegexSet, path: &str) -> bool {
+pub(crate) fn matches(patterns: &RegexSet, path: &str) -> bool {
     !patterns.is_empty() && path.match_indices('/').any(|(start, _)| patterns.is_match(&path[start..]))
 }
 

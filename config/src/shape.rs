@@ -4,6 +4,9 @@
 //! JSON Schema generated from the types, so that it cannot disagree with them. Must never look at two values at once:
 //! relations are the business of `check.rs`.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -161,8 +164,17 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
+/// Patterns of the schema, of which there are few, compiled: every name in every document is matched by one.
+static COMPILED: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+
 fn matches(pattern: &str, text: &str) -> bool {
-    Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = match compiled.get(pattern) {
+        Some(regex) => regex.clone(),
+        None => compiled.entry(pattern.to_owned()).or_insert(Regex::new(pattern).ok()).clone(),
+    };
+    drop(compiled);
+    regex.is_some_and(|regex| regex.is_match(text))
 }
 
 /// Says what was found by its kind, and by value only where it is short and cannot be a secret.

@@ -133,7 +133,7 @@ fn section_faults(section: &str, map: &mut Map<String, Value>, faults: &mut Vec<
 }
 
 /// Whether a section is a list, which can be sliced but not merged.
-fn holds_list(section: &str) -> bool {
+pub(crate) fn holds_list(section: &str) -> bool {
     section.ends_with("_patterns")
 }
 
@@ -193,7 +193,7 @@ pub(crate) fn place_in(document: &Value, component: Component, path: &Path) -> P
     slice.map_or_else(|| path.clone(), |(name, _)| path.insert_key(1, name))
 }
 
-fn slice_of(content: &Map<String, Value>, component: Component) -> Option<(&'static str, &Value)> {
+pub(crate) fn slice_of(content: &Map<String, Value>, component: Component) -> Option<(&'static str, &Value)> {
     component.slice_names().iter().find_map(|name| Some((*name, content.get(*name)?)))
 }
 

@@ -1,7 +1,10 @@
-//! The admin listener: metrics, monitoring and the state of the scope, for operators.
+//! The admin listener: metrics, monitoring, the state of a scope and its policy, for operators.
 //!
 //! Responsible for letting nobody in without the admin token, except to the two health checks, and for what the routes
 //! below answer. Must never touch a task, nor show a secret of the configuration.
+//!
+//! What is about a scope is about the default one unless the request says otherwise: a `GET` by `?tenant=&project=`, a
+//! `POST` by `"tenant"` and `"project"` in its body.
 //!
 //! | route | |
 //! |---|---|
@@ -12,38 +15,48 @@
 //! | `GET /admin/queues` | depth, capacity, pressure, thresholds |
 //! | `GET /admin/decisions` | what was decided lately, newest first |
 //! | `GET /admin/circuit-breakers` | the breaker of each task kind, and this gateway's breaker for Redis |
-//! | `GET /admin/gateway/config` | the effective policy, its revision, where it came from |
+//! | `POST /admin/gateway/validate-config` | what a patch or a document would mean, or all that is wrong with it |
+//! | `POST /admin/gateway/update-config` | patches the document or replaces it; `?wait=` waits for the replicas |
+//! | `POST /admin/gateway/reset-config` | back to the document the gateway was started with |
+//! | `GET /admin/gateway/config` | the policy in force: revision, author, document, effective policy |
+//! | `GET /admin/gateway/config/revisions` | the revisions that are kept, newest first |
+//! | `GET /admin/gateway/config/revisions/{n}` | one of them, with the document before and after |
+//! | `POST /admin/gateway/config/rollback` | back to the document of an earlier revision |
+//! | `GET /admin/gateway/config/convergence` | which replica holds which revision |
+//! | `GET /admin/audit` | what was changed, newest first |
 
 pub(crate) mod redact;
 mod token;
 mod view;
 mod scoped;
+mod asked;
+mod submitted;
 mod upkeep;
 mod scope_gauges;
 mod decisions;
 mod monitoring;
+mod policy;
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use portcullis_lua::StoreError;
 use serde_json::{Value, json};
 
-use crate::refusal::{Cause, Refused, RequestFault};
+use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, RequestId};
 use crate::state::Gateway;
 use crate::{health, metric};
+use asked::{Addressed, Asked, ScopeNames};
 use decisions::Filter;
 use scope_gauges::ScopeGauges;
-use scoped::Scoped;
+use scoped::{Scoped, unanswered};
 use token::AdminToken;
 use upkeep::Upkeep;
 
@@ -52,7 +65,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let metrics = metric::install();
     let admin = Arc::new(Admin {
         token: AdminToken::new(gateway.admin_token()),
-        scoped: Scoped(gateway.clone()),
+        gateway: gateway.clone(),
         gauges: ScopeGauges::default(),
         _upkeep: Upkeep::start(metrics.clone()),
         metrics,
@@ -64,7 +77,15 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/queues", get(queues))
         .route("/admin/decisions", get(recent_decisions))
         .route("/admin/circuit-breakers", get(circuit_breakers))
-        .route("/admin/gateway/config", get(config))
+        .route("/admin/gateway/validate-config", post(policy::validate))
+        .route("/admin/gateway/update-config", post(policy::update))
+        .route("/admin/gateway/reset-config", post(policy::reset))
+        .route("/admin/gateway/config", get(policy::config))
+        .route("/admin/gateway/config/revisions", get(policy::revisions))
+        .route("/admin/gateway/config/revisions/{n}", get(policy::revision))
+        .route("/admin/gateway/config/rollback", post(policy::rollback))
+        .route("/admin/gateway/config/convergence", get(policy::convergence))
+        .route("/admin/audit", get(policy::audit))
         .fallback(async || Refused::not_found())
         .method_not_allowed_fallback(async || Refused::not_found())
         .layer(from_fn_with_state(admin.clone(), token_layer))
@@ -78,7 +99,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 
 /// What the handlers share.
 struct Admin {
-    scoped: Scoped,
+    gateway: Arc<Gateway>,
     token: AdminToken,
     metrics: PrometheusHandle,
     gauges: ScopeGauges,
@@ -87,18 +108,30 @@ struct Admin {
 }
 
 impl Admin {
-    /// What Redis answers, or the refusal to give instead.
-    fn ask<T>(
-        &self,
-        question: impl Future<Output = Result<T, StoreError>>,
-    ) -> impl Future<Output = Result<T, Refused>> {
-        let answer = self.scoped.read(question);
-        async {
-            answer.await.map_err(|error| {
-                tracing::debug!(%error, "redis could not answer an operator");
-                Refused::new(Cause::StoreUnavailable, "Store unavailable", "Redis did not answer this question.")
-            })
-        }
+    fn default_scope(&self) -> Scoped {
+        Scoped::new(self.gateway.clone(), self.gateway.scopes().default_scope().clone())
+    }
+
+    /// The scope that is asked about by a question without other parameters.
+    async fn asked_scope(&self, asked: &Asked) -> Result<Scoped, Refused> {
+        let names = asked.of_scope(&[], |_, _| Ok(()))?;
+        self.address(&names, asked, &[]).await
+    }
+
+    /// The scope of these names, and says that the request is about it; `faults` has already been found in the request.
+    async fn address(&self, names: &ScopeNames, asked: &Asked, faults: &[RequestFault]) -> Result<Scoped, Refused> {
+        let also = |found: Vec<RequestFault>| Refused::invalid(faults.iter().cloned().chain(found).collect());
+        let default = self.gateway.scopes().default_scope();
+        let scope = names.scope(default.store().scope()).map_err(also)?;
+        let served = match self.gateway.scopes().serve(&scope).await {
+            Ok(served) => served,
+            // What is known to be wrong stays wrong when Redis is back.
+            Err(_) if !faults.is_empty() => return Err(also(Vec::new())),
+            Err(error) => return Err(unanswered(&error)),
+        };
+        let scoped = Scoped::new(self.gateway.clone(), served);
+        asked.addressed().is(&scoped);
+        Ok(scoped)
     }
 }
 
@@ -108,69 +141,63 @@ type Shared = State<Arc<Admin>>;
 type Answer = Result<Json<Value>, Refused>;
 
 /// Lets nobody past without the token, and finishes the answer.
-async fn token_layer(State(admin): Shared, request: Request, next: Next) -> Response {
+async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers());
+    let addressed = Addressed::default();
+    request.extensions_mut().insert(request_id.clone());
+    request.extensions_mut().insert(addressed.clone());
     let response = if admin.token.admits(request.headers()) {
         next.run(request).await
     } else {
         Refused::unauthenticated().into_response()
     };
-    let (gateway, policy) = (&admin.scoped.0, admin.scoped.policy());
-    let mut response = respond::finish(response, &request_id, None, &policy, gateway.draining());
+    let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
+    let mut response = respond::finish(response, &request_id, None, &policy, admin.gateway.draining());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 async fn metrics_text(State(admin): Shared) -> Response {
-    admin.gauges.refresh(&admin.scoped).await;
+    admin.gauges.refresh(&admin.default_scope()).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
 }
 
-async fn system(State(admin): Shared) -> Json<Value> {
-    Json(monitoring::system(&admin.scoped).await)
+async fn system(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    Ok(Json(monitoring::system(&scoped).await))
 }
 
-async fn processors(State(admin): Shared) -> Answer {
-    let (scoped, policy) = (&admin.scoped, admin.scoped.policy());
-    let list = admin.ask(scoped.store().processors(policy.compiled())).await?;
+async fn processors(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let policy = scoped.policy();
+    let list = scoped.ask(scoped.store().processors(policy.compiled())).await?;
     Ok(Json(json!({"processors": list.iter().map(view::processor).collect::<Value>()})))
 }
 
-async fn queues(State(admin): Shared) -> Answer {
-    let (scoped, policy) = (&admin.scoped, admin.scoped.policy());
-    let queue = admin.ask(scoped.store().queues(policy.compiled())).await?;
+async fn queues(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let policy = scoped.policy();
+    let queue = scoped.ask(scoped.store().queues(policy.compiled())).await?;
     Ok(Json(view::queue(&queue)))
 }
 
-async fn recent_decisions(State(admin): Shared, query: Parameters) -> Answer {
-    let unreadable = |error: QueryRejection| Refused::invalid(vec![RequestFault::new("query", error.body_text())]);
-    let Query(parameters) = query.map_err(unreadable)?;
-    let filter = Filter::parse(&parameters).map_err(Refused::invalid)?;
-    let scoped = &admin.scoped;
-    let events = admin.ask(scoped.store().decisions(filter.reach())).await?;
+async fn recent_decisions(State(admin): Shared, asked: Asked) -> Answer {
+    let mut filter = Filter::default();
+    let names = asked.of_scope(&Filter::PARAMETERS, |name, value| filter.set(name, value))?;
+    let scoped = admin.address(&names, &asked, &[]).await?;
+    let events = scoped.ask(scoped.store().decisions(filter.reach())).await?;
     Ok(Json(json!({"decisions": filter.select(&events).into_iter().map(view::decision).collect::<Value>()})))
 }
 
-async fn circuit_breakers(State(admin): Shared) -> Answer {
-    let (scoped, policy) = (&admin.scoped, admin.scoped.policy());
-    let list = admin.ask(scoped.store().breakers(policy.compiled())).await?;
+async fn circuit_breakers(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let policy = scoped.policy();
+    let list = scoped.ask(scoped.store().breakers(policy.compiled())).await?;
     Ok(Json(json!({
         "circuit_breakers": list.iter().map(view::breaker).collect::<Value>(),
-        "store": monitoring::store_state(&scoped.0, None),
+        "store": monitoring::store_state(scoped.gateway(), None),
     })))
 }
-
-async fn config(State(admin): Shared) -> Json<Value> {
-    let (gateway, policy) = (&admin.scoped.0, admin.scoped.policy());
-    let document = serde_json::to_value(policy.policy().as_ref()).unwrap_or_default();
-    Json(json!({
-        "revision": policy.revision(),
-        "source": redact::url(gateway.policy_source()),
-        "config": redact::document(document),
-    }))
-}
-
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 #[cfg(test)]
 mod tests;

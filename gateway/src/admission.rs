@@ -16,9 +16,11 @@ use std::sync::Arc;
 
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
 
+use crate::decider::{Decided, Mode, Question};
 use crate::metric;
+use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Refused};
-use crate::refusal_memory::Recalled;
+use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
 use crate::state::Gateway;
 
 use enqueue::Submission;
@@ -39,6 +41,8 @@ pub(crate) struct Admission {
     pub(crate) capacity: u64,
     /// The caller's limits after this decision.
     pub(crate) limits: Arc<[LimitState]>,
+    /// The policy it was decided under.
+    pub(crate) policy: Arc<PolicyInForce>,
 }
 
 /// Takes a request through the steps. `submission` is the request's body being read: a caller refused from memory
@@ -50,31 +54,57 @@ pub(crate) async fn admit(
     submission: impl Future<Output = Result<Submission, Refused>>,
 ) -> Result<Admission, Refused> {
     // Step 1, the session, was taken before: there is no identity without it.
-    let revision = gateway.revision();
+    let scope = identity.scope();
     let answer = async {
-        // Step 2: a session whose window was full a moment ago is told so again.
-        rate_limit::recall(gateway, identity, revision)?;
-        // Step 3: so is a user type that was over its threshold.
-        backpressure::recall(gateway, identity, revision)?;
+        // Steps 2 and 3: who was refused a moment ago is told so again.
+        recall(gateway.refusal_memory(), identity, &scope.policy(), || scope.is_abreast())?;
         // Step 4: while Redis does not answer, nobody is made to wait for it.
         circuit_breaker::consult(gateway)?;
         // Steps 5 and 6: what to reserve and what to enqueue stand in the body.
         let question = question(identity, request_id, submission.await?);
         // Steps 2 to 6, decided together.
-        gateway.admissions().decide(question).await.map_err(|error| circuit_breaker::unavailable(&error))
+        let decided = scope.admissions().decide(question).await;
+        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
     };
-    let outcome = answer.await.and_then(|decision| conclude(gateway, identity, revision, decision));
-    count(gateway, identity, &outcome);
+    let outcome = answer.await;
+    count(identity, &outcome);
     outcome
 }
 
-/// The caller's limits and budgets as they stand; consumes nothing.
-pub(crate) async fn peek(gateway: &Gateway, identity: &Identity, request_id: &str) -> Result<Decision, Refused> {
+/// Repeats the refusal of a caller who would be refused again under the policy in force. A gateway that may have missed
+/// a change of that policy has to ask: after an update nobody is refused under what was before it.
+fn recall(
+    memory: &RefusalMemory,
+    identity: &Identity,
+    policy: &Arc<PolicyInForce>,
+    abreast: impl Fn() -> bool,
+) -> Result<(), Refused> {
+    // Step 2: a session whose window was full. Step 3: a user type that was over its threshold.
+    let recalled = rate_limit::recall(memory, identity, policy.stamp())
+        .or_else(|| backpressure::recall(memory, identity, policy.stamp()))
+        .filter(|_| abreast());
+    let Some(Recalled { refusal, limits }) = recalled else { return Ok(()) };
+    metric::local_refusal(refusal.reason.code(), identity.user_type());
+    Err(refused(refusal, limits, policy.clone()))
+}
+
+/// The caller's limits and budgets as they stand, and the policy that says so; consumes nothing.
+pub(crate) async fn peek(
+    gateway: &Gateway,
+    identity: &Identity,
+    request_id: &str,
+) -> Result<(Decision, Arc<PolicyInForce>), Refused> {
     circuit_breaker::consult(gateway)?;
-    let (policy, question) = (gateway.compiled_policy(), [question(identity, request_id, Submission::nominal())]);
-    let mut decisions = ask(gateway, gateway.scope_store().peek(&policy, &question)).await?;
+    let question = question(identity, request_id, Submission::nominal());
+    // The future of a call is large, and every request for anything would carry it.
+    let answer = Box::pin(identity.scope().decider().ask(vec![question], Mode::Peek)).await;
     let nothing = || StoreError::Protocol("no decision for one request".to_owned());
-    decisions.pop().ok_or_else(|| circuit_breaker::unavailable(&nothing()))
+    let decided = answer.and_then(|mut decided| decided.pop().ok_or_else(nothing));
+    let Decided { policy, outcome, .. } = decided.map_err(|error| circuit_breaker::unavailable(&error))?;
+    match outcome {
+        Ok(decision) => Ok((decision, policy)),
+        Err(refused) => Err(Refused { policy: Some(policy), ..refused }),
+    }
 }
 
 /// Runs a command that belongs to no decision, such as reading a task; refuses as step 4 does when Redis is down.
@@ -86,50 +116,54 @@ pub(crate) fn ask<'a, T: 'a>(
     async move { answer.await.map_err(|error| circuit_breaker::unavailable(&error)) }
 }
 
-fn question(identity: &Identity, request_id: &str, submission: Submission) -> AdmitRequest {
-    AdmitRequest {
+fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+    let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
         session_id: identity.session_id().to_owned(),
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
+        client_address: Some(identity.client_address().to_owned()),
         kind: submission.kind,
+        // This and the attempts are settled when it is known under which policy.
         cost: 1,
         deadline_ms: submission.deadline_ms,
         delay_ms: submission.delay_ms,
-        max_attempts: submission.max_attempts,
+        max_attempts: 1,
         idempotency: submission.idempotency,
         estimates: submission.estimates,
         request_id: request_id.to_owned(),
         traceparent: submission.traceparent,
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
-    }
+    };
+    Question { request, max_attempts: submission.max_attempts }
 }
 
-/// What the script's decision means for the caller, and for the next one of its kind.
-fn conclude(gateway: &Gateway, identity: &Identity, revision: u64, decision: Decision) -> Result<Admission, Refused> {
-    let limits: Arc<[LimitState]> = decision.limits.into();
-    let (task_id, replayed, estimated_wait_ms) = match decision.verdict {
+/// What a decision means for the caller, and for the next one of its kind.
+fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<Admission, Refused> {
+    let Decided { policy, cost, outcome } = decided;
+    let Decision { verdict, depth, capacity, limits, .. } =
+        outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
+    let limits: Arc<[LimitState]> = limits.into();
+    let (task_id, replayed, estimated_wait_ms) = match verdict {
         Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
         Verdict::Replayed { task_id } => (task_id, true, None),
         Verdict::Refused(refusal) => {
-            let memory = gateway.refusal_memory();
-            memory.remember(identity.session_id(), identity.user_type(), &refusal, &limits, revision);
-            return Err(refused(refusal, limits));
+            gateway.refusal_memory().remember(subject(identity), cost, &refusal, &limits, policy.stamp());
+            return Err(refused(refusal, limits, policy));
         }
     };
-    Ok(Admission { task_id, replayed, estimated_wait_ms, depth: decision.depth, capacity: decision.capacity, limits })
+    Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
 }
 
-/// A decision repeated from memory.
-fn recalled(identity: &Identity, recalled: Recalled) -> Refused {
-    metric::local_refusal(recalled.refusal.reason.code(), identity.user_type());
-    refused(recalled.refusal, recalled.limits)
+/// Whom a refusal is remembered of.
+fn subject(identity: &Identity) -> Subject<'_> {
+    Subject { scope: identity.scope().number(), session_id: identity.session_id(), user_type: identity.user_type() }
 }
 
 /// A refusal of the script in the words of the step it came from.
-fn refused(refusal: Refusal, limits: Arc<[LimitState]>) -> Refused {
+fn refused(refusal: Refusal, limits: Arc<[LimitState]>, policy: Arc<PolicyInForce>) -> Refused {
     let (title, detail) = match refusal.reason.step() {
         // The script knows no session step: whoever asks it has been through here.
         Step::Session | Step::RateLimit => rate_limit::words(refusal.reason),
@@ -142,16 +176,20 @@ fn refused(refusal: Refusal, limits: Arc<[LimitState]>) -> Refused {
         retry_after_ms: refusal.retry_after_ms,
         name: refusal.name,
         limits,
+        policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)
     }
 }
 
-fn count(gateway: &Gateway, identity: &Identity, outcome: &Result<Admission, Refused>) {
+fn count(identity: &Identity, outcome: &Result<Admission, Refused>) {
     let (outcome, step, code) = match outcome {
         Ok(admission) if admission.replayed => ("replayed", "", ""),
         Ok(_) => ("admitted", "", ""),
         Err(refused) => ("refused", refused.cause.step().map_or("", Step::as_str), refused.cause.code()),
     };
     metric::decision(outcome, step, code, identity.user_type());
-    gateway.tally().count(if code.is_empty() { outcome } else { code }, identity.user_type());
+    identity.scope().tally().count(if code.is_empty() { outcome } else { code }, identity.user_type());
 }
+
+#[cfg(test)]
+mod tests;

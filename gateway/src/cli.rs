@@ -9,6 +9,7 @@
 
 mod policy_source;
 mod document;
+mod diff_config;
 mod start;
 mod signals;
 mod serve;
@@ -27,8 +28,8 @@ Secrets, in the environment only:
   GATEWAY_CONFIG_JSON     the policy document itself; wins over every file
 
 Exit status:
-  0   ended as asked: drained, or all well with the document
-  1   failed: a listener could not be bound, or the drain was cut short by a second signal
+  0   ended as asked: drained, or all well with the document, or no difference
+  1   failed: a listener could not be bound, or the drain was cut short by a second signal; or: documents differ
   64  bad usage or bad configuration; every fault is listed on stderr
   69  Redis was not reached within --redis-wait-ms
   78  refused to start open to the world; each line names the setting";
@@ -49,6 +50,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Print all faults of a policy document, or what it means with all defaults filled in.
     CheckConfig(document::CheckConfigArgs),
+    /// Print what a policy document would change, and when that takes effect.
+    DiffConfig(diff_config::DiffConfigArgs),
     /// Print the policy that the environment gives a component.
     DumpConfig(document::DumpConfigArgs),
     /// Print the JSON Schema of the policy document.
@@ -89,6 +92,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             None => serve::serve(cli.serve),
             Some(Command::Serve(args)) => serve::serve(*args),
             Some(Command::CheckConfig(args)) => document::check_config(&args),
+            Some(Command::DiffConfig(args)) => diff_config::diff_config(&args),
             Some(Command::DumpConfig(args)) => document::dump_config(&args),
             Some(Command::Schema) => document::schema(),
         },

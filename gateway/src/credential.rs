@@ -10,7 +10,7 @@ use axum::extract::Query;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use portcullis_config::UserType;
+use portcullis_config::{Scope, UserType};
 use portcullis_lua::StoreError;
 use serde::Deserialize;
 
@@ -44,6 +44,8 @@ impl fmt::Debug for Credential<'_> {
 /// What a resolver knows about the bearer of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    /// Where it may do anything; `None`: in the gateway's default scope.
+    pub scope: Option<Scope>,
     /// Whom the caller's tasks belong to.
     pub principal: String,
     /// The tier it is served as.

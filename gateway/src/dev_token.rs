@@ -1,10 +1,11 @@
-//! Development tokens: `Bearer dev:<user_type>:<principal>` is that caller.
+//! Development tokens: `Bearer dev:<user_type>:<principal>` is that caller in the default scope,
+//! `Bearer dev:<tenant>/<project>:<user_type>:<principal>` in that one.
 //!
 //! Responsible for trying things out without an identity provider. Must never be reachable from another machine: the
 //! command line refuses to start with `--dev-tokens` on anything but a loopback listener.
 
 use async_trait::async_trait;
-use portcullis_config::UserType;
+use portcullis_config::{Scope, UserType};
 use portcullis_lua::StoreError;
 
 use crate::credential::{Caller, Credential, SessionResolver, Source};
@@ -26,12 +27,21 @@ impl SessionResolver for DevTokens {
 }
 
 fn parse(token: &str) -> Option<Caller> {
-    let (user_type, principal) = token.strip_prefix("dev:")?.split_once(':')?;
+    let (first, rest) = token.strip_prefix("dev:")?.split_once(':')?;
+    // A user type has no slash, so the two forms cannot be taken for each other.
+    let (scope, user_type, principal) = match first.split_once('/') {
+        Some((tenant, project)) => {
+            let (user_type, principal) = rest.split_once(':')?;
+            (Some(Scope::new(tenant, project).ok()?), user_type, principal)
+        }
+        None => (None, first, rest),
+    };
     let user_type = UserType::new(user_type).ok()?;
     let well_formed =
         (1..=MAX_PRINCIPAL).contains(&principal.len()) && principal.bytes().all(|byte| byte.is_ascii_graphic());
     // The name as well as the type makes the session: `dev:paid:ada` and `dev:registered:ada` have limits of their own.
     well_formed.then(|| Caller {
+        scope,
         principal: format!("dev:{principal}"),
         session_id: format!("dev-{}", digest::short_hex(&["dev", user_type.as_str(), principal])),
         user_type,
@@ -53,6 +63,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_name_a_scope() {
+        assert_eq!(parse("dev:paid:ada").unwrap().scope, None);
+        let elsewhere = parse("dev:acme/shop:paid:a/b:c").unwrap();
+        assert_eq!(elsewhere.scope, Some(Scope::new("acme", "shop").unwrap()));
+        assert_eq!((elsewhere.user_type.as_str(), elsewhere.principal.as_str()), ("paid", "dev:a/b:c"));
+    }
+
+    #[test]
     fn sessions_differ_by_type_and_by_name() {
         let session = |token| parse(token).unwrap().session_id;
         assert_eq!(session("dev:paid:ada"), session("dev:paid:ada"));
@@ -66,6 +84,9 @@ mod tests {
         for token in
             ["", "dev:", "dev:paid", "dev:paid:", "dev::ada", "dev:Paid:ada", "DEV:paid:ada", "dev:paid:a b", &long]
         {
+            assert_eq!(parse(token), None, "{token}");
+        }
+        for token in ["dev:acme/shop:paid", "dev:/shop:paid:ada", "dev:acme/:paid:ada", "dev:acme/a/b:paid:ada"] {
             assert_eq!(parse(token), None, "{token}");
         }
     }

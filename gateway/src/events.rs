@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission;
 use crate::admission::session::Identity;
 use crate::refusal::{Cause, Refused, RequestFault};
+use crate::scope::ServedScope;
 use crate::state::{EventStreamPlace, Gateway};
 use crate::tasks::{TaskPath, owned_task};
 use crate::watch_hub::TaskWatch;
@@ -62,10 +63,12 @@ pub(crate) async fn follow(
     if gateway.drain_state().closing() {
         return Err(Refused::draining());
     }
-    let most = gateway.policy().limits.max_sse_connections_per_instance;
+    // The streams are this gateway's, whatever their scope; how many it may have is what the caller's policy says.
+    let most = identity.scope().policy().policy().limits.max_sse_connections_per_instance;
     let place = gateway.open_event_stream(most).ok_or_else(too_many_streams)?;
     let stream = EventStream {
         closed: gateway.drain_state().closed(),
+        scope: identity.scope().clone(),
         gateway,
         task_id,
         watch,
@@ -102,6 +105,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Cursor, Refused> {
 /// One client's view of one task.
 struct EventStream {
     gateway: Arc<Gateway>,
+    scope: Arc<ServedScope>,
     task_id: TaskId,
     watch: TaskWatch,
     cursor: Cursor,
@@ -146,7 +150,7 @@ impl EventStream {
         loop {
             let record = match self.record.take() {
                 Some(record) => Ok(Some(record)),
-                None => admission::ask(&self.gateway, self.gateway.scope_store().task(&self.task_id)).await,
+                None => admission::ask(&self.gateway, self.scope.store().task(&self.task_id)).await,
             };
             let record = match record {
                 Ok(Some(record)) => record,
@@ -158,7 +162,7 @@ impl EventStream {
                 Err(_) => return None,
             };
             // Read after the record: whatever the record says has ended has all its output written.
-            let page = self.gateway.scope_store().output(&self.task_id, self.cursor.into(), OUTPUT_PAGE);
+            let page = self.scope.store().output(&self.task_id, self.cursor.into(), OUTPUT_PAGE);
             let Ok(pieces) = admission::ask(&self.gateway, page).await else { return None };
             let complete = pieces.len() < OUTPUT_PAGE as usize;
             let (events, look_again) = events_after(self.cursor, &record, pieces, complete);

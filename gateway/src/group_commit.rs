@@ -6,15 +6,17 @@
 //! Nor has a caller a timer: a call that gets no answer ends by itself, and takes with it all that has gathered behind
 //! it. Those were never sent, so they can be told for certain that nothing was decided.
 
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_lua::{ADMIT_BATCH, AdmitRequest, Decision, StoreError};
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use portcullis_lua::{ADMIT_BATCH, StoreError};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep};
 
+use crate::background::Background;
 use crate::metric;
 
 /// Most requests that wait for their call. More could not be decided within [`PATIENCE`] at any rate seen.
@@ -30,123 +32,217 @@ pub(crate) const SENDERS: usize = 2;
 /// Longest time a request waits for its call: one that waited longer goes back to its caller instead of to Redis.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whoever decides a batch: the scope's `admit` script.
+/// How long a sender waits for more before it ends. A gateway serves thousands of scopes, of which few are busy; a busy
+/// one never pays for starting a task.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Whoever decides a batch.
 pub(crate) trait Decide: Send + Sync + 'static {
-    /// One decision per request, in order.
-    fn decide(&self, requests: &[AdmitRequest]) -> impl Future<Output = Result<Vec<Decision>, StoreError>> + Send;
+    /// What is asked.
+    type Question: Debug + Send + 'static;
+    /// What is heard.
+    type Answer: Debug + Send + 'static;
+
+    /// How much of [`BATCH_BYTES`] a question takes.
+    fn bytes(question: &Self::Question) -> usize;
+
+    /// One answer per question, in order.
+    fn decide(
+        &self,
+        questions: Vec<Self::Question>,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+}
+
+/// The admissions of one scope.
+#[derive(Debug)]
+pub(crate) struct GroupCommit<D: Decide>(Arc<Group<D>>);
+
+#[derive(Debug)]
+struct Group<D: Decide> {
+    decider: D,
+    background: Background,
+    most_senders: usize,
+    queue: Mutex<Queue<D>>,
+    arrived: Notify,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    request: AdmitRequest,
+struct Queue<D: Decide> {
+    waiting: VecDeque<Waiting<D>>,
+    /// Tasks that send.
+    senders: usize,
+    /// Those of them that wait for work.
+    idle: usize,
+}
+
+#[derive(Debug)]
+struct Waiting<D: Decide> {
+    question: D::Question,
     since: Instant,
-    answer: oneshot::Sender<Result<Decision, StoreError>>,
+    answer: Heard<D>,
 }
 
-/// Where requests are handed in.
-#[derive(Debug)]
-pub(crate) struct GroupCommit {
-    queue: mpsc::Sender<Waiting>,
-}
+/// Where a caller waits for its answer.
+type Heard<D> = oneshot::Sender<Result<<D as Decide>::Answer, StoreError>>;
 
-/// Where they are taken out, by the tasks that send batches.
-#[derive(Clone, Debug)]
-pub(crate) struct Gathered {
-    queue: Arc<Mutex<mpsc::Receiver<Waiting>>>,
-}
+impl<D: Decide> GroupCommit<D> {
+    /// Nothing waits and nothing runs yet: senders are started by requests, among the tasks of `background`.
+    pub(crate) fn new(decider: D, background: Background, most_senders: usize) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), senders: 0, idle: 0 });
+        Self(Arc::new(Group { decider, background, most_senders, queue, arrived: Notify::new() }))
+    }
 
-/// The two ends of a queue of admissions.
-pub(crate) fn group_commit() -> (GroupCommit, Gathered) {
-    let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (GroupCommit { queue: sender }, Gathered { queue: Arc::new(Mutex::new(receiver)) })
-}
-
-impl GroupCommit {
     /// The decision about one request. When the caller goes away before its batch was sent, nothing is decided.
-    pub(crate) async fn decide(&self, request: AdmitRequest) -> Result<Decision, StoreError> {
+    pub(crate) async fn decide(&self, question: D::Question) -> Result<D::Answer, StoreError> {
         let (answer, decision) = oneshot::channel();
-        self.queue
-            .try_send(Waiting { request, since: Instant::now(), answer })
-            .map_err(|_| StoreError::Unavailable("too many requests wait for redis".to_owned()))?;
+        self.0.hand_in(Waiting { question, since: Instant::now(), answer })?;
         decision.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the request was dropped unsent".to_owned())))
     }
 }
 
-impl Gathered {
-    /// Sends batches until told to stop. What waits then is dropped, which its callers hear at once.
-    pub(crate) async fn send_batches(self, decider: impl Decide, stop: CancellationToken) {
-        let mut gathered = Vec::with_capacity(ADMIT_BATCH);
-        let (mut requests, mut answers) = (Vec::with_capacity(ADMIT_BATCH), Vec::with_capacity(ADMIT_BATCH));
-        loop {
-            let receive = async {
-                let mut queue = self.queue.lock().await;
-                let count = queue.recv_many(&mut gathered, ADMIT_BATCH).await;
-                metric::gathered(count + queue.len());
-                count
-            };
-            if stop.run_until_cancelled(receive).await.unwrap_or(0) == 0 {
-                return;
-            }
-            while !gathered.is_empty() {
-                let worth_sending =
-                    |waiting: &Waiting| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
-                for Waiting { request, answer, .. } in gathered.drain(..fitting(&gathered)).filter(worth_sending) {
-                    requests.push(request);
-                    answers.push(answer);
-                }
-                if requests.is_empty() {
-                    continue;
-                }
-                let started = Instant::now();
-                let result = decider.decide(&requests).await;
-                metric::admit_batch(requests.len(), started.elapsed().as_secs_f64());
-                requests.clear();
-                if matches!(result, Err(StoreError::Unavailable(_))) {
-                    gathered.clear();
-                    self.drop_waiting();
-                }
-                answer_all(answers.drain(..), result);
-            }
+impl<D: Decide> Group<D> {
+    fn hand_in(self: &Arc<Self>, waiting: Waiting<D>) -> Result<(), StoreError> {
+        if self.background.stopping().is_cancelled() {
+            return Err(StoreError::Unavailable("the gateway has stopped".to_owned()));
+        }
+        let mut queue = self.lock();
+        if queue.waiting.len() >= MAX_WAITING {
+            return Err(StoreError::Unavailable("too many requests wait for redis".to_owned()));
+        }
+        queue.waiting.push_back(waiting);
+        self.call_sender(&mut queue);
+        Ok(())
+    }
+
+    /// Sees to it that somebody takes what waits: an idle sender, a new one, or, if all are in flight, the next to be
+    /// back.
+    fn call_sender(self: &Arc<Self>, queue: &mut Queue<D>) {
+        if queue.idle > 0 {
+            self.arrived.notify_one();
+        } else if queue.senders < self.most_senders {
+            queue.senders += 1;
+            self.background.spawn(Sender(self.clone()).send_batches());
         }
     }
 
-    /// Drops what has gathered, which tells its callers. Where another task holds the queue it is empty: that task
-    /// waits for more.
-    fn drop_waiting(&self) {
-        if let Ok(mut queue) = self.queue.try_lock() {
-            for _ in 0..queue.len() {
-                drop(queue.try_recv());
+    /// What has gathered, as much as a batch may have.
+    fn take(self: &Arc<Self>) -> Vec<Waiting<D>> {
+        let mut queue = self.lock();
+        if self.background.stopping().is_cancelled() {
+            // Their callers hear of it at once.
+            queue.waiting.clear();
+        }
+        let gathered = queue.waiting.len();
+        let taken: Vec<_> = queue.waiting.drain(..gathered.min(ADMIT_BATCH)).collect();
+        if !taken.is_empty() {
+            metric::gathered(gathered);
+        }
+        if gathered > taken.len() {
+            self.call_sender(&mut queue);
+        }
+        taken
+    }
+
+    /// Waits until somebody may have come; `false` if nobody did for long, or the gateway stops.
+    async fn somebody_came(&self) -> bool {
+        {
+            let mut queue = self.lock();
+            if !queue.waiting.is_empty() {
+                return true;
             }
+            queue.idle += 1;
+        }
+        let came = tokio::select! {
+            () = self.arrived.notified() => true,
+            () = sleep(LINGER) => false,
+            () = self.background.stopping().cancelled() => false,
+        };
+        self.lock().idle -= 1;
+        came
+    }
+
+    /// Sends what was taken, in calls that stay short.
+    async fn send(&self, mut gathered: Vec<Waiting<D>>) {
+        let worth_sending =
+            |waiting: &Waiting<D>| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
+        while !gathered.is_empty() {
+            let batch = gathered.drain(..fitting(&gathered)).filter(worth_sending);
+            let (questions, answers): (Vec<_>, Vec<_>) =
+                batch.map(|waiting| (waiting.question, waiting.answer)).unzip();
+            if questions.is_empty() {
+                continue;
+            }
+            let (size, started) = (questions.len(), Instant::now());
+            let result = self.decider.decide(questions).await;
+            metric::admit_batch(size, started.elapsed().as_secs_f64());
+            if matches!(result, Err(StoreError::Unavailable(_))) {
+                gathered.clear();
+                self.lock().waiting.clear();
+            }
+            answer_all::<D>(answers, result);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<D>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the senders, given back however the task ends.
+struct Sender<D: Decide>(Arc<Group<D>>);
+
+impl<D: Decide> Sender<D> {
+    /// Sends batches while there is work, and a while longer.
+    async fn send_batches(self) {
+        loop {
+            let gathered = self.0.take();
+            if !gathered.is_empty() {
+                self.0.send(gathered).await;
+            } else if !self.0.somebody_came().await {
+                return;
+            }
+        }
+    }
+}
+
+impl<D: Decide> Drop for Sender<D> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.senders -= 1;
+        if queue.waiting.is_empty() {
+            // A burst leaves a large buffer behind.
+            queue.waiting.shrink_to_fit();
+        } else {
+            // Somebody came between the last look and now.
+            self.0.call_sender(&mut queue);
         }
     }
 }
 
 /// How many of these go into one call: as many as keep the script short, at least one.
-fn fitting(gathered: &[Waiting]) -> usize {
+fn fitting<D: Decide>(gathered: &[Waiting<D>]) -> usize {
     let mut bytes = 0;
     let more = gathered.iter().take_while(|waiting| {
-        bytes += waiting.request.payload.len();
+        bytes += D::bytes(&waiting.question);
         bytes <= BATCH_BYTES
     });
     more.count().max(1)
 }
 
 /// A caller that has gone meanwhile is no reason to stop.
-fn answer_all(
-    answers: impl ExactSizeIterator<Item = oneshot::Sender<Result<Decision, StoreError>>>,
-    result: Result<Vec<Decision>, StoreError>,
-) {
-    match result {
-        Ok(decisions) if decisions.len() == answers.len() => {
-            for (answer, decision) in answers.zip(decisions) {
-                let _ = answer.send(Ok(decision));
+fn answer_all<D: Decide>(to: Vec<Heard<D>>, result: Result<Vec<D::Answer>, StoreError>) {
+    let error = match result {
+        Ok(answers) if answers.len() == to.len() => {
+            for (heard, answer) in to.into_iter().zip(answers) {
+                let _ = heard.send(Ok(answer));
             }
+            return;
         }
-        Ok(decisions) => {
-            let error = format!("{} decisions for {} requests", decisions.len(), answers.len());
-            answers.for_each(|answer| drop(answer.send(Err(StoreError::Protocol(error.clone())))));
-        }
-        Err(error) => answers.for_each(|answer| drop(answer.send(Err(error.clone())))),
+        Ok(answers) => StoreError::Protocol(format!("{} decisions for {} requests", answers.len(), to.len())),
+        Err(error) => error,
+    };
+    for heard in to {
+        let _ = heard.send(Err(error.clone()));
     }
 }
 

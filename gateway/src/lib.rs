@@ -21,16 +21,21 @@ pub mod timestamp;
 mod digest;
 mod ratelimit_field;
 pub mod drain;
+mod background;
+pub mod policy_in_force;
 pub mod refusal;
 pub mod credential;
 pub mod client_address;
 mod dev_token;
-pub mod policy_in_force;
 pub mod store_breaker;
 mod refusal_memory;
 mod tally;
 mod group_commit;
+mod decider;
+pub mod scope;
+pub mod scopes;
 mod watch_hub;
+mod news;
 pub mod state;
 mod admission;
 mod respond;
@@ -48,17 +53,14 @@ pub mod cli;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::AdmitRequest;
-use portcullis_lua::{Decision, StoreError};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
 pub use client_address::TrustedProxies;
 pub use drain::Shutdown;
 pub use state::{Gateway, GatewayOptions};
 
-use group_commit::{Decide, Gathered};
+use scopes::{Scopes, TOPICS};
 use server::Server;
 
 /// The two sockets of a gateway, bound by the caller so that a test can bind port 0.
@@ -85,8 +87,11 @@ const FINISH_REQUESTS: Duration = Duration::from_secs(30);
 /// Longest time for the gateway's own tasks to end.
 const FINISH_TASKS: Duration = Duration::from_secs(2);
 
-/// Pause between two writes of what was refused from memory.
-const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time the first request waits because the stored policy is being looked for.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+
+/// Pause before the boot document is offered to a Redis that did not answer again.
+const FORCE_AGAIN: Duration = Duration::from_millis(200);
 
 /// Serves until told to stop, then drains: readiness fails at once, requests are served for the drain time, listeners
 /// close, running requests finish, event streams end (their clients resume elsewhere), statistics are written.
@@ -94,10 +99,11 @@ const TALLY_INTERVAL: Duration = Duration::from_secs(1);
 /// A dropped future ends everything it started.
 pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdown) -> Ended {
     let drain_time = options.drain;
-    let (gateway, gathered) = Gateway::new(options);
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let _ends_when_dropped = stop.clone().drop_guard();
-    spawn_owned_tasks(&gateway, &gathered, &tasks, &stop);
+    let gateway = Gateway::new(options);
+    let background = gateway.background().clone();
+    let _ends_when_dropped = background.stopping().clone().drop_guard();
+    let looked = first_look(&gateway).await;
+    spawn_owned_tasks(&gateway, looked);
 
     let public = Server::start(listeners.public, public::router(gateway.clone()));
     let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
@@ -116,64 +122,62 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
         finished = drained => finished,
         () = shutdown.abort_requested() => false,
     };
-    stop.cancel();
-    tasks.close();
-    let ended = finished && tokio::time::timeout(FINISH_TASKS, tasks.wait()).await.is_ok();
+    let ended = background.finish(FINISH_TASKS).await && finished;
     if ended { Ended::Drained } else { Ended::CutShort }
 }
 
-/// The tasks a gateway owns beside its connections. Each ends when `stop` says so.
-fn spawn_owned_tasks(gateway: &Arc<Gateway>, gathered: &Gathered, tasks: &TaskTracker, stop: &CancellationToken) {
-    for _ in 0..group_commit::SENDERS {
-        tasks.spawn(gathered.clone().send_batches(ScopeAdmissions(gateway.clone()), stop.clone()));
+/// Puts the stored policy of the default scope in force, or stores the boot document, before anybody is served; but
+/// does not wait for a Redis that is not there. Whether it was done.
+async fn first_look(gateway: &Gateway) -> bool {
+    let default = gateway.scopes().default_scope();
+    let looked = async {
+        if gateway.force_boot() {
+            default.live().force_boot().await.map(drop)
+        } else {
+            default.catch_up().await.map(drop)
+        }
+    };
+    match timeout(FIRST_LOOK, Box::pin(looked)).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => tracing::warn!(%error, "starting under the boot document until redis answers"),
+        Err(_) => tracing::warn!("starting under the boot document until redis answers in time"),
     }
-    tasks.spawn({
-        let (gateway, stop) = (gateway.clone(), stop.clone());
-        async move {
-            let ping = || gateway.store().ping();
-            stop.run_until_cancelled(gateway.store_breaker().tend(ping)).await;
-        }
-    });
-    tasks.spawn({
-        let (gateway, stop) = (gateway.clone(), stop.clone());
-        async move {
-            let subscribe = || gateway.scope_store().watch();
-            stop.run_until_cancelled(gateway.watch_hub().follow(subscribe)).await;
-        }
-    });
-    tasks.spawn({
-        let (gateway, stop) = (gateway.clone(), stop.clone());
-        async move {
-            while stop.run_until_cancelled(tokio::time::sleep(TALLY_INTERVAL)).await.is_some() {
-                flush_tally(&gateway).await;
-            }
-            flush_tally(&gateway).await;
-        }
-    });
+    false
 }
 
-/// Decides a batch under the policy in force at the moment it is sent.
-#[derive(Debug)]
-struct ScopeAdmissions(Arc<Gateway>);
-
-impl Decide for ScopeAdmissions {
-    async fn decide(&self, requests: &[AdmitRequest]) -> Result<Vec<Decision>, StoreError> {
-        let policy = self.0.compiled_policy();
-        self.0.store_breaker().call(self.0.scope_store().admit(&policy, requests)).await
+/// The tasks a gateway owns beside its connections. Each ends when the gateway stops.
+fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
+    let background = gateway.background();
+    background.spawn_until_stopped({
+        let gateway = gateway.clone();
+        async move { gateway.store_breaker().tend(|| gateway.store().ping()).await }
+    });
+    background.spawn_until_stopped({
+        let gateway = gateway.clone();
+        async move {
+            let subscribe = async || {
+                gateway.scopes().default_scope().store().subscribe(&TOPICS).await?;
+                gateway.store().watch().await
+            };
+            news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), subscribe).await;
+        }
+    });
+    if gateway.force_boot() && !looked {
+        background.spawn_until_stopped(store_boot_document(gateway.scopes().clone()));
     }
+    background.spawn(gateway.scopes().clone().keep_in_step());
+    background.spawn(gateway.scopes().clone().keep_tallies());
+    background.spawn_until_stopped(gateway.scopes().clone().keep_swept());
 }
 
-/// Writes what was decided to the scope's statistics; what cannot be written now is written later.
-async fn flush_tally(gateway: &Gateway) {
-    let counts = gateway.tally().take();
-    if counts.is_empty() {
-        return;
-    }
-    let (policy, entries) = (gateway.compiled_policy(), counts.entries());
-    let written = gateway.store_breaker().call(gateway.scope_store().tally(&policy, &entries)).await;
-    if let Err(error) = written {
-        tracing::debug!(%error, "the latest decisions are not in the statistics yet");
-        gateway.tally().put_back(&counts);
+/// Offers the boot document to Redis until it is stored. Until then this gateway decides under whatever is stored: with
+/// another policy than the stored one it could decide nothing at all, and where Redis does not answer nobody is decided
+/// about. Once it is stored it is left alone: operators may change it.
+async fn store_boot_document(scopes: Arc<Scopes>) {
+    let live = scopes.default_scope().live();
+    while let Err(error) = Box::pin(live.force_boot()).await {
+        tracing::warn!(%error, "the boot document is not stored yet");
+        tokio::time::sleep(FORCE_AGAIN).await;
     }
 }
 

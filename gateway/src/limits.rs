@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::admission;
 use crate::admission::session::Identity;
 use crate::refusal::Refused;
-use crate::respond::{RequestId, set_limits};
+use crate::respond::{RequestId, set_limits, set_policy};
 use crate::state::Gateway;
 
 #[derive(Serialize)]
@@ -56,17 +56,18 @@ pub(crate) async fn show(
     identity: Identity,
     request_id: RequestId,
 ) -> Result<Response, Refused> {
-    let decision = admission::peek(&gateway, &identity, request_id.as_str()).await?;
+    let (decision, policy) = admission::peek(&gateway, &identity, request_id.as_str()).await?;
     let view = LimitsView {
         user_type: identity.user_type(),
         session_id: identity.session_id(),
-        policy_revision: gateway.revision(),
+        policy_revision: policy.revision(),
         limits: decision.limits.iter().map(limit_view).collect(),
         budgets: decision.budgets.iter().map(budget_view).collect(),
     };
     let mut response = serde_json::to_vec(&view).unwrap_or_default().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     set_limits(response.headers_mut(), &decision.limits);
+    set_policy(&mut response, policy);
     Ok(response)
 }
 

@@ -26,6 +26,10 @@ const HTTP_DURATION: &str = "portcullis_http_request_duration_seconds";
 const STORE_BREAKER: &str = "portcullis_store_breaker_open";
 const EVENT_STREAMS: &str = "portcullis_event_streams";
 const BUILD: &str = "portcullis_build_info";
+const SCOPES: &str = "portcullis_scopes";
+const POLICY_LOADS: &str = "portcullis_policy_loads_total";
+const STALE_POLICY: &str = "portcullis_stale_policy_total";
+const UPKEEP_FAILURES: &str = "portcullis_scope_upkeep_failures_total";
 const SCOPE_READABLE: &str = "portcullis_scope_readable";
 const SCOPE_TASKS: &str = "portcullis_scope_tasks";
 const SCOPE_QUEUED: &str = "portcullis_scope_queued_tasks";
@@ -89,6 +93,26 @@ pub fn event_streams(delta: i64) {
 /// Requests that had gathered when the latest call of `admit` was made, those it took included.
 pub fn gathered(depth: usize) {
     METRICS.gathered.set(depth as f64);
+}
+
+/// Scopes served now.
+pub fn scopes(count: usize) {
+    METRICS.scopes.set(count as f64);
+}
+
+/// A revision of a scope's policy was made ready for use; boot documents count.
+pub fn policy_loaded() {
+    METRICS.policy_loads.increment(1);
+}
+
+/// Redis refused to decide under the policy this gateway held; the stored one is loaded and the call repeated.
+pub fn stale_policy() {
+    METRICS.stale_policy.increment(1);
+}
+
+/// Redis did not answer when a scope's policy was looked at or reported; it is tried again.
+pub fn upkeep_failed() {
+    METRICS.upkeep_failures.increment(1);
 }
 
 /// What Redis says about a scope now. `user_types` are all that were ever shown: one without waiting tasks shows none.
@@ -163,6 +187,10 @@ pub fn describe() {
     describe_gauge!(STORE_BREAKER, Unit::Count, "1 while the breaker for Redis is open, else 0.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
+    describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
+    describe_counter!(POLICY_LOADS, Unit::Count, "Revisions of policies made ready for use.");
+    describe_counter!(STALE_POLICY, Unit::Count, "Calls that Redis refused under a policy that is not the stored one.");
+    describe_counter!(UPKEEP_FAILURES, Unit::Count, "Looks at a policy and reports of it that Redis did not answer.");
     describe_gauge!(SCOPE_READABLE, Unit::Count, "1 if Redis answered the last question about the scope, else 0.");
     describe_gauge!(SCOPE_TASKS, Unit::Count, "Tasks of the scope that have not ended, and dead letters, by state.");
     describe_gauge!(SCOPE_QUEUED, Unit::Count, "Waiting tasks by user type.");
@@ -207,6 +235,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         http: HttpHistograms::default(),
         store_breaker: gauge!(STORE_BREAKER),
         event_streams: gauge!(EVENT_STREAMS),
+        scopes: gauge!(SCOPES),
+        policy_loads: counter!(POLICY_LOADS),
+        stale_policy: counter!(STALE_POLICY),
+        upkeep_failures: counter!(UPKEEP_FAILURES),
     }
 });
 
@@ -222,6 +254,10 @@ struct Metrics {
     http: HttpHistograms,
     store_breaker: Gauge,
     event_streams: Gauge,
+    scopes: Gauge,
+    policy_loads: Counter,
+    stale_policy: Counter,
+    upkeep_failures: Counter,
 }
 
 /// Counters of one name by user type and further labels that are fixed in the code.
@@ -354,11 +390,16 @@ mod tests {
         gathered(0);
         event_streams(1);
         event_streams(-1);
+        scopes(1);
+        policy_loaded();
+        stale_policy();
+        upkeep_failed();
         for line in install().render().lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             assert!(line.starts_with("portcullis_"), "{line}");
         }
         let text = install().render();
-        for name in [DECISIONS, ADMIT_BATCH, ADMIT_DURATION, GATHERED, STORE_BREAKER, EVENT_STREAMS, BUILD] {
+        let names = [DECISIONS, ADMIT_BATCH, ADMIT_DURATION, GATHERED, STORE_BREAKER, EVENT_STREAMS, BUILD, SCOPES];
+        for name in names.into_iter().chain([POLICY_LOADS, STALE_POLICY, UPKEEP_FAILURES]) {
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
     }

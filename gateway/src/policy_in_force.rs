@@ -1,63 +1,79 @@
-//! The policy this gateway decides under, in every form a request needs it in.
+//! The policy a gateway decides under, in every form a request needs it in.
 //!
-//! Responsible for swapping all forms together, so that no request sees the numbers of one revision and the limits of
-//! another. Must never be the judge of which revision is current: the script is.
+//! Responsible for making all forms of a revision once and together, so that no request sees the numbers of one and the
+//! limits of another. Must never be the judge of which revision is current: the script is.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
-use portcullis_config::{Policy, UserType};
-use portcullis_lua::CompiledPolicy;
+use portcullis_config::{Policy, RouteClass, Routes, UserType};
+use portcullis_lua::{CompiledPolicy, FromBasis, PolicyBasis, PolicyStamp};
 
-use crate::ratelimit_field;
+use crate::{metric, ratelimit_field};
 
 /// One revision of the policy.
 #[derive(Debug)]
 pub struct PolicyInForce {
-    policy: Arc<Policy>,
-    compiled: Arc<CompiledPolicy>,
+    basis: PolicyBasis,
     revision_header: HeaderValue,
     /// `RateLimit-Policy` by user type; it changes only with the policy, so it is written once.
     limit_headers: BTreeMap<UserType, HeaderValue>,
+    /// Compiled once per revision, by the first path that is asked about: compiled patterns are by far the largest form
+    /// of a policy, and most of a thousand scopes proxy nothing.
+    routes: OnceLock<Option<Routes>>,
 }
 
-impl PolicyInForce {
-    fn new(policy: Policy, revision: u64) -> Self {
-        let compiled = CompiledPolicy::new(&policy, revision);
-        let limit_headers = policy
-            .known_types()
-            .into_iter()
-            .filter_map(|user_type| {
-                let header = ratelimit_field::policy_list(&compiled.limits_of(&user_type))?;
-                Some((user_type, header))
-            })
-            .collect();
+impl FromBasis for PolicyInForce {
+    fn from_basis(basis: PolicyBasis) -> Self {
+        metric::policy_loaded();
+        let header = |user_type: UserType| {
+            let header = ratelimit_field::policy_list(&basis.compiled.limits_of(&user_type))?;
+            Some((user_type, header))
+        };
         Self {
-            policy: Arc::new(policy),
-            compiled: Arc::new(compiled),
-            revision_header: HeaderValue::from(revision),
-            limit_headers,
+            revision_header: HeaderValue::from(basis.compiled.revision()),
+            limit_headers: basis.policy.known_types().into_iter().filter_map(header).collect(),
+            routes: OnceLock::new(),
+            basis,
         }
     }
 
-    /// The document.
+    fn basis(&self) -> &PolicyBasis {
+        &self.basis
+    }
+}
+
+impl PolicyInForce {
+    /// The document as this component sees it.
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+        &self.basis.policy
     }
 
     /// The document prepared for the scripts.
     #[must_use]
     pub fn compiled(&self) -> &Arc<CompiledPolicy> {
-        &self.compiled
+        &self.basis.compiled
+    }
+
+    /// What it is stored as.
+    #[must_use]
+    pub fn stamp(&self) -> PolicyStamp {
+        self.basis.compiled.stamp()
     }
 
     /// Its number in the scope; 0 is the document the gateway was started with.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.compiled.revision()
+        self.basis.compiled.revision()
+    }
+
+    /// Which gates a path takes. Guarded where the patterns cannot be used, which a checked policy rules out.
+    #[must_use]
+    pub fn route_class(&self, path: &str) -> RouteClass {
+        let routes = self.routes.get_or_init(|| Routes::new(&self.basis.policy).ok());
+        routes.as_ref().map_or(RouteClass::Guarded, |routes| routes.classify(path))
     }
 
     /// `X-Policy-Revision`.
@@ -71,25 +87,53 @@ impl PolicyInForce {
     }
 }
 
-/// The place every request takes the current policy from. Clones share it.
-#[derive(Clone, Debug)]
-pub struct PolicyHandle(Arc<ArcSwap<PolicyInForce>>);
+/// A stamp names a document of a scope, so of one scope the same stamp is the same policy.
+impl PartialEq for PolicyInForce {
+    fn eq(&self, other: &Self) -> bool {
+        self.stamp() == other.stamp()
+    }
+}
 
-impl PolicyHandle {
-    /// A handle on this document.
-    #[must_use]
-    pub fn new(policy: Policy, revision: u64) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(PolicyInForce::new(policy, revision))))
+impl Eq for PolicyInForce {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// This patch of the shipped policy as revision `revision` of the scope acme/demo.
+    pub(crate) fn policy_for_tests(patch: Value, revision: u64) -> Arc<PolicyInForce> {
+        let mut document = json!({"tenant": "acme", "project": "demo"});
+        portcullis_config::merge_patch(&mut document, &patch);
+        let loaded = portcullis_config::parse_value(document, portcullis_config::Component::Ingress, &|_| None);
+        let loaded = loaded.expect("a sound document");
+        let stamp = if revision == 0 { PolicyStamp::NONE } else { PolicyStamp::new(revision, "{}") };
+        Arc::new(PolicyInForce::from_basis(PolicyBasis {
+            compiled: Arc::new(CompiledPolicy::new(&loaded.policy, stamp)),
+            policy: Arc::new(loaded.policy),
+            written: Arc::new(loaded.written),
+            stored: None,
+            boot_source: None,
+        }))
     }
 
-    /// What is in force now.
-    #[must_use]
-    pub fn load(&self) -> Arc<PolicyInForce> {
-        self.0.load_full()
+    #[test]
+    fn every_form_is_of_the_same_revision() {
+        let policy = policy_for_tests(json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}}), 9);
+        assert_eq!((policy.revision(), policy.revision_header().to_str().unwrap()), (9, "9"));
+        let paid = UserType::new("paid").unwrap();
+        assert_eq!(policy.limit_header(&paid).unwrap(), r#""burst";q=3;w=7"#);
+        assert_eq!(policy.limit_header(&UserType::new("nobility").unwrap()), None);
     }
 
-    /// Puts another revision in force for every request that starts from now on.
-    pub fn replace(&self, policy: Policy, revision: u64) {
-        self.0.store(Arc::new(PolicyInForce::new(policy, revision)));
+    #[test]
+    fn paths_are_classed_by_the_patterns_of_the_revision() {
+        let policy = policy_for_tests(json!({"guarded_rest_patterns": ["^/api/chat$"]}), 1);
+        assert_eq!(policy.route_class("/api/chat"), RouteClass::Guarded);
+        assert_eq!(policy.route_class("/api/news"), RouteClass::Read);
+        let other = policy_for_tests(json!({"guarded_rest_patterns": ["^/api/news$"]}), 2);
+        assert_eq!(other.route_class("/api/news"), RouteClass::Guarded);
+        assert_eq!(other.route_class("/api/chat"), RouteClass::Read);
     }
 }

@@ -60,7 +60,6 @@ async fn not_found(_: Identity) -> Refused {
 async fn session_layer(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = route_name(request.uri().path());
-    let policy = gateway.policy_in_force();
     let (mut parts, body) = request.into_parts();
     let request_id = RequestId::of(&parts.headers);
     // A request that came over no connection shares one session with its like.
@@ -77,7 +76,8 @@ async fn session_layer(State(gateway): State<Arc<Gateway>>, request: Request, ne
             (None, refused.into_response())
         }
     };
-    let response = respond::finish(response, &request_id, identity.as_ref(), &policy, gateway.draining());
+    let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
+    let response = respond::finish(response, &request_id, identity.as_ref(), &scope.policy(), gateway.draining());
     metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
     response
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use portcullis_lua::{LimitState, Reason, Step};
 use serde::Serialize;
 
+use crate::policy_in_force::PolicyInForce;
+
 /// Why a request was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -27,6 +29,11 @@ pub enum Cause {
     PayloadTooLarge,
     /// There is no such thing, or it belongs to somebody else: the two cannot be told apart.
     NotFound,
+    /// Another policy is stored than the author of a change has seen.
+    RevisionConflict {
+        /// Its revision.
+        current: u64,
+    },
     /// This gateway is going away.
     Draining,
     /// This gateway serves as many event streams as the policy allows it.
@@ -44,6 +51,7 @@ impl Cause {
             Self::Unattributable | Self::Invalid | Self::BodyTimeout => "invalid_request",
             Self::PayloadTooLarge => "payload_too_large",
             Self::NotFound => "not_found",
+            Self::RevisionConflict { .. } => "revision_conflict",
             Self::Draining => "draining",
             Self::StreamLimit => "stream_limit",
         }
@@ -58,7 +66,7 @@ impl Cause {
             Self::StreamLimit => Some(Step::Backpressure),
             Self::StoreUnavailable => Some(Step::CircuitBreaker),
             Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
-            Self::NotFound | Self::Draining => None,
+            Self::NotFound | Self::RevisionConflict { .. } | Self::Draining => None,
         }
     }
 }
@@ -94,12 +102,15 @@ pub struct Refused {
     /// The caller's limits at the decision; empty when there was none.
     pub limits: Arc<[LimitState]>,
     /// Every fault of the request, where it was refused as invalid.
-    pub faults: Vec<RequestFault>,
+    pub faults: Box<[RequestFault]>,
+    /// The policy it was refused under, where it is known; else the one in force when the answer is written.
+    pub policy: Option<Arc<PolicyInForce>>,
 }
 
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
-        Self { cause, title, detail, retry_after_ms: 0, name: None, limits: Arc::default(), faults: Vec::new() }
+        let (name, limits, faults) = (None, Arc::default(), Box::default());
+        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
     }
 
     /// There is nothing there for this caller. Always the same, so that it tells nothing.
@@ -118,7 +129,15 @@ impl Refused {
     #[must_use]
     pub fn invalid(faults: Vec<RequestFault>) -> Self {
         let title = "Invalid request";
+        let faults = faults.into();
         Self { faults, ..Self::new(Cause::Invalid, title, "The request has the faults listed under `errors`.") }
+    }
+
+    /// The policy is at this revision, not at the one a change was made for.
+    #[must_use]
+    pub fn revision_conflict(current: u64) -> Self {
+        let detail = "The policy has changed meanwhile: look at revision `current` and decide again. Nothing was changed.";
+        Self::new(Cause::RevisionConflict { current }, "Revision conflict", detail)
     }
 
     /// This gateway takes no new work; another one does.

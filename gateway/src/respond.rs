@@ -4,6 +4,8 @@
 //! problem details (RFC 9457) with the problem types of draft-ietf-httpapi-ratelimit-headers-11. Must never show one
 //! caller anything about another: what it writes comes from the refusal, the caller's identity and the policy.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -74,6 +76,7 @@ fn status(cause: Cause) -> StatusCode {
         Cause::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Cause::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::NotFound => StatusCode::NOT_FOUND,
+        Cause::RevisionConflict { .. } => StatusCode::CONFLICT,
         Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => StatusCode::SERVICE_UNAVAILABLE,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
@@ -106,6 +109,9 @@ struct Problem<'a> {
     violated_policies: Option<Vec<&'a str>>,
     #[serde(skip_serializing_if = "<[RequestFault]>::is_empty")]
     errors: &'a [RequestFault],
+    /// Revision that is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<u64>,
 }
 
 /// A refusal on the admin listener, whose callers have no identity here.
@@ -150,6 +156,10 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
+        current: match cause {
+            Cause::RevisionConflict { current } => Some(current),
+            _ => None,
+        },
     };
     let mut response = (status, Body::from(serde_json::to_vec(&body).unwrap_or_default())).into_response();
     let headers = response.headers_mut();
@@ -174,6 +184,11 @@ impl IntoResponse for Refused {
     }
 }
 
+/// Notes which policy an answer was decided under, for `finish`.
+pub(crate) fn set_policy(response: &mut Response, policy: Arc<PolicyInForce>) {
+    response.extensions_mut().insert(policy);
+}
+
 /// Writes `RateLimit` from the limits at a decision.
 pub(crate) fn set_limits(headers: &mut HeaderMap, limits: &[LimitState]) {
     if let Some(field) = ratelimit_field::state_list(limits) {
@@ -181,17 +196,21 @@ pub(crate) fn set_limits(headers: &mut HeaderMap, limits: &[LimitState]) {
     }
 }
 
-/// The answer as it leaves: a refusal written out, and the headers every answer has.
+/// The answer as it leaves: a refusal written out, and the headers every answer has. `policy` is the one in force now;
+/// an answer that was decided under another says so itself.
 pub(crate) fn finish(
     mut response: Response,
     request_id: &RequestId,
     identity: Option<&Identity>,
-    policy: &PolicyInForce,
+    policy: &Arc<PolicyInForce>,
     draining: bool,
 ) -> Response {
+    let mut decided_under = response.extensions_mut().remove::<Arc<PolicyInForce>>();
     if let Some(refused) = response.extensions_mut().remove::<Refused>() {
         response = problem_for(&refused, request_id, identity);
+        decided_under = decided_under.or(refused.policy);
     }
+    let policy = decided_under.as_ref().unwrap_or(policy);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.0.clone());
     headers.insert(POLICY_REVISION, policy.revision_header().clone());

@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portcullis_config::{Policy, Scope};
-use portcullis_lua::{CompiledPolicy, ScopeStore, Store};
+use portcullis_config::{Component, Loaded, Scope};
+use portcullis_lua::Store;
 use secrecy::SecretString;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::background::Background;
 use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
-use crate::group_commit::{Gathered, GroupCommit, group_commit};
 use crate::metric;
-use crate::policy_in_force::{PolicyHandle, PolicyInForce};
 use crate::refusal_memory::RefusalMemory;
+use crate::scope::Shared;
+use crate::scopes::Scopes;
 use crate::store_breaker::StoreBreaker;
-use crate::tally::Tally;
 use crate::watch_hub::WatchHub;
 
 /// How a gateway is to run. The listeners come beside it.
@@ -28,21 +30,22 @@ use crate::watch_hub::WatchHub;
 pub struct GatewayOptions {
     /// Redis, opened (not necessarily reachable yet).
     pub store: Store,
-    /// The scope served: the policy's tenant and project.
+    /// The scope of callers whose credential names none.
     pub scope: Scope,
-    /// The policy the gateway starts with.
-    pub policy: Policy,
-    /// Its revision; 0 for a document that came from the environment.
-    pub policy_revision: u64,
-    /// Where the policy came from, in words for an operator.
-    pub policy_source: String,
+    /// The policy of every scope that has none of its own in Redis.
+    pub boot: Loaded,
+    /// Whether that policy is to be stored as the default scope's at the start, whatever is stored.
+    pub force_boot: bool,
+    /// Whose slice of a document is in force here.
+    pub component: Component,
     /// Bearer token of the admin listener.
     pub admin_token: SecretString,
-    /// Name of this gateway in logs and documents.
+    /// Name of this gateway in logs, documents and the reports of replicas. No two gateways may share one: each would
+    /// hide which policy the other holds.
     pub instance: String,
     /// Whom to believe about the client's address.
     pub trusted_proxies: TrustedProxies,
-    /// Whether `Bearer dev:<user_type>:<principal>` is accepted. For loopback listeners only.
+    /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
     /// How long requests are still served after readiness began to fail.
     pub drain: Duration,
@@ -54,89 +57,56 @@ pub struct GatewayOptions {
 #[derive(Debug)]
 pub struct Gateway {
     store: Store,
-    scope_store: ScopeStore,
-    policy: PolicyHandle,
-    policy_source: String,
+    scopes: Arc<Scopes>,
+    force_boot: bool,
     admin_token: SecretString,
     instance: String,
     trusted_proxies: TrustedProxies,
     resolvers: Vec<Box<dyn SessionResolver>>,
-    admissions: GroupCommit,
     refusal_memory: RefusalMemory,
-    tally: Tally,
-    store_breaker: StoreBreaker,
+    store_breaker: Arc<StoreBreaker>,
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
     event_streams: AtomicU64,
+    background: Background,
 }
 
 impl Gateway {
-    pub(crate) fn new(options: GatewayOptions) -> (Arc<Self>, Gathered) {
-        let (admissions, gathered) = group_commit();
+    pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
         let mut resolvers: Vec<Box<dyn SessionResolver>> = Vec::new();
         if options.dev_tokens {
             resolvers.push(Box::new(DevTokens));
         }
-        let gateway = Self {
-            scope_store: options.store.scope(&options.scope),
+        let (store_breaker, background) = (Arc::new(StoreBreaker::new(options.store_timeout)), Background::default());
+        let shared = Shared {
+            breaker: store_breaker.clone(),
+            background: background.clone(),
+            component: options.component,
+            replica: options.instance.as_str().into(),
+            wake: Arc::new(Notify::new()),
+            made: Instant::now(),
+        };
+        Arc::new(Self {
+            scopes: Scopes::new(options.store.clone(), &options.scope, options.boot, shared),
             store: options.store,
-            policy: PolicyHandle::new(options.policy, options.policy_revision),
-            policy_source: options.policy_source,
+            force_boot: options.force_boot,
             admin_token: options.admin_token,
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
             resolvers,
-            admissions,
             refusal_memory: RefusalMemory::new(),
-            tally: Tally::default(),
-            store_breaker: StoreBreaker::new(options.store_timeout),
+            store_breaker,
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
             event_streams: AtomicU64::new(0),
-        };
-        (Arc::new(gateway), gathered)
+            background,
+        })
     }
 
-    /// The scripts of the scope this gateway serves.
+    /// The scopes this gateway serves.
     #[must_use]
-    pub fn scope_store(&self) -> &ScopeStore {
-        &self.scope_store
-    }
-
-    /// What is in force now, all forms of one revision.
-    #[must_use]
-    pub fn policy_in_force(&self) -> Arc<PolicyInForce> {
-        self.policy.load()
-    }
-
-    /// The handle through which another revision is put in force.
-    #[must_use]
-    pub fn policy_handle(&self) -> &PolicyHandle {
-        &self.policy
-    }
-
-    /// The policy document in force.
-    #[must_use]
-    pub fn policy(&self) -> Arc<Policy> {
-        self.policy.load().policy().clone()
-    }
-
-    /// The policy in force, prepared for the scripts.
-    #[must_use]
-    pub fn compiled_policy(&self) -> Arc<CompiledPolicy> {
-        self.policy.load().compiled().clone()
-    }
-
-    /// Revision of the policy in force.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.policy.load().revision()
-    }
-
-    /// Where the policy this gateway started with came from.
-    #[must_use]
-    pub fn policy_source(&self) -> &str {
-        &self.policy_source
+    pub fn scopes(&self) -> &Arc<Scopes> {
+        &self.scopes
     }
 
     /// Bearer token of the admin listener.
@@ -185,16 +155,17 @@ impl Gateway {
         &self.resolvers
     }
 
-    pub(crate) fn admissions(&self) -> &GroupCommit {
-        &self.admissions
+    /// Whether the boot document is to be stored at the start.
+    pub(crate) fn force_boot(&self) -> bool {
+        self.force_boot
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
     }
 
     pub(crate) fn refusal_memory(&self) -> &RefusalMemory {
         &self.refusal_memory
-    }
-
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
     }
 
     pub(crate) fn watch_hub(&self) -> &Arc<WatchHub> {
@@ -227,21 +198,28 @@ impl Drop for EventStreamPlace {
 #[cfg(test)]
 pub(crate) mod tests {
     use portcullis_lua::StoreOptions;
+    use serde_json::json;
 
     use super::*;
 
+    /// The shipped policy, of acme/demo.
+    pub(crate) fn shipped() -> Loaded {
+        let document = json!({"tenant": "acme", "project": "demo"});
+        portcullis_config::parse_value(document, Component::Ingress, &|_| None).expect("the shipped policy is sound")
+    }
+
     /// Options of a gateway whose Redis is not there: port 1 of loopback belongs to nobody. Call it on a runtime.
     pub(crate) fn options_without_redis() -> GatewayOptions {
-        let policy = Policy::shipped("acme", "demo");
+        let boot = shipped();
         let store_timeout = Duration::from_millis(40);
         let url = "redis://127.0.0.1:1".to_owned();
         let redis = StoreOptions { url, connections: 1, command_timeout: store_timeout };
         GatewayOptions {
             store: Store::open(&redis).expect("a sound URL"),
-            scope: policy.scope().expect("sound names"),
-            policy,
-            policy_revision: 7,
-            policy_source: "a test".to_owned(),
+            scope: boot.policy.scope().expect("sound names"),
+            boot,
+            force_boot: false,
+            component: Component::Ingress,
             admin_token: "0123456789abcdef0123456789abcdef".into(),
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
@@ -253,7 +231,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn places_among_the_event_streams_are_bounded_and_given_back() {
-        let (gateway, _) = Gateway::new(options_without_redis());
+        let gateway = Gateway::new(options_without_redis());
         let first = gateway.open_event_stream(2).unwrap();
         let second = gateway.open_event_stream(2).unwrap();
         assert!(gateway.open_event_stream(2).is_none());

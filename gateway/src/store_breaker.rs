@@ -96,7 +96,7 @@ impl StoreBreaker {
         match result {
             Ok(_) | Err(StoreError::Unavailable(_)) => {}
             Err(error @ StoreError::StalePolicy { .. }) => {
-                tracing::warn!(%error, "nothing is decided until it is caught up");
+                tracing::debug!(%error, "nothing is decided until it is caught up");
             }
             Err(error) => tracing::error!(%error, "redis gave an unusable answer"),
         }
@@ -147,6 +147,8 @@ async fn within<T>(limit: Duration, mut future: impl Future<Output = T> + Unpin)
 mod tests {
     use std::future::{pending, ready};
     use std::sync::atomic::AtomicUsize;
+
+    use portcullis_lua::PolicyStamp;
 
     use super::*;
 
@@ -224,7 +226,7 @@ mod tests {
     async fn answers_that_are_errors_are_still_answers() {
         let breaker = StoreBreaker::new(TIMEOUT);
         for _ in 0..10 {
-            let answer: Result<(), _> = Err(StoreError::StalePolicy { held: 1, current: 2 });
+            let answer: Result<(), _> = Err(StoreError::StalePolicy { held: PolicyStamp::NONE, current: PolicyStamp::new(2, "{}") });
             assert!(breaker.call(ready(answer)).await.is_err());
         }
         assert!(!breaker.is_open());

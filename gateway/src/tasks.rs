@@ -24,7 +24,7 @@ use crate::admission::session::Identity;
 use crate::admission::{self, Admission};
 use crate::prefer;
 use crate::refusal::Refused;
-use crate::respond::{RequestId, set_limits};
+use crate::respond::{RequestId, set_limits, set_policy};
 use crate::state::Gateway;
 use crate::task_view;
 
@@ -58,16 +58,17 @@ pub(crate) async fn submit(
     }
     let (parts, body) = request.into_parts();
     let submission = async {
-        let policy = gateway.policy();
-        let body = read_body(&parts.headers, body, enqueue::max_body_bytes(&policy)).await?;
-        enqueue::submission(&parts.headers, &body, &identity, &policy)
+        let most = enqueue::max_body_bytes(identity.scope().policy().policy());
+        let body = read_body(&parts.headers, body, most).await?;
+        // Bodies take their time: the policy may be another one now.
+        enqueue::submission(&parts.headers, &body, identity.principal(), identity.scope().policy().policy())
     };
     let admission = admission::admit(&gateway, &identity, request_id.as_str(), submission).await?;
     let wait_seconds = prefer::wait_seconds(&parts.headers);
     let latest = match wait_seconds {
-        Some(seconds) => finished_within(&gateway, &admission.task_id, Duration::from_secs(seconds)).await,
+        Some(seconds) => finished_within(&gateway, &identity, &admission.task_id, Duration::from_secs(seconds)).await,
         None if admission.replayed => {
-            admission::ask(&gateway, gateway.scope_store().task(&admission.task_id)).await.map(Latest::from)?
+            admission::ask(&gateway, identity.scope().store().task(&admission.task_id)).await.map(Latest::from)?
         }
         None => Latest::Unread,
     };
@@ -87,6 +88,7 @@ pub(crate) async fn submit(
     if let Some(applied) = wait_seconds.and_then(|seconds| HeaderValue::from_str(&format!("wait={seconds}")).ok()) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
+    set_policy(&mut response, admission.policy);
     Ok(response)
 }
 
@@ -106,8 +108,8 @@ pub(crate) async fn cancel(
     identity: Identity,
     TaskPath(task_id): TaskPath,
 ) -> Result<Response, Refused> {
-    let policy = gateway.compiled_policy();
-    let cancelled = gateway.scope_store().cancel(&policy, &task_id, identity.principal());
+    let (scope, policy) = (identity.scope(), identity.scope().policy());
+    let cancelled = scope.store().cancel(policy.compiled(), &task_id, identity.principal());
     let record = admission::ask(&gateway, cancelled).await?.ok_or_else(Refused::not_found)?;
     Ok(task_response(&record))
 }
@@ -118,7 +120,7 @@ pub(crate) async fn owned_task(
     identity: &Identity,
     task_id: &TaskId,
 ) -> Result<TaskRecord, Refused> {
-    let record = admission::ask(gateway, gateway.scope_store().task(task_id)).await?;
+    let record = admission::ask(gateway, identity.scope().store().task(task_id)).await?;
     record.filter(|record| record.envelope.principal == identity.principal()).ok_or_else(Refused::not_found)
 }
 
@@ -188,12 +190,12 @@ fn accepted(identity: &Identity, admission: &Admission, latest: &Latest) -> Vec<
 
 /// The task as soon as it has ended, or as it stands when `wait` is over or this gateway goes. An outage of Redis
 /// meanwhile is waited out: the task has been accepted.
-async fn finished_within(gateway: &Arc<Gateway>, task_id: &TaskId, wait: Duration) -> Latest {
+async fn finished_within(gateway: &Gateway, identity: &Identity, task_id: &TaskId, wait: Duration) -> Latest {
     let mut watch = gateway.watch_hub().watch(task_id);
     let mut latest = Latest::Unread;
     let reading = async {
         loop {
-            if let Ok(record) = admission::ask(gateway, gateway.scope_store().task(task_id)).await {
+            if let Ok(record) = admission::ask(gateway, identity.scope().store().task(task_id)).await {
                 latest = record.into();
             }
             match &latest {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bench_http::{self, BenchHttpOptions};
+use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
@@ -58,6 +59,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures what each of many scopes costs one gateway and Redis, in use and idle.
+    BenchScopes {
+        /// Scopes beside the gateway's own.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        scopes: u32,
+        /// Seconds for which idle scopes are watched.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Print the figures as JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command line, program name first.
@@ -96,6 +109,9 @@ fn execute(command: Command) -> ExitCode {
             Command::BenchHttp { seconds, connections, tasks, json } => {
                 let options = BenchHttpOptions { seconds, connections, tasks, json };
                 bench_http::run(options).await.map(|()| true)
+            }
+            Command::BenchScopes { scopes, seconds, json } => {
+                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
             }
         }
     });

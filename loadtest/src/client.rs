@@ -68,6 +68,12 @@ impl Client {
         self.bearer(&format!("dev:{user_type}:{principal}"))
     }
 
+    /// The same listener as a caller of another scope than the gateways' own, through their `--dev-tokens`.
+    #[must_use]
+    pub fn of_scope(&self, tenant: &str, project: &str, user_type: &str, principal: &str) -> Self {
+        self.bearer(&format!("dev:{tenant}/{project}:{user_type}:{principal}"))
+    }
+
     /// The same listener with this bearer token and no other header.
     #[must_use]
     pub fn bearer(&self, token: &str) -> Self {
@@ -116,6 +122,11 @@ impl Client {
     /// `GET` of any path.
     pub async fn get(&self, path: &str) -> Result<Answer, HarnessError> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// `POST` of this JSON to any path.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, HarnessError> {
+        self.send(self.request(Method::POST, path).json(body)).await
     }
 
     /// `GET /v1/tasks/{id}/events`, from the start or after an event already seen.

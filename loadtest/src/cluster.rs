@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis_config::{Policy, Scope};
-use portcullis_lua::{CompiledPolicy, Heartbeat, ScopeStore, Store, StoreOptions};
+use portcullis_lua::{CompiledPolicy, Heartbeat, PolicyStamp, ScopeStore, Store, StoreOptions};
 use tokio::task::JoinSet;
 
 pub use builder::{Builder, Launcher};
@@ -103,6 +103,23 @@ impl Cluster {
         Ok(self.gateway(index))
     }
 
+    /// Starts this many more gateways, all at the same time.
+    pub async fn add_gateways(&mut self, count: usize) -> Result<(), HarnessError> {
+        let first = self.gateways.len();
+        let invocations: Vec<_> = (first..first + count).map(|index| self.settings.gateway(self, index)).collect();
+        let started = futures_util::future::try_join_all(invocations.iter().map(Process::start)).await?;
+        for process in started {
+            process.address("public").and(process.address("admin"))?;
+            self.gateways.push(process);
+        }
+        Ok(())
+    }
+
+    /// Sets an environment variable of every child that is started from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.settings = self.settings.clone().env(name, value);
+    }
+
     /// The Redis server of this cluster.
     pub fn redis(&mut self) -> Result<&mut Redis, HarnessError> {
         self.redis.as_mut().ok_or_else(|| HarnessError::Answer("this cluster uses somebody else's redis".to_owned()))
@@ -141,7 +158,7 @@ impl Cluster {
     /// The same policy as scripts take it, at the revision of a boot document.
     #[must_use]
     pub fn compiled_policy(&self) -> CompiledPolicy {
-        CompiledPolicy::new(&self.policy, 0)
+        CompiledPolicy::new(&self.policy, PolicyStamp::NONE)
     }
 
     /// The scope's scripts, over connections of the caller's own.
@@ -224,6 +241,7 @@ pub fn stand_in_beat(worker: String, slots: u32) -> Heartbeat {
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         policy_revision: 0,
+        policy_fault: None,
         kinds: vec!["*".to_owned()],
     }
 }

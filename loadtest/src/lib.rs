@@ -12,6 +12,7 @@
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
+//! | [`bench_scopes`] | what a scope costs the gateway that serves it |
 
 pub mod error;
 pub mod eventually;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod demo;
 pub mod bench_scripts;
 pub mod bench_http;
+pub mod bench_scopes;
 pub mod cli;
 
 pub use client::Client;

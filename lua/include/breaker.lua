@@ -1,8 +1,10 @@
 --- The breaker of a task kind, packed into one string: {state, until ms, epoch, probes out, probes passed, window}.
--- An absent key is a closed breaker that has seen nothing. The window, kept only while closed, is a list of tenths:
--- [tenth number (8)][attempts (4)][failures (4)][slow (4)], oldest first, at most ten.
+-- An absent key is a closed breaker that has seen nothing. The window, kept only while closed, is a list of tenths of
+-- it: [start ms (8)][attempts (4)][failures (4)][slow (4)], oldest first, at most ten. What a breaker goes by (length
+-- of the window, rates, probes) is the policy's and not stored.
 local CLOSED, OPEN, HALF_OPEN = 0, 1, 2
 local BREAKER_HEAD = '<BddHH'
+local TENTH = '<dI4I4I4'
 
 --- {state, until_ms, epoch, probes_out, probes_passed, tenths}; an open breaker whose time is over is half-open.
 local function breaker_unpack(packed, now)

@@ -1,5 +1,5 @@
 --- The scope's own state, packed into one string:
--- [policy revision][virtual time][last fencing token][measured service ms, 0 until measured][slots][processors]
+-- [policy stamp][virtual time][last fencing token][measured service ms, 0 until measured][slots][processors]
 -- [time the first heartbeat lapses], 8 bytes each, then for each class of user type [last finish tag][tasks queued].
 -- Sums of slots and processors are kept by `heartbeat`; classes are numbered by the policy, from 0. What is missing at
 -- the end is 0, as SETRANGE fills it.

@@ -1,4 +1,5 @@
---- Sliding windows that never hold more than their limit, all windows of one subject packed into one string.
+--- Sliding windows that never hold more than their limit. A session's two are packed into one string; a named limit's
+-- one stands alone.
 --
 -- A window is a list of admissions, oldest first, each rounded *up* to a tick: it leaves the window at
 -- `tick × width + window`, never early. Two encodings of the same list:
@@ -129,8 +130,9 @@ end
 --- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit, flat.
 -- Where the policy has changed a window's shape, what was held is carried over, entry by entry.
 local function windows_unpack(packed, shapes, now)
-  -- Two windows are the rule: a table made at its full size is not grown place by place.
-  local w = #shapes == 8 and { 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, '', 0 } or {}
+  -- One or two windows are the rule: a table made at its full size is not grown place by place.
+  local w = #shapes == 8 and { 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, '', 0 }
+    or #shapes == 4 and { 0, 0, 0, 0, 0, 0, '', 0 } or {}
   local head_at, entries_at = 1, 1 + 27 * #shapes / 4
   if packed then entries_at = 1 + 27 * struct.unpack('<B', packed, #packed) end
   local heads_end = entries_at
@@ -160,6 +162,9 @@ local function windows_pack(w)
   if #w == 16 then
     return struct.pack('<BI4I4dI4I4HBI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7],
       w[9], w[10], w[11], w[12], w[12] - w[13], w[14], #w[15]) .. w[7] .. w[15] .. '\2'
+  end
+  if #w == 8 then
+    return struct.pack('<BI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7]) .. w[7] .. '\1'
   end
   local heads, entries = {}, {}
   for b = 0, #w - 8, 8 do

@@ -48,22 +48,25 @@ impl ScopeStore {
 
 /// Reads `include/breaker.lua`'s format.
 fn view(name: String, packed: Bytes, now_ms: u64, policy: &CompiledPolicy) -> Result<BreakerView, StoreError> {
+    let rules = policy.breaker_of(&name);
     let mut breaker = Unpacker::new(packed);
     let (state, until_ms) = (breaker.u8()?, breaker.count()?);
     breaker.f64()?;
     let (out, passed) = (u64::from(breaker.u16()?), u64::from(breaker.u16()?));
     let (mut calls, mut failures, mut slow) = (0, 0, 0);
-    let oldest = (now_ms * 10 / policy.breaker_window_ms.max(1)).saturating_sub(9);
+    let tenth_ms = rules.window_ms / 10;
     while !breaker.is_empty() {
-        let tenth = breaker.count()?;
+        let started = breaker.count()? / tenth_ms;
         let counts = [breaker.u32()?, breaker.u32()?, breaker.u32()?].map(u64::from);
-        if tenth >= oldest {
+        if started + 10 > now_ms / tenth_ms {
             calls += counts[0];
             failures += counts[1];
             slow += counts[2];
         }
     }
-    let half_open = state == 2 || (state == 1 && now_ms >= until_ms);
+    let probes = u64::from(rules.half_open_probes);
+    // A half-open one that waits for probes which the policy no longer asks for is as good as closed.
+    let half_open = (state == 2 && passed < probes) || (state == 1 && now_ms >= until_ms);
     let used = if state == 2 { out + passed } else { 0 };
     Ok(BreakerView {
         name,
@@ -76,7 +79,7 @@ fn view(name: String, packed: Bytes, now_ms: u64, policy: &CompiledPolicy) -> Re
         calls,
         failures,
         slow,
-        probes_left: half_open.then(|| policy.half_open_probes.saturating_sub(used)),
+        probes_left: half_open.then(|| probes.saturating_sub(used)),
         retry_after_ms: if state == 1 { until_ms.saturating_sub(now_ms) } else { 0 },
     })
 }

@@ -3,7 +3,7 @@
 use fred::types::Value;
 
 use crate::error::StoreError;
-use crate::policy::{CompiledPolicy, period_number};
+use crate::policy::CompiledPolicy;
 use crate::script::CANCEL;
 use crate::store::ScopeStore;
 use crate::task::{Kept, TaskId, TaskRecord};
@@ -45,11 +45,9 @@ impl ScopeStore {
             kept.encode()?.into(),
         ];
         for hold in &task.envelope.holds {
-            if let Some(budget) = policy.budgets.get(&hold.budget) {
-                keys.push(k.budget(&hold.budget, &hold.subject));
-                args.push(period_number(budget.period).to_string().into());
-                args.push(hold.amount.to_string().into());
-            }
+            keys.push(k.budget(&hold.budget, &hold.subject));
+            args.push(policy.period_number_of(&hold.budget).to_string().into());
+            args.push(hold.amount.to_string().into());
         }
         CANCEL.call(&self.store, keys, args).await?;
         self.task(id).await

@@ -1,14 +1,17 @@
-//! Following changes of tasks over pub/sub.
+//! Following changes over pub/sub, of all scopes on one connection.
 //!
 //! Pub/sub is lossy, so nothing may rest on a message: after every reconnect a [`Change::Resync`] tells followers to
-//! look again, and followers read again by themselves every so often.
+//! look again, and followers look again by themselves every so often. Must never claim to hear what it may have missed:
+//! a channel counts as heard only from its confirmed subscription to the next sign of trouble.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::{EventInterface, PubsubInterface};
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use fred::types::Value;
+use portcullis_config::Scope;
 use tokio::sync::broadcast;
 
 use crate::task::TaskId;
@@ -17,29 +20,52 @@ use crate::task::TaskId;
 const BACKLOG: usize = 4096;
 /// Length of a task id in a message.
 const ID_LENGTH: usize = 26;
+/// Channels subscribed to in one command.
+const AT_ONCE: usize = 128;
+/// Pause before a subscription that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// Something happened to a task.
+/// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// This task has a new status or new output.
     Task(TaskId),
-    /// Messages may have been lost: look again at every task followed.
+    /// This scope has a new policy.
+    Policy(Scope),
+    /// Messages may have been lost: look again at everything followed.
     Resync,
 }
 
-/// The followers of each channel.
-#[derive(Clone, Debug, Default)]
+/// What can be followed in a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Statuses and output of its tasks.
+    Tasks,
+    /// Its policy.
+    Policy,
+}
+
+/// The channels followed, and where their messages go.
+#[derive(Clone, Debug)]
 pub(crate) struct Watches {
-    channels: Arc<Mutex<HashMap<String, broadcast::Sender<Change>>>>,
+    channels: Arc<Mutex<HashMap<String, Channel>>>,
+    sender: broadcast::Sender<Change>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    topic: Topic,
+    scope: Scope,
+    /// Subscribed, and no sign of trouble since.
+    heard: bool,
 }
 
 impl Watches {
     /// Passes on the messages of `client`, and after each reconnect subscribes again and says [`Change::Resync`].
-    /// The two tasks end with the client.
+    /// Its tasks end with the client.
     pub(crate) fn follow(client: &Client) -> Self {
-        let watches = Self::default();
-        let mut messages = client.message_rx();
-        let passing = watches.clone();
+        let watches = Self { channels: Arc::default(), sender: broadcast::Sender::new(BACKLOG) };
+        let (mut messages, passing) = (client.message_rx(), watches.clone());
         tokio::spawn(async move {
             loop {
                 match messages.recv().await {
@@ -49,49 +75,107 @@ impl Watches {
                 }
             }
         });
-        let mut reconnects = client.reconnect_rx();
-        let (subscriber, resuming) = (client.clone(), watches.clone());
+        let (mut troubles, deafened) = (client.error_rx(), watches.clone());
+        tokio::spawn(async move {
+            while !matches!(troubles.recv().await, Err(broadcast::error::RecvError::Closed)) {
+                deafened.deafen();
+            }
+        });
+        let (mut reconnects, resuming, client) = (client.reconnect_rx(), watches.clone(), client.clone());
         tokio::spawn(async move {
             while !matches!(reconnects.recv().await, Err(broadcast::error::RecvError::Closed)) {
-                for channel in resuming.names() {
-                    if let Err(error) = subscriber.subscribe(channel).await {
-                        tracing::warn!(%error, "could not subscribe again");
-                    }
-                }
+                resuming.deafen();
+                resuming.subscribe_all(&client).await;
                 resuming.resync();
             }
         });
         watches
     }
 
-    fn pass(&self, channel: &str, value: &Value) {
-        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(sender), Some(ids)) = (channels.get(channel), value.as_str()) else { return };
-        for id in ids.as_bytes().chunks(ID_LENGTH) {
-            if let Ok(id) = std::str::from_utf8(id) {
-                _ = sender.send(Change::Task(TaskId::from_store(id.to_owned())));
+    pub(crate) fn receiver(&self) -> broadcast::Receiver<Change> {
+        self.sender.subscribe()
+    }
+
+    /// Tells every follower to look again.
+    pub(crate) fn resync(&self) {
+        // Nobody follows: nobody needs to look.
+        _ = self.sender.send(Change::Resync);
+    }
+
+    /// Enters channels to be subscribed, now and after each reconnect; which of them are new.
+    pub(crate) fn enter(&self, scope: &Scope, channels: Vec<(Topic, String)>) -> Vec<String> {
+        let mut known = self.lock();
+        let mut new = Vec::new();
+        for (topic, name) in channels {
+            if !known.contains_key(&name) {
+                known.insert(name.clone(), Channel { topic, scope: scope.clone(), heard: false });
+                new.push(name);
+            }
+        }
+        new
+    }
+
+    /// Takes channels out again.
+    pub(crate) fn leave(&self, channels: &[String]) {
+        let mut known = self.lock();
+        for name in channels {
+            known.remove(name);
+        }
+    }
+
+    /// Whether no message of this channel can have been missed unnoticed.
+    pub(crate) fn hears(&self, channel: &str) -> bool {
+        self.lock().get(channel).is_some_and(|channel| channel.heard)
+    }
+
+    /// These channels are subscribed.
+    pub(crate) fn confirm(&self, channels: &[String]) {
+        let mut known = self.lock();
+        for name in channels {
+            if let Some(channel) = known.get_mut(name) {
+                channel.heard = true;
             }
         }
     }
 
-    pub(crate) fn resync(&self) {
-        for sender in self.channels.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            _ = sender.send(Change::Resync);
+    fn deafen(&self) {
+        self.lock().values_mut().for_each(|channel| channel.heard = false);
+    }
+
+    /// Subscribes to all that is followed; gives up when the connection is lost again, which brings another reconnect.
+    async fn subscribe_all(&self, client: &Client) {
+        let names: Vec<String> = self.lock().keys().cloned().collect();
+        for some in names.chunks(AT_ONCE) {
+            while let Err(error) = client.subscribe(some.to_vec()).await {
+                tracing::warn!(%error, "could not subscribe again");
+                if !client.is_connected() {
+                    return;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            self.confirm(some);
         }
     }
 
-    fn names(&self) -> Vec<String> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    fn pass(&self, channel: &str, value: &Value) {
+        let (topic, scope) = {
+            let channels = self.lock();
+            let Some(channel) = channels.get(channel) else { return };
+            (channel.topic, channel.scope.clone())
+        };
+        if topic == Topic::Policy {
+            _ = self.sender.send(Change::Policy(scope));
+            return;
+        }
+        let Some(ids) = value.as_str() else { return };
+        for id in ids.as_bytes().chunks(ID_LENGTH) {
+            if let Ok(id) = std::str::from_utf8(id) {
+                _ = self.sender.send(Change::Task(TaskId::from_store(id.to_owned())));
+            }
+        }
     }
 
-    /// A receiver of a channel, and whether it must be subscribed first.
-    pub(crate) fn join(&self, channel: &str) -> (broadcast::Receiver<Change>, bool) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = channels.get(channel) {
-            return (sender.subscribe(), false);
-        }
-        let (sender, receiver) = broadcast::channel(BACKLOG);
-        channels.insert(channel.to_owned(), sender);
-        (receiver, true)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use portcullis_config::UserType;
+use portcullis_config::policy::Subject;
 
 use crate::task::TaskId;
 
@@ -21,9 +22,11 @@ pub struct AdmitRequest {
     pub principal: String,
     /// The agent acting for the principal, if any.
     pub actor: Option<String>,
+    /// Digest of the network address it came from; limits and budgets of addresses are counted on it.
+    pub client_address: Option<String>,
     /// What sort of work it is.
     pub kind: String,
-    /// How many requests it counts as; at least 1.
+    /// How many requests it counts as; at least 1. The policy's `cost_of` its kind.
     pub cost: u32,
     /// The task is worth nothing this long after admission, ms.
     pub deadline_ms: Option<u64>,
@@ -33,7 +36,7 @@ pub struct AdmitRequest {
     pub max_attempts: u32,
     /// Makes a repetition of this request find the first one's task.
     pub idempotency: Option<Idempotency>,
-    /// Estimated use by unit; a budget whose unit is missing holds its default estimate.
+    /// Estimated use by unit; a limit or budget whose unit is missing takes its default estimate.
     pub estimates: Vec<(String, u64)>,
     /// Id of the HTTP request.
     pub request_id: String,
@@ -43,6 +46,28 @@ pub struct AdmitRequest {
     pub content_type: String,
     /// The caller's payload.
     pub payload: Bytes,
+}
+
+impl AdmitRequest {
+    /// Whom a limit or budget counts for this request; `None` where it has no such subject.
+    pub(crate) fn subject(&self, per: Subject) -> Option<&str> {
+        match per {
+            Subject::Tenant => Some(""),
+            Subject::UserType => Some(self.user_type.as_str()),
+            Subject::Principal => Some(&self.principal),
+            Subject::Session => Some(&self.session_id),
+            Subject::ClientAddress => self.client_address.as_deref(),
+            Subject::Agent => self.actor.as_deref(),
+        }
+    }
+
+    /// How much of a unit this request is expected to use; `default` where it does not say.
+    pub(crate) fn units(&self, unit: &str, default: u64) -> u64 {
+        if unit == "requests" {
+            return u64::from(self.cost.max(1));
+        }
+        self.estimates.iter().find(|(name, _)| name == unit).map_or(default, |&(_, amount)| amount)
+    }
 }
 
 /// An idempotency key, hashed together with its owner.
@@ -63,9 +88,9 @@ pub struct Decision {
     pub depth: u64,
     /// Depth the live processors stand for.
     pub capacity: u64,
-    /// The caller's limits after this decision, in policy order.
+    /// The limits that apply to the request, after this decision: its session's, then named ones in policy order.
     pub limits: Vec<LimitState>,
-    /// The caller's budgets after this decision, in policy order.
+    /// The budgets that apply to the request, after this decision, in policy order.
     pub budgets: Vec<BudgetState>,
 }
 
@@ -95,7 +120,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// Name of the exhausted limit or budget, where the reason is about one.
     pub name: Option<String>,
-    /// The longest of the times the failing gates need, ms. 0 where waiting does not help.
+    /// The longest of the times the failing gates need, ms. 0 where waiting does not help: the request asks for more
+    /// than a limit or budget ever holds, or is refused for what it is.
     pub retry_after_ms: u64,
 }
 
@@ -133,7 +159,7 @@ pub enum Reason {
     BurstLimit,
     /// The session's hourly window is full.
     HourlyLimit,
-    /// Another named limit is full.
+    /// A named limit is full.
     RateLimit,
     /// No live processor accepts work.
     NoLiveProcessors,
@@ -172,6 +198,11 @@ impl Reason {
     /// The reason with this code of the script.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+
+    /// The script's code.
+    pub(crate) fn number(self) -> u8 {
+        Self::ALL.iter().zip(1..).find(|(reason, _)| **reason == self).map_or(0, |(_, number)| number)
     }
 
     /// The step that refuses for this reason.

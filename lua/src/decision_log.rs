@@ -5,12 +5,14 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use serde::Serialize;
 
+use crate::admit::Question;
 use crate::decision::Reason;
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
 use crate::reply::Reply;
+use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
-use crate::task::{Envelope, TaskId};
+use crate::task::Envelope;
 
 /// One decision, as it was recorded by the script that made it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,19 +53,28 @@ pub struct DecisionEvent {
     pub capacity: u64,
 }
 
-/// What an event says about a request: fields in this order, separated by a unit separator, then budget names.
-/// Written here and read here; the script only passes it on.
+/// What an event says about a request: fields in this order, separated by a unit separator; among them, where named
+/// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
+/// here; the script only passes it on.
 const SEPARATOR: char = '\u{1f}';
+/// Between the names of limits, none of which has one.
+const NAME_SEPARATOR: &str = ",";
 
-pub(crate) fn about(task_id: &TaskId, envelope: &Envelope) -> String {
+pub(crate) fn about(question: &Question<'_>, envelope: &Envelope) -> String {
+    let limits = if question.uses.is_empty() {
+        String::new()
+    } else {
+        question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
+    };
     let fields = [
-        task_id.as_str(),
+        question.request.task_id.as_str(),
         envelope.user_type.as_str(),
         &envelope.session_id,
         &envelope.principal,
         envelope.actor.as_deref().unwrap_or_default(),
         &envelope.kind,
         &envelope.request_id,
+        &limits,
     ];
     let mut about = String::with_capacity(160);
     for field in fields.into_iter().chain(envelope.holds.iter().map(|hold| hold.budget.as_str())) {
@@ -96,13 +107,14 @@ impl ScopeStore {
 fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
     fields.bytes()?;
     let mut batch = Unpacker::new(fields.bytes()?);
-    let (policy_revision, at_ms) = (batch.count()?, batch.count()?);
+    let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
     let mut events = Vec::with_capacity(fields.len() / 2);
     while !fields.is_empty() {
         let about = fields.bytes()?;
         let about = text(&about)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [task_id, user_type, session_id, principal, actor, kind, request_id, budgets @ ..] = about.as_slice()
+        let [task_id, user_type, session_id, principal, actor, kind, request_id, limits, budgets @ ..] =
+            about.as_slice()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
@@ -125,15 +137,22 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             depth: 0,
             capacity: 0,
         };
-        events.push(decided(event, task_id, budgets, fields.bytes()?)?);
+        let names = Names { limits, budgets };
+        events.push(decided(event, task_id, &names, fields.bytes()?)?);
     }
     Ok(events)
+}
+
+/// What the number of an exhausted limit or budget stands for.
+struct Names<'a> {
+    limits: &'a str,
+    budgets: &'a [&'a str],
 }
 
 fn decided(
     mut event: DecisionEvent,
     task_id: &str,
-    budgets: &[&str],
+    names: &Names<'_>,
     outcome: Bytes,
 ) -> Result<DecisionEvent, StoreError> {
     let mut outcome = Unpacker::new(outcome);
@@ -157,7 +176,8 @@ fn decided(
             event.name = match reason {
                 Reason::BurstLimit => Some("burst".to_owned()),
                 Reason::HourlyLimit => Some("hourly".to_owned()),
-                Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|name| (*name).to_owned()),
+                Reason::RateLimit => names.limits.split(NAME_SEPARATOR).nth(which.wrapping_sub(1)).map(str::to_owned),
+                Reason::BudgetExhausted => names.budgets.get(which.wrapping_sub(1)).map(|name| (*name).to_owned()),
                 _ => None,
             };
         }

@@ -5,6 +5,8 @@
 
 use fred::error::{Error, ErrorKind};
 
+use crate::stamp::PolicyStamp;
+
 /// How errors begin that a server, or the client on a dying connection, gives while no Redis serves.
 const UNAVAILABLE: [&str; 6] =
     ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "Failed to route command"];
@@ -15,13 +17,13 @@ pub enum StoreError {
     /// Redis did not answer in time or the connection is down; nothing is known about the command's effect.
     #[error("redis is unavailable: {0}")]
     Unavailable(String),
-    /// The caller's policy revision is older than the scope's; nothing was decided.
-    #[error("policy revision {held} is older than the scope's {current}")]
+    /// The caller holds another policy than the stored one; nothing was decided.
+    #[error("policy {held} is held, {current} is stored")]
     StalePolicy {
         /// The caller's.
-        held: u64,
+        held: PolicyStamp,
         /// The scope's.
-        current: u64,
+        current: PolicyStamp,
     },
     /// Redis refused the command, or answered something the protocol does not know.
     #[error("redis protocol: {0}")]

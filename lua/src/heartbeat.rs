@@ -8,7 +8,9 @@ use crate::pack::{Unpacker, text};
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::HEARTBEAT;
+use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
+use crate::stored_policy::stamp;
 
 /// What a processor says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct Heartbeat {
     pub version: String,
     /// Revision of the policy it follows.
     pub policy_revision: u64,
+    /// Why it cannot put the stored policy in force, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_fault: Option<String>,
     /// Task kinds it has handlers for; `*` for any.
     pub kinds: Vec<String>,
 }
@@ -41,13 +46,19 @@ pub struct ProcessorView {
     pub last_heartbeat_ms: u64,
     /// Time since then, ms.
     pub age_ms: u64,
+    /// The policy it holds.
+    #[serde(skip)]
+    pub stamp: PolicyStamp,
+    /// When it was first heard to hold it, Redis clock, ms since the epoch.
+    pub policy_since_ms: u64,
     /// Whether it counts for capacity now.
     pub live: bool,
 }
 
 impl ScopeStore {
-    /// Says that a processor lives; it counts for the policy's heartbeat timeout.
-    pub async fn heartbeat(&self, policy: &CompiledPolicy, beat: &Heartbeat) -> Result<(), StoreError> {
+    /// Says that a processor lives and follows this policy; it counts for the policy's heartbeat timeout. Returns the
+    /// stamp that is stored now.
+    pub async fn heartbeat(&self, policy: &CompiledPolicy, beat: &Heartbeat) -> Result<PolicyStamp, StoreError> {
         let k = &self.keys;
         let said = serde_json::to_string(beat).map_err(|error| StoreError::Protocol(error.to_string()))?;
         let keys = vec![k.scope(), k.processor(), k.beat()];
@@ -58,8 +69,10 @@ impl ScopeStore {
             beat.slots.to_string().into(),
             if beat.draining { "0" } else { "1" }.into(),
             said.into(),
+            policy.stamp().as_u64().to_string().into(),
         ];
-        HEARTBEAT.call(&self.store, keys, args).await.map(|_| ())
+        let answer = HEARTBEAT.call(&self.store, keys, args).await?;
+        answer.as_i64().map(stamp).ok_or_else(|| StoreError::Protocol("heartbeat returned no stamp".to_owned()))
     }
 
     /// Every processor that has been heard of lately, by name.
@@ -73,11 +86,12 @@ impl ScopeStore {
             let accepting = packed.u8()? == 1;
             packed.u32()?;
             let last_heartbeat_ms = packed.count()?;
+            let (stamp, policy_since_ms) = (PolicyStamp::from_u64(packed.count()?), packed.count()?);
             let beat: Heartbeat = serde_json::from_str(&text(&packed.rest())?)
                 .map_err(|error| StoreError::Protocol(format!("a heartbeat: {error}")))?;
             let age_ms = now_ms.saturating_sub(last_heartbeat_ms);
             let live = accepting && age_ms < policy.heartbeat_timeout_ms;
-            processors.push(ProcessorView { beat, last_heartbeat_ms, age_ms, live });
+            processors.push(ProcessorView { beat, last_heartbeat_ms, age_ms, stamp, policy_since_ms, live });
         }
         processors.sort_by(|a, b| a.beat.worker.cmp(&b.beat.worker));
         Ok(processors)

@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds | lifetime |
 //! |---|---|---|---|
-//! | `scope` | STRING | revision, virtual time, token, service time, slots, tags and counts by class | the scope's |
+//! | `scope` | STRING | policy stamp, virtual time, token, service time, slots, tags and counts by class | the scope's |
 //! | `queue` | ZSET | task id → start tag | until claimed |
 //! | `delayed` | ZSET | task id → due ms | until due |
 //! | `lease` | ZSET | task id → expiry ms | until settled |
@@ -18,19 +18,31 @@
 //! | `beat` | ZSET | worker → expiry ms | until swept |
 //! | `decision` | STREAM | decision events | `max_decision_events` batches |
 //! | `breaker-kind` | ZSET | task kind → time its breaker began | at most 256 |
+//! | `policy` | HASH | the stored policy: stamp, document, time, about, write id | the scope's |
+//! | `revision` | HASH | number → time, about, document before, document | at most `max_policy_revisions` |
+//! | `audit` | STREAM | what was changed by whom | `max_audit_events` |
+//! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
 //! | `limit:SESSION` | STRING | the session's windows | until they are empty |
+//! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | until it is empty |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
 //! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
+//! | `policy-changes` | channel | stamp of the policy just stored | |
 //! | `changes` | channel | ids of tasks with something new, 26 characters each | |
+
+use std::borrow::Cow;
 
 use fred::types::Key;
 use portcullis_config::Scope;
+use sha2::{Digest, Sha256};
 
 use crate::task::TaskId;
+
+/// A longer subject stands in a key as its digest: subjects come from callers.
+const SUBJECT_BYTES: usize = 64;
 
 /// The keys of one scope.
 #[derive(Clone, Debug)]
@@ -65,6 +77,14 @@ impl Keys {
         beat = "beat",
         decision = "decision",
         breaker_kind = "breaker-kind",
+        policy = "policy",
+        revision = "revision",
+        audit = "audit",
+        gateway = "gateway",
+    }
+
+    pub(crate) fn policy_changes(&self) -> String {
+        format!("{}policy-changes", self.prefix)
     }
 
     pub(crate) fn changes(&self) -> String {
@@ -75,8 +95,12 @@ impl Keys {
         self.of2("limit:", session_id)
     }
 
+    pub(crate) fn named_limit(&self, name: &str, subject: &str) -> Key {
+        format!("{}named-limit:{name}:{}", self.prefix, bounded(subject)).into()
+    }
+
     pub(crate) fn budget(&self, name: &str, subject: &str) -> Key {
-        format!("{}budget:{name}:{subject}", self.prefix).into()
+        format!("{}budget:{name}:{}", self.prefix, bounded(subject)).into()
     }
 
     pub(crate) fn breaker(&self, kind: &str) -> Key {
@@ -112,6 +136,15 @@ impl Keys {
     }
 }
 
+/// A subject as part of a key: one that is long, by its digest, which is longer than any that stands for itself.
+fn bounded(subject: &str) -> Cow<'_, str> {
+    if subject.len() <= SUBJECT_BYTES {
+        return subject.into();
+    }
+    let digest = Sha256::digest(subject.as_bytes());
+    digest.iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}")).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +159,21 @@ mod tests {
         assert_eq!(keys.done(&id).as_str(), Some(format!("{{acme:chat}}:done:{id}").as_str()));
         assert_eq!(keys.statistics(7).as_str(), Some("{acme:chat}:statistics:7"));
         assert_eq!(keys.changes(), "{acme:chat}:changes");
+    }
+    #[test]
+    fn a_long_subject_is_bounded_and_stays_apart_from_every_other() {
+        let keys = Keys::new(&Scope::new("acme", "chat").unwrap());
+        let name = |subject: &str| keys.named_limit("daily", subject).as_str().unwrap().to_owned();
+        let long = "x".repeat(1 << 20);
+        assert_eq!(name("p}{x"), "{acme:chat}:named-limit:daily:p}{x");
+        assert_eq!(name(&"x".repeat(64)), format!("{{acme:chat}}:named-limit:daily:{}", "x".repeat(64)));
+        assert!(name(&long).len() < 128);
+        assert_ne!(name(&long), name(&long[1..]));
+        let digest = name(&long).rsplit("daily:").next().unwrap().to_owned();
+        assert_ne!(name(&digest), name(&long), "nobody can name himself after another's digest");
+        assert_eq!(
+            keys.budget("daily", &long).as_str().unwrap().len(),
+            name(&long).len() - "named-limit".len() + "budget".len()
+        );
     }
 }

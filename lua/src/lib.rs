@@ -17,6 +17,9 @@
 //! | `inspect` | [`ScopeStore::task`] | all that is known of a task |
 //! | `survey` | [`ScopeStore::queues`] | the scope at one moment |
 //! | `tally` | [`ScopeStore::tally`] | hourly statistics |
+//! | `revise` | [`ScopeStore::revise`] | compare-and-set of the policy, with record, audit event and message |
+//! | `restore` | [`ScopeStore::restore`] | gives Redis back the policy it lost |
+//! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 
 mod error;
 mod pack;
@@ -24,6 +27,7 @@ mod reply;
 pub mod task;
 pub mod decision;
 mod key;
+mod stamp;
 mod policy;
 mod changes;
 mod store;
@@ -44,22 +48,36 @@ mod breaker;
 mod tally;
 mod wake;
 mod watch;
+mod stored_policy;
+mod revise;
+mod restore;
+mod revision_log;
+mod follow;
+mod replica;
+mod live_policy;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
-pub use changes::Change;
+pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
 pub use decision_log::DecisionEvent;
 pub use error::StoreError;
+pub use follow::{Presence, Said};
 pub use heartbeat::{Heartbeat, ProcessorView};
+pub use live_policy::{FromBasis, LivePolicy, PolicyBasis};
 pub use output::OUTPUT_BATCH;
 pub use policy::CompiledPolicy;
 pub use reclaim::Reclaimed;
 pub use renew::Renewal;
+pub use replica::{Convergence, ReplicaView, Role};
+pub use revise::{NewRevision, Revised};
+pub use revision_log::{AuditEvent, RevisionRecord, RevisionSummary};
 pub use script::sources;
 pub use settle::{SETTLE_BATCH, Settled};
+pub use stamp::PolicyStamp;
 pub use store::{ScopeStore, Store, StoreOptions};
+pub use stored_policy::{About, Origin, Retention, StoredPolicy};
 pub use survey::QueueView;
 pub use tally::{HourStatistics, TallyEntry};
 pub use task::{

@@ -41,7 +41,7 @@ scripts! {
     ADMIT = "admit" ["now", "scope", "window", "breaker", "budget", "record", "capacity", "order", "wake"];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
-    SETTLE = "settle" ["now", "scope", "class", "breaker", "budget", "record", "order", "wake"];
+    SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "budget", "record", "order", "wake"];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
     HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
     LEAVE = "leave" ["scope", "capacity"];
@@ -50,6 +50,9 @@ scripts! {
     INSPECT = "inspect" [];
     SURVEY = "survey" ["now", "scope", "capacity"];
     TALLY = "tally" [];
+    REVISE = "revise" ["now", "scope", "stamp"];
+    RESTORE = "restore" ["now", "scope", "stamp"];
+    FOLLOW = "follow" ["now", "report"];
 }
 
 /// Name and assembled source of every script, in alphabetical order.

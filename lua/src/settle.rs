@@ -1,10 +1,11 @@
 //! `settle.lua`: ends attempts under their fencing tokens.
 
+use bytes::Bytes;
 use fred::types::Value;
 
 use crate::error::StoreError;
 use crate::pack::Packer;
-use crate::policy::{CompiledPolicy, period_number};
+use crate::policy::{BreakerRules, CompiledPolicy};
 use crate::reply::Reply;
 use crate::script::SETTLE;
 use crate::store::ScopeStore;
@@ -45,15 +46,15 @@ impl ScopeStore {
                 k.cancelled(),
                 k.breaker_kind(),
             ];
-            let mut args: Vec<Value> = vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into()];
-            for settlement in batch {
+            let (rules, numbers) = breaker_rules(policy, batch);
+            let mut args: Vec<Value> =
+                vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into(), rules.into()];
+            for (settlement, rules_number) in batch.iter().zip(numbers) {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));
                 keys.push(k.breaker(&envelope.kind));
-                let head = head(policy, settlement);
-                for hold in envelope.holds.iter().filter(|hold| policy.budgets.contains_key(&hold.budget)) {
-                    keys.push(k.budget(&hold.budget, &hold.subject));
-                }
+                let head = head(policy, settlement, rules_number);
+                keys.extend(envelope.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
                 args.push(settlement.lease.task_id.as_str().into());
                 args.push(head.into());
                 args.push(envelope.kind.as_str().into());
@@ -68,7 +69,27 @@ impl ScopeStore {
     }
 }
 
-fn head(policy: &CompiledPolicy, settlement: &Settlement) -> bytes::Bytes {
+/// The rules of the breakers of all kinds in the batch, each once, and for each settlement the number of its own.
+fn breaker_rules(policy: &CompiledPolicy, batch: &[Settlement]) -> (Bytes, Vec<u8>) {
+    let mut listed: Vec<&BreakerRules> = Vec::new();
+    let number_of = |settlement: &Settlement| {
+        let rules = policy.breaker_of(&settlement.lease.envelope.kind);
+        let place = listed.iter().position(|known| *known == rules);
+        place.unwrap_or_else(|| {
+            listed.push(rules);
+            listed.len() - 1
+        }) as u8
+            + 1
+    };
+    let numbers = batch.iter().map(number_of).collect();
+    let mut packer = Packer::with_capacity(56 * listed.len());
+    for rules in listed {
+        packer.bytes(&rules.packed);
+    }
+    (packer.finish(), numbers)
+}
+
+fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> Bytes {
     let (outcome, after_ms) = match &settlement.outcome {
         Outcome::Succeeded { .. } => (1, 0),
         Outcome::Failed { .. } => (2, 0),
@@ -78,22 +99,17 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement) -> bytes::Bytes {
         Outcome::Dead { .. } => (6, 0),
         Outcome::HandedBack => (7, 0),
     };
-    // A hold on a budget that the policy no longer has is released with the budget's account.
-    let holds: Vec<_> = settlement
-        .lease
-        .envelope
-        .holds
-        .iter()
-        .filter_map(|hold| Some((hold, policy.budgets.get(&hold.budget)?)))
-        .collect();
+    let holds = &settlement.lease.envelope.holds;
     let mut head = Packer::with_capacity(32 + 17 * holds.len());
     head.f64(settlement.lease.token.0 as f64)
         .u8(outcome)
         .f64(after_ms as f64)
         .f64(settlement.lease.probe_epoch as f64)
+        .u8(rules_number)
         .u8(holds.len() as u8);
-    for (hold, budget) in holds {
-        head.u8(period_number(budget.period)).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));
+    for hold in holds {
+        let period = policy.period_number_of(&hold.budget);
+        head.u8(period).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));
     }
     head.finish()
 }

@@ -123,6 +123,11 @@ impl Store {
             .build()?)
     }
 
+    /// The subscribing connection, if anything has been subscribed to.
+    pub(crate) fn subscribed(&self) -> Option<&(Client, Watches)> {
+        self.inner.subscriber.get()
+    }
+
     /// The subscribing connection all watches of this store share; made on first use.
     pub(crate) async fn subscriber(&self) -> Result<&(Client, Watches), StoreError> {
         self.inner

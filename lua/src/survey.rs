@@ -9,6 +9,7 @@ use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::SURVEY;
+use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
 
 /// Depths, capacity and thresholds of a scope.
@@ -55,7 +56,7 @@ pub(crate) struct Survey {
     slots: u64,
     processors: u64,
     next_created_ms: Option<u64>,
-    policy_revision: u64,
+    pub(crate) stamp: PolicyStamp,
     service_ms: Option<f64>,
     queued_by_class: Vec<u64>,
 }
@@ -87,7 +88,7 @@ impl ScopeStore {
             pressure: if capacity == 0 { 0.0 } else { (survey.queued + survey.running) as f64 / capacity as f64 },
             service_ms: survey.service_ms,
             oldest_wait_ms: survey.next_created_ms.map(|created_ms| survey.now_ms.saturating_sub(created_ms)),
-            policy_revision: survey.policy_revision,
+            policy_revision: survey.stamp.revision(),
         })
     }
 
@@ -100,7 +101,7 @@ impl ScopeStore {
         let (slots, processors) = (count()?, count()?);
         let next_created_ms = u64::try_from(reply.int()?).ok();
         let mut scope = Unpacker::new(reply.bytes()?);
-        let policy_revision = scope.count()?;
+        let stamp = PolicyStamp::from_u64(scope.count()?);
         scope.take(16)?;
         let service_ms = scope.f64()?;
         scope.take(24)?;
@@ -118,7 +119,7 @@ impl ScopeStore {
             slots,
             processors,
             next_created_ms,
-            policy_revision,
+            stamp,
             service_ms: (service_ms > 0.0).then_some(service_ms),
             queued_by_class,
         })

@@ -1,7 +1,8 @@
 //! One run of a handler under its lease, and what became of it.
 //!
-//! Responsible for ending the run the moment any of its bounds is reached: answer, lease, deadline, timeout, drain.
-//! Must never settle: it answers an outcome, or none when the lease may belong to somebody else by now.
+//! Responsible for ending the run the moment any of its bounds is reached: answer, lease, deadline, timeout, drain. The
+//! policy it begins under sets its bounds, because its handler has been told them; the backoff after it is the policy's
+//! of that moment. Must never settle: it answers an outcome, or none when the lease may belong to somebody else by now.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::handler::{AttemptContext, Handler, HandlerOutcome, Handlers, error};
 use crate::lease::{Held, LeaseEnd};
 use crate::output::{OutputSink, StaleOutput};
-use crate::policy::PolicyHandle;
+use crate::policy::ScopePolicy;
 use crate::store::TaskStore;
 use crate::{backoff, metric, output};
 
@@ -26,41 +27,38 @@ const NO_HANDLER: &str = "none";
 /// What every attempt of a processor shares.
 pub(crate) struct Runner {
     pub(crate) store: Arc<dyn TaskStore>,
-    pub(crate) policy: PolicyHandle,
+    pub(crate) policy: ScopePolicy,
     pub(crate) scope: Scope,
     pub(crate) handlers: Handlers,
     /// Cancelled when the drain time is over.
     pub(crate) cutoff: CancellationToken,
 }
 
-/// Local instants at which an attempt is over.
+/// What an attempt may not exceed, whatever becomes of the policy meanwhile.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
+    /// Local instants at which it is over.
     deadline: Option<Instant>,
     timeout: Instant,
+    /// What the latter was made of.
+    timeout_ms: u64,
+    max_result_bytes: u64,
 }
 
 impl Runner {
     /// Runs the lease's handler. `sent` is when the claim was sent: the Redis clock's distance from claim to deadline
     /// is carried over to it, which is early by at most the time the claim took. `None` means settle nothing.
     pub(crate) async fn run(&self, lease: &Lease, held: &Held, sent: Instant) -> Option<Outcome> {
-        let active = self.policy.load();
-        let queue = &active.policy.queue;
-        let bounds = Bounds {
-            deadline: lease
-                .deadline_ms
-                .map(|at_ms| sent + Duration::from_millis(at_ms.saturating_sub(lease.claimed_ms))),
-            timeout: Instant::now() + Duration::from_millis(queue.attempt_timeout_ms),
-        };
+        let bounds = Bounds::new(self.policy.load().policy(), lease, sent);
         let Some((registered, handler)) = self.handlers.find(&lease.envelope.kind) else {
             let detail = format!("no handler for {:?} on this processor", lease.envelope.kind);
-            let outcome = outcome_of(HandlerOutcome::retry("no_handler", detail), &active.policy, lease.attempt);
+            let outcome = self.outcome_of(HandlerOutcome::retry("no_handler", detail), &bounds, lease);
             report(NO_HANDLER, lease, Some(&outcome), Duration::ZERO);
             return Some(outcome);
         };
         let started = Instant::now();
         let outcome = match self.may_start(&bounds, held) {
-            Ok(()) => self.attempt(lease, held, handler.as_ref(), &active.policy, bounds).await,
+            Ok(()) => self.attempt(lease, held, handler.as_ref(), bounds).await,
             Err(outcome) => Some(outcome),
         };
         report(registered, lease, outcome.as_ref(), started.elapsed());
@@ -77,19 +75,12 @@ impl Runner {
         if !held.trusted() || self.cutoff.is_cancelled() { Err(Outcome::HandedBack) } else { Ok(()) }
     }
 
-    async fn attempt(
-        &self,
-        lease: &Lease,
-        held: &Held,
-        handler: &dyn Handler,
-        policy: &Policy,
-        bounds: Bounds,
-    ) -> Option<Outcome> {
+    async fn attempt(&self, lease: &Lease, held: &Held, handler: &dyn Handler, bounds: Bounds) -> Option<Outcome> {
         let (sink, writer) = output::channel();
         let over = CancellationToken::new();
         // Tells what the handler has spawned, on every way out of here.
         let _ends_with_us = over.clone().drop_guard();
-        let context = self.context(lease, policy, over, sink);
+        let context = self.context(lease, &bounds, over, sink);
         let answered = CancellationToken::new();
         let answering = async {
             let answer = AssertUnwindSafe(handler.handle(context)).catch_unwind().await;
@@ -100,7 +91,7 @@ impl Runner {
         tokio::select! {
             biased;
             worked = async { tokio::try_join!(answering, writing) } => match worked {
-                Ok((answer, ())) => Some(outcome_of(answer, policy, lease.attempt)),
+                Ok((answer, ())) => Some(self.outcome_of(answer, &bounds, lease)),
                 Err(StaleOutput) => None,
             },
             end = held.ended() => match end {
@@ -109,15 +100,15 @@ impl Runner {
             },
             () = reach(bounds.deadline) => Some(Outcome::Expired),
             () = sleep_until(bounds.timeout) => {
-                let detail = format!("no answer within {} ms", policy.queue.attempt_timeout_ms);
-                Some(outcome_of(HandlerOutcome::retry("handler_timeout", detail), policy, lease.attempt))
+                let detail = format!("no answer within {} ms", bounds.timeout_ms);
+                Some(self.outcome_of(HandlerOutcome::retry("handler_timeout", detail), &bounds, lease))
             }
             () = self.cutoff.cancelled() => Some(Outcome::HandedBack),
         }
     }
 
-    fn context(&self, lease: &Lease, policy: &Policy, over: CancellationToken, sink: OutputSink) -> AttemptContext {
-        let timeout_ms = lease.claimed_ms.saturating_add(policy.queue.attempt_timeout_ms);
+    fn context(&self, lease: &Lease, bounds: &Bounds, over: CancellationToken, sink: OutputSink) -> AttemptContext {
+        let timeout_ms = lease.claimed_ms.saturating_add(bounds.timeout_ms);
         AttemptContext {
             task_id: lease.task_id.clone(),
             scope: self.scope.clone(),
@@ -127,9 +118,40 @@ impl Runner {
             deadline_ms: lease.deadline_ms.map_or(timeout_ms, |deadline_ms| deadline_ms.min(timeout_ms)),
             envelope: lease.envelope.clone(),
             payload: lease.payload.clone(),
-            max_result_bytes: policy.queue.max_result_bytes,
+            max_result_bytes: bounds.max_result_bytes,
             cancelled: over,
             output: sink,
+        }
+    }
+
+    /// A handler's answer in the queue's words, within the attempt's bounds.
+    fn outcome_of(&self, answer: HandlerOutcome, bounds: &Bounds, lease: &Lease) -> Outcome {
+        let max_result_bytes = bounds.max_result_bytes;
+        match answer {
+            HandlerOutcome::Succeeded { result, usage } if result.body.len() as u64 > max_result_bytes => {
+                let detail = format!("the result is larger than {max_result_bytes} bytes");
+                Outcome::Failed { error: error("result_too_large", detail), usage }
+            }
+            HandlerOutcome::Succeeded { result, usage } => Outcome::Succeeded { result, usage },
+            HandlerOutcome::Failed { error, usage } => Outcome::Failed { error, usage },
+            HandlerOutcome::Retry { error, after } => {
+                let asked_ms = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+                let retry = self.policy.load().policy().retry_of(&lease.envelope.kind);
+                Outcome::Retry { error, after_ms: backoff::retry_ms(&retry, lease.attempt).max(asked_ms) }
+            }
+        }
+    }
+}
+
+impl Bounds {
+    fn new(policy: &Policy, lease: &Lease, sent: Instant) -> Self {
+        let timeout_ms = policy.attempt_timeout_ms_of(&lease.envelope.kind);
+        let until_ms = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(lease.claimed_ms));
+        Self {
+            deadline: lease.deadline_ms.map(|at_ms| sent + until_ms(at_ms)),
+            timeout: Instant::now() + Duration::from_millis(timeout_ms),
+            timeout_ms,
+            max_result_bytes: policy.queue.max_result_bytes,
         }
     }
 }
@@ -138,24 +160,6 @@ async fn reach(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A handler's answer in the queue's words, within the policy's bounds.
-fn outcome_of(answer: HandlerOutcome, policy: &Policy, attempt: u32) -> Outcome {
-    let max_result_bytes = policy.queue.max_result_bytes;
-    match answer {
-        HandlerOutcome::Succeeded { result, usage } if result.body.len() as u64 > max_result_bytes => {
-            let detail = format!("the result is larger than {max_result_bytes} bytes");
-            Outcome::Failed { error: error("result_too_large", detail), usage }
-        }
-        HandlerOutcome::Succeeded { result, usage } => Outcome::Succeeded { result, usage },
-        HandlerOutcome::Failed { error, usage } => Outcome::Failed { error, usage },
-        HandlerOutcome::Retry { error, after } => {
-            let asked_ms = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-            let after_ms = backoff::retry_ms(&policy.queue.retry, attempt).max(asked_ms);
-            Outcome::Retry { error, after_ms }
-        }
     }
 }
 

@@ -70,7 +70,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 async fn work(settings: Settings) -> Result<Ending, StartFault> {
-    let Settings { store, redis_wait, scope, policy, handlers, processor, admin_listen, admin_token } = settings;
+    let Settings { store, redis_wait, scope, boot, handlers, processor, admin_listen, admin_token } = settings;
     let recorder = metric::recorder();
     let listener = TcpListener::bind(admin_listen)
         .await
@@ -93,7 +93,7 @@ async fn work(settings: Settings) -> Result<Ending, StartFault> {
         }
     });
     announce(address);
-    let ending = Processor::new(&store, scope, policy, handlers, processor).run(shutdown).await;
+    let ending = Processor::new(&store, scope, boot, handlers, processor).run(shutdown).await;
     // The listeners go with `duties`; a hung Redis must not keep us from ending.
     let _ = tokio::time::timeout(Duration::from_millis(200), store.close()).await;
     Ok(ending)

@@ -3,6 +3,8 @@
 //! Responsible for behaving as the scripts promise, with faults on request. Tests wait for what they expect to see in
 //! it and never for time to pass.
 
+mod policy;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -10,22 +12,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use portcullis_config::{Policy, Scope, UserType};
+use portcullis_config::UserType;
 use portcullis_lua::{
-    Claimed, Envelope, FencingToken, Heartbeat, Lease, Outcome, Purpose, Reclaimed, Renewal, Settled, Settlement,
-    StoreError, TaskId, TaskStatus,
+    Change, Claimed, CompiledPolicy, Envelope, FencingToken, Heartbeat, Lease, Outcome, PolicyStamp, Purpose,
+    Reclaimed, Renewal, Settled, Settlement, StoreError, TaskId, TaskStatus,
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
 use crate::handler::{AttemptContext, Handlers};
 use crate::output::{self, OutputWriter};
-use crate::policy::PolicyHandle;
+use crate::policy::ScopePolicy;
 use crate::store::{TaskStore, Wake};
 use crate::worker::Occupancy;
 
+pub(crate) use policy::{live, policy, scope, stored};
+
 /// What is in the store and what has been done to it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own, and any of them go together")]
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     /// For `claim`.
@@ -46,6 +51,12 @@ pub(crate) struct Contents {
     pub(crate) renewals: HashMap<FencingToken, Renewal>,
     /// This many calls of `append_output` take effect but lose their answer.
     pub(crate) lost_answers: u32,
+    /// What heartbeats are told.
+    pub(crate) stored: PolicyStamp,
+    /// The policy is not told before this is false again.
+    pub(crate) policy_hangs: bool,
+    /// The policy is asked for in vain, although Redis answers.
+    pub(crate) policy_unusable: bool,
 
     pub(crate) claims: Vec<u32>,
     pub(crate) settle_calls: usize,
@@ -55,17 +66,34 @@ pub(crate) struct Contents {
     pub(crate) left: Vec<String>,
     pub(crate) output: Vec<Bytes>,
     pub(crate) renew_calls: Vec<usize>,
+    /// Calls of `catch_up`, `hear` and `force_boot`.
+    pub(crate) looks: Vec<Look>,
+}
+
+/// How the stored policy was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    CatchUp,
+    Hear(PolicyStamp),
+    ForceBoot,
 }
 
 /// The store in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FakeStore {
     contents: watch::Sender<Contents>,
+    pub(crate) changes: broadcast::Sender<Change>,
+}
+
+impl Default for FakeStore {
+    fn default() -> Self {
+        Self { contents: watch::Sender::default(), changes: broadcast::Sender::new(16) }
+    }
 }
 
 impl FakeStore {
     pub(crate) fn with(contents: Contents) -> Arc<Self> {
-        Arc::new(Self { contents: watch::Sender::new(contents) })
+        Arc::new(Self { contents: watch::Sender::new(contents), ..Self::default() })
     }
 
     /// Changes the contents and wakes everyone who waits for it.
@@ -79,9 +107,10 @@ impl FakeStore {
         work(&self.contents.borrow())
     }
 
-    /// Waits until the contents are so.
+    /// Waits until the contents are so; longer than any test lasts is in vain.
     pub(crate) async fn until(&self, so: impl FnMut(&Contents) -> bool) {
-        self.contents.subscribe().wait_for(so).await.unwrap();
+        let mut contents = self.contents.subscribe();
+        tokio::time::timeout(Duration::from_secs(3600), contents.wait_for(so)).await.expect("it becomes so").unwrap();
     }
 
     pub(crate) fn outcomes(&self) -> Vec<(FencingToken, &'static str)> {
@@ -91,11 +120,19 @@ impl FakeStore {
     fn call<T>(&self, work: impl FnOnce(&mut Contents) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.change(|contents| if contents.outage { Err(down()) } else { work(contents) })
     }
+
+    async fn look(&self, look: Look) -> Result<(), StoreError> {
+        self.until(|contents| !contents.policy_hangs).await;
+        self.call(|contents| {
+            contents.looks.push(look);
+            if contents.policy_unusable { Err(StoreError::Protocol("no policy".to_owned())) } else { Ok(()) }
+        })
+    }
 }
 
 #[async_trait]
 impl TaskStore for FakeStore {
-    async fn claim(&self, slots: u32) -> Result<Claimed, StoreError> {
+    async fn claim(&self, _policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
         self.call(|contents| {
             contents.claims.push(slots);
             let count = contents.waiting.len().min(slots as usize);
@@ -104,7 +141,11 @@ impl TaskStore for FakeStore {
         })
     }
 
-    async fn renew(&self, leases: &[(TaskId, FencingToken)]) -> Result<Vec<Renewal>, StoreError> {
+    async fn renew(
+        &self,
+        _policy: &CompiledPolicy,
+        leases: &[(TaskId, FencingToken)],
+    ) -> Result<Vec<Renewal>, StoreError> {
         self.call(|contents| {
             contents.renew_calls.push(leases.len());
             let answer = |token| contents.renewals.get(token).copied().unwrap_or(Renewal::Held);
@@ -131,14 +172,14 @@ impl TaskStore for FakeStore {
         })
     }
 
-    async fn reclaim(&self) -> Result<Reclaimed, StoreError> {
+    async fn reclaim(&self, _policy: &CompiledPolicy) -> Result<Reclaimed, StoreError> {
         self.call(|contents| Ok(Reclaimed { requeued: 0, leases: std::mem::take(&mut contents.lapsed) }))
     }
 
-    async fn heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
+    async fn heartbeat(&self, _policy: &CompiledPolicy, beat: &Heartbeat) -> Result<PolicyStamp, StoreError> {
         self.call(|contents| {
             contents.beats.push(beat.clone());
-            Ok(())
+            Ok(contents.stored)
         })
     }
 
@@ -166,6 +207,22 @@ impl TaskStore for FakeStore {
 
     fn waker(&self) -> Box<dyn Wake> {
         Box::new(FakeWaker { contents: self.contents.subscribe() })
+    }
+
+    async fn changes(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
+        Ok(self.changes.subscribe())
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        self.look(Look::CatchUp).await
+    }
+
+    async fn hear(&self, stored: PolicyStamp) -> Result<(), StoreError> {
+        self.look(Look::Hear(stored)).await
+    }
+
+    async fn force_boot(&self) -> Result<bool, StoreError> {
+        self.look(Look::ForceBoot).await.map(|()| true)
     }
 }
 
@@ -231,21 +288,10 @@ pub(crate) fn lease(kind: &str, token: u64) -> Lease {
     }
 }
 
-pub(crate) fn scope() -> Scope {
-    Scope::new("acme", "shop").unwrap()
-}
-
-/// The shipped policy with a lease of one second.
-pub(crate) fn policy() -> Policy {
-    let mut policy = Policy::shipped("acme", "shop");
-    policy.queue.lease_ms = 1000;
-    policy
-}
-
-pub(crate) fn runner(store: &Arc<FakeStore>, handlers: Handlers, policy: Policy) -> Runner {
+pub(crate) fn runner(store: &Arc<FakeStore>, handlers: Handlers, policy: ScopePolicy) -> Runner {
     Runner {
         store: Arc::clone(store) as Arc<dyn TaskStore>,
-        policy: PolicyHandle::new(policy, 0),
+        policy,
         scope: scope(),
         handlers,
         cutoff: CancellationToken::new(),

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portcullis_lua::{Heartbeat, StoreError};
+use portcullis_lua::{Heartbeat, PolicyStamp, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
+use crate::follower::Heard;
+use crate::policy::ActivePolicy;
 use crate::worker::Occupancy;
 use crate::{backoff, metric, store};
 
@@ -43,15 +45,15 @@ impl Contact {
     }
 
     /// Notes the answer to one heartbeat, and says when it makes a difference.
-    fn note(&self, answer: &Result<(), StoreError>) {
+    fn note(&self, answer: &Result<PolicyStamp, StoreError>) {
         let before = *self.state.borrow();
         let after = match (before, answer) {
-            (State::AnsweringSince(_), Ok(())) => before,
-            (_, Ok(())) => State::AnsweringSince(Instant::now()),
+            (State::AnsweringSince(_), Ok(_)) => before,
+            (_, Ok(_)) => State::AnsweringSince(Instant::now()),
             (_, Err(_)) => State::Silent,
         };
         match (before, answer) {
-            (State::Silent, Ok(())) => tracing::info!("redis answers again"),
+            (State::Silent, Ok(_)) => tracing::info!("redis answers again"),
             (State::Untried | State::AnsweringSince(_), Err(fault)) => tracing::warn!(%fault, "redis does not answer"),
             _ => {}
         }
@@ -67,21 +69,29 @@ pub(crate) struct Pulse {
     pub(crate) runner: Arc<Runner>,
     pub(crate) occupancy: Arc<Occupancy>,
     pub(crate) contact: Contact,
+    /// Takes what each answer says is stored: the slow poll that makes up for lost messages.
+    pub(crate) heard: watch::Sender<Heard>,
     pub(crate) drain: CancellationToken,
 }
 
 impl Pulse {
     /// Beats until `stop`, through any outage.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
-        let mut policy = self.runner.policy.follow();
+        let mut changes = self.runner.policy.changes();
         loop {
             let draining = self.drain.is_cancelled();
-            let timeout_seconds = policy.borrow_and_update().policy.monitoring.heartbeat_timeout_seconds;
-            let answer = self.runner.store.heartbeat(&self.beat(draining)).await;
+            // Before the policy is loaded: a change in between is said once too often, not once too little.
+            changes.mark_unchanged();
+            let active = self.runner.policy.load();
+            let answer = self.runner.store.heartbeat(active.compiled(), &self.beat(&active, draining)).await;
             self.contact.note(&answer);
             let pause = match answer {
-                // A fifth, so that one may be late and three be lost before we count for nothing.
-                Ok(()) => (Duration::from_secs(timeout_seconds) / 5).min(PERIOD_MAX),
+                Ok(stored) => {
+                    self.heard.send_replace(Heard { held: active.compiled().stamp(), stored });
+                    // A fifth, so that one may be late and three be lost before we count for nothing.
+                    let timeout_seconds = active.policy().monitoring.heartbeat_timeout_seconds;
+                    (Duration::from_secs(timeout_seconds) / 5).min(PERIOD_MAX)
+                }
                 Err(fault) => {
                     store::failed("heartbeat", &fault);
                     backoff::reconnect()
@@ -89,18 +99,20 @@ impl Pulse {
             };
             tokio::select! {
                 () = sleep(pause) => {}
-                // The sender lives in the handle, which the runner holds.
-                _ = policy.changed() => {}
+                // The sender lives in the runner's policy.
+                _ = changes.changed() => {}
                 () = self.drain.cancelled(), if !draining => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    fn beat(&self, draining: bool) -> Heartbeat {
-        let slots = self.occupancy.slots(&self.runner);
+    fn beat(&self, active: &ActivePolicy, draining: bool) -> Heartbeat {
+        let slots = self.occupancy.slots(active.policy());
         let running = self.occupancy.running.load(Ordering::Relaxed);
+        let policy_revision = active.compiled().revision();
         metric::occupancy(running, slots, draining);
+        metric::policy_revision(policy_revision);
         Heartbeat {
             worker: self.worker.clone(),
             instance: self.instance.clone(),
@@ -108,7 +120,8 @@ impl Pulse {
             running,
             draining,
             version: self.version.clone(),
-            policy_revision: self.runner.policy.load().compiled.revision(),
+            policy_revision,
+            policy_fault: self.runner.policy.fault(),
             kinds: self.runner.handlers.kinds(),
         }
     }

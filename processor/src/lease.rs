@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::policy::PolicyHandle;
+use crate::policy::{ActivePolicy, ScopePolicy};
 use crate::store::{self, TaskStore};
 use crate::{backoff, metric};
 
@@ -79,31 +79,36 @@ impl Leases {
     }
 
     /// Renews all leases, over and over, until `stop`.
-    pub(crate) async fn keep(&self, store: &dyn TaskStore, policy: &PolicyHandle, stop: &CancellationToken) {
-        let mut pause = renew_period(policy.load().policy.queue.lease_ms);
+    pub(crate) async fn keep(&self, store: &dyn TaskStore, policy: &ScopePolicy, stop: &CancellationToken) {
+        let mut changes = policy.changes();
+        let mut pause = renew_period(policy.load().policy().queue.lease_ms);
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
+                // Leases that are claimed from now on may be over before the pause is. The sender lives in `policy`.
+                _ = changes.changed() => {}
                 () = stop.cancelled() => return,
             }
             let started = Instant::now();
-            let lease_ms = policy.load().policy.queue.lease_ms;
-            pause = if self.renew(store, lease_ms).await {
-                renew_period(lease_ms).saturating_sub(started.elapsed())
+            let active = policy.load();
+            let period = renew_period(active.policy().queue.lease_ms);
+            pause = if self.renew(store, &active).await {
+                period.saturating_sub(started.elapsed())
             } else {
-                backoff::reconnect().min(renew_period(lease_ms))
+                backoff::reconnect().min(period)
             };
         }
     }
 
     /// Renews every lease once; false when a call failed.
-    async fn renew(&self, store: &dyn TaskStore, lease_ms: u64) -> bool {
+    async fn renew(&self, store: &dyn TaskStore, active: &ActivePolicy) -> bool {
+        let lease_ms = active.policy().queue.lease_ms;
         let all: Vec<(TaskId, FencingToken)> =
             self.entries(|held| held.iter().map(|(token, entry)| (entry.task_id.clone(), *token)).collect());
         let mut answered = true;
         for batch in all.chunks(RENEW_BATCH) {
             let sent = Instant::now();
-            match store.renew(batch).await {
+            match store.renew(active.compiled(), batch).await {
                 Ok(renewals) if renewals.len() == batch.len() => {
                     for ((_, token), renewal) in batch.iter().zip(renewals) {
                         self.note(*token, renewal, trusted_until(sent, lease_ms));

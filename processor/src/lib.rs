@@ -21,7 +21,6 @@
 pub mod handler;
 mod policy;
 pub use handler::{AttemptContext, Handler, HandlerOutcome, Handlers, OutputSink};
-pub use policy::PolicyHandle;
 
 mod metric;
 mod store;
@@ -33,6 +32,7 @@ mod attempt;
 mod wake;
 mod worker;
 mod heartbeat;
+mod follower;
 mod reclaimer;
 
 mod drain;

@@ -13,6 +13,7 @@ const WAIT_SECONDS: &str = "portcullis_processor_queue_wait_seconds";
 const RUNNING: &str = "portcullis_processor_attempts_running";
 const SLOTS: &str = "portcullis_processor_slots";
 const DRAINING: &str = "portcullis_processor_draining";
+const POLICY_REVISION: &str = "portcullis_processor_policy_revision";
 const CLAIMS: &str = "portcullis_processor_claims_total";
 const RENEWALS: &str = "portcullis_processor_renewals_total";
 const SETTLEMENTS: &str = "portcullis_processor_settlements_total";
@@ -49,12 +50,13 @@ fn describe() {
     describe_gauge!(RUNNING, "Attempts running now");
     describe_gauge!(SLOTS, "Attempts that may run at once");
     describe_gauge!(DRAINING, "1 while this processor takes no more work");
+    describe_gauge!(POLICY_REVISION, "Revision of the policy in force; 0 is the document it was started with");
     describe_counter!(CLAIMS, "Claims, by result: tasks, empty, error");
     describe_counter!(RENEWALS, "Leases at renewal, by result: held, cancelled, lost");
     describe_counter!(SETTLEMENTS, "Settlements, by the status they led to, stale, or abandoned");
     describe_counter!(REQUEUED, "Lapsed leases of others put back into the queue");
     describe_counter!(OUTPUT_PIECES, "Pieces of streamed output appended");
-    describe_counter!(STORE_ERRORS, "Failed calls to Redis, by script");
+    describe_counter!(STORE_ERRORS, "Failed calls to Redis, by script; policy is following the policy");
 }
 
 /// An attempt ended. `handler` is the kind it is registered for, never the kind a client sent.
@@ -73,6 +75,11 @@ pub(crate) fn occupancy(running: u32, slots: u32, draining: bool) {
     gauge!(RUNNING).set(f64::from(running));
     gauge!(SLOTS).set(f64::from(slots));
     gauge!(DRAINING).set(if draining { 1.0 } else { 0.0 });
+}
+
+/// Which policy is in force here.
+pub(crate) fn policy_revision(revision: u64) {
+    gauge!(POLICY_REVISION).set(revision as f64);
 }
 
 /// A claim was answered or failed.

@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use portcullis_config::Scope;
-use portcullis_lua::Store;
-use tokio::sync::mpsc;
+use portcullis_config::{Component, Loaded, Scope};
+use portcullis_lua::{LivePolicy, Store};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
 use crate::drain::{Ending, Shutdown};
+use crate::follower::{Follower, Heard};
 use crate::handler::Handlers;
 use crate::heartbeat::{Contact, Pulse};
 use crate::lease::Leases;
-use crate::policy::PolicyHandle;
+use crate::policy::ScopePolicy;
 use crate::reclaimer::Reclaimer;
 use crate::settle::{self, Settler};
 use crate::store::{RedisTasks, TaskStore};
@@ -44,6 +45,8 @@ pub struct ProcessorOptions {
     pub slots: Option<u32>,
     /// How long running attempts may go on after [`Shutdown::drain`].
     pub drain_limit: Duration,
+    /// Makes the boot document the stored policy at start, unless it is.
+    pub force_boot: bool,
 }
 
 /// Runs the tasks of one scope.
@@ -54,28 +57,25 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// A processor of `scope`; nothing happens before [`Processor::run`].
+    /// A processor of `scope`, which follows the scope's stored policy. While none is stored `boot` applies, as
+    /// [`Component::Proc`] reads it. Nothing happens before [`Processor::run`].
     #[must_use]
-    pub fn new(
-        store: &Store,
-        scope: Scope,
-        policy: PolicyHandle,
-        handlers: Handlers,
-        options: ProcessorOptions,
-    ) -> Self {
-        let tasks = Arc::new(RedisTasks::new(store.scope(&scope), policy.clone()));
-        Self::over(tasks, scope, policy, handlers, options)
+    pub fn new(store: &Store, scope: Scope, boot: Loaded, handlers: Handlers, options: ProcessorOptions) -> Self {
+        let worker = worker_name(&options.instance);
+        let of = store.scope(&scope);
+        let policy = LivePolicy::new(of.clone(), Component::Proc, boot, worker.as_str());
+        let tasks = Arc::new(RedisTasks::new(store.clone(), of, policy.clone()));
+        Self::over(tasks, worker, scope, policy, handlers, options)
     }
 
     pub(crate) fn over(
         store: Arc<dyn TaskStore>,
+        worker: String,
         scope: Scope,
-        policy: PolicyHandle,
+        policy: ScopePolicy,
         handlers: Handlers,
         options: ProcessorOptions,
     ) -> Self {
-        // A process that comes back under the same name and pid must not be taken for its predecessor.
-        let worker = format!("{}-{}-{:08x}", options.instance, std::process::id(), rand::random::<u32>());
         let cutoff = CancellationToken::new();
         Self { worker, options, runner: Arc::new(Runner { store, policy, scope, handlers, cutoff }) }
     }
@@ -101,7 +101,18 @@ impl Processor {
         let occupancy = Arc::new(Occupancy { fixed_slots, running: AtomicU32::new(0) });
         let (settlements, ended) = mpsc::channel(settle::WAITING);
         let stop = CancellationToken::new();
-        let mut duties = self.duties(&leases, &listener, self.pulse(&occupancy, &contact, drain), &stop);
+        let (heard, told) = watch::channel(Heard::default());
+        let runner = Arc::clone(&self.runner);
+        let follower = Follower { runner, heard: told, force_boot: self.options.force_boot };
+        tokio::select! {
+            () = follower.begin() => {}
+            () = drain.cancelled() => {}
+        }
+        let mut duties = self.duties(&leases, &listener, self.pulse(&occupancy, &contact, heard, drain), &stop);
+        duties.spawn({
+            let stopped = stop.clone();
+            async move { _ = stopped.run_until_cancelled(follower.run()).await }
+        });
         let mut settling = JoinSet::new();
         settling.spawn(Settler::new(Arc::clone(&self.runner.store), ended).run());
         settling.spawn({
@@ -122,6 +133,7 @@ impl Processor {
             occupancy,
             settlements,
             attempts: JoinSet::new(),
+            policy_changes: self.runner.policy.changes(),
         };
         tracing::info!(worker = self.worker, scope = %self.runner.scope, handlers = ?self.runner.handlers, "working");
         let drain_limit = self.options.drain_limit;
@@ -140,7 +152,13 @@ impl Processor {
         if settled { Ending::Drained } else { Ending::Aborted }
     }
 
-    fn pulse(&self, occupancy: &Arc<Occupancy>, contact: &Contact, drain: &CancellationToken) -> Pulse {
+    fn pulse(
+        &self,
+        occupancy: &Arc<Occupancy>,
+        contact: &Contact,
+        heard: watch::Sender<Heard>,
+        drain: &CancellationToken,
+    ) -> Pulse {
         Pulse {
             worker: self.worker.clone(),
             instance: self.options.instance.clone(),
@@ -148,6 +166,7 @@ impl Processor {
             runner: Arc::clone(&self.runner),
             occupancy: Arc::clone(occupancy),
             contact: contact.clone(),
+            heard,
             drain: drain.clone(),
         }
     }
@@ -177,6 +196,11 @@ impl std::fmt::Debug for Processor {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// A process that comes back under the same name and pid must not be taken for its predecessor.
+fn worker_name(instance: &str) -> String {
+    format!("{instance}-{}-{:08x}", std::process::id(), rand::random::<u32>())
 }
 
 /// Runs the worker to its end; when its drain time was over.

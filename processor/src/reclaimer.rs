@@ -48,9 +48,9 @@ impl Reclaimer {
 
     /// One call; true when there was something, so that there may be more.
     async fn reclaim(&self) -> bool {
-        let lease_ms = self.runner.policy.load().policy.queue.lease_ms;
+        let active = self.runner.policy.load();
         let sent = Instant::now();
-        let Reclaimed { requeued, leases } = match self.runner.store.reclaim().await {
+        let Reclaimed { requeued, leases } = match self.runner.store.reclaim(active.compiled()).await {
             Ok(reclaimed) => reclaimed,
             Err(fault) => {
                 store::failed("reclaim", &fault);
@@ -66,7 +66,7 @@ impl Reclaimer {
         for lease in leases {
             // A lease to run does not come from here; if one did, the queue would be the place for it.
             let outcome = unrun(lease.purpose).unwrap_or(Outcome::HandedBack);
-            let held = self.leases.hold(&lease, sent, lease_ms);
+            let held = self.leases.hold(&lease, sent, active.policy().queue.lease_ms);
             if self.settlements.send(Ended::new(lease, outcome, held)).await.is_err() {
                 return false;
             }

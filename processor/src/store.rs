@@ -1,31 +1,44 @@
 //! What a processor asks of the scope's store, and nothing more.
 //!
 //! Responsible for the seam between the life of a task and Redis, so that the former is tested without the latter.
-//! Must never add meaning of its own: each method is the script of the same name, called with the policy in force.
+//! Must never add meaning of its own: each method is the call of the same name in `portcullis-lua`.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use portcullis_lua::{
-    Claimed, FencingToken, Heartbeat, Lease, Reclaimed, Renewal, ScopeStore, Settled, Settlement, StoreError, TaskId,
-    Waker,
+    Change, Claimed, CompiledPolicy, FencingToken, Heartbeat, Lease, PolicyStamp, Reclaimed, Renewal, ScopeStore,
+    Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
 };
+use tokio::sync::broadcast;
 
 use crate::metric;
-use crate::policy::PolicyHandle;
+use crate::policy::ScopePolicy;
 
-/// The scripts of one scope. Every error means that nothing is known about the call's effect.
+/// The scripts and the policy of one scope. Every error means that nothing is known about the call's effect. A policy
+/// is handed in where the caller goes by the same one, such as for the length of a lease; elsewhere the one in force
+/// counts.
 #[async_trait]
 pub(crate) trait TaskStore: Send + Sync + 'static {
-    async fn claim(&self, slots: u32) -> Result<Claimed, StoreError>;
-    async fn renew(&self, leases: &[(TaskId, FencingToken)]) -> Result<Vec<Renewal>, StoreError>;
+    async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError>;
+    async fn renew(
+        &self,
+        policy: &CompiledPolicy,
+        leases: &[(TaskId, FencingToken)],
+    ) -> Result<Vec<Renewal>, StoreError>;
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError>;
-    async fn reclaim(&self) -> Result<Reclaimed, StoreError>;
-    async fn heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError>;
+    async fn reclaim(&self, policy: &CompiledPolicy) -> Result<Reclaimed, StoreError>;
+    async fn heartbeat(&self, policy: &CompiledPolicy, beat: &Heartbeat) -> Result<PolicyStamp, StoreError>;
     async fn leave(&self, worker: &str) -> Result<(), StoreError>;
     async fn append_output(&self, lease: &Lease, before: u64, pieces: Vec<Bytes>) -> Result<bool, StoreError>;
     fn waker(&self) -> Box<dyn Wake>;
+
+    /// What changes in the scope, its policy above all.
+    async fn changes(&self) -> Result<broadcast::Receiver<Change>, StoreError>;
+    async fn catch_up(&self) -> Result<(), StoreError>;
+    async fn hear(&self, stored: PolicyStamp) -> Result<(), StoreError>;
+    async fn force_boot(&self) -> Result<bool, StoreError>;
 }
 
 /// A listener for new work.
@@ -44,39 +57,44 @@ pub(crate) fn failed(script: &'static str, fault: &StoreError) {
     }
 }
 
-/// The store in Redis, called with whatever policy is in force at that moment.
+/// The store in Redis.
 #[derive(Debug)]
 pub(crate) struct RedisTasks {
+    store: Store,
     scope: ScopeStore,
-    policy: PolicyHandle,
+    policy: ScopePolicy,
 }
 
 impl RedisTasks {
-    pub(crate) fn new(scope: ScopeStore, policy: PolicyHandle) -> Self {
-        Self { scope, policy }
+    pub(crate) fn new(store: Store, scope: ScopeStore, policy: ScopePolicy) -> Self {
+        Self { store, scope, policy }
     }
 }
 
 #[async_trait]
 impl TaskStore for RedisTasks {
-    async fn claim(&self, slots: u32) -> Result<Claimed, StoreError> {
-        self.scope.claim(&self.policy.load().compiled, slots).await
+    async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
+        self.scope.claim(policy, slots).await
     }
 
-    async fn renew(&self, leases: &[(TaskId, FencingToken)]) -> Result<Vec<Renewal>, StoreError> {
-        self.scope.renew(&self.policy.load().compiled, leases).await
+    async fn renew(
+        &self,
+        policy: &CompiledPolicy,
+        leases: &[(TaskId, FencingToken)],
+    ) -> Result<Vec<Renewal>, StoreError> {
+        self.scope.renew(policy, leases).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
-        self.scope.settle(&self.policy.load().compiled, settlements).await
+        self.scope.settle(self.policy.load().compiled(), settlements).await
     }
 
-    async fn reclaim(&self) -> Result<Reclaimed, StoreError> {
-        self.scope.reclaim(&self.policy.load().compiled).await
+    async fn reclaim(&self, policy: &CompiledPolicy) -> Result<Reclaimed, StoreError> {
+        self.scope.reclaim(policy).await
     }
 
-    async fn heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
-        self.scope.heartbeat(&self.policy.load().compiled, beat).await
+    async fn heartbeat(&self, policy: &CompiledPolicy, beat: &Heartbeat) -> Result<PolicyStamp, StoreError> {
+        self.scope.heartbeat(policy, beat).await
     }
 
     async fn leave(&self, worker: &str) -> Result<(), StoreError> {
@@ -84,11 +102,30 @@ impl TaskStore for RedisTasks {
     }
 
     async fn append_output(&self, lease: &Lease, before: u64, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
-        self.scope.append_output(&self.policy.load().compiled, lease, before, pieces).await
+        self.scope.append_output(self.policy.load().compiled(), lease, before, pieces).await
     }
 
     fn waker(&self) -> Box<dyn Wake> {
         Box::new(self.scope.waker())
+    }
+
+    async fn changes(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
+        // First the receiver, so that it hears the resync with which a subscription begins.
+        let changes = self.store.watch().await?;
+        self.scope.subscribe(&[Topic::Policy]).await?;
+        Ok(changes)
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        self.policy.catch_up().await.map(drop)
+    }
+
+    async fn hear(&self, stored: PolicyStamp) -> Result<(), StoreError> {
+        self.policy.hear(stored).await.map(drop)
+    }
+
+    async fn force_boot(&self) -> Result<bool, StoreError> {
+        self.policy.force_boot().await
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use portcullis_lua::{Claimed, Lease, Outcome, Purpose};
-use tokio::sync::mpsc;
+use portcullis_config::Policy;
+use portcullis_lua::{Claimed, Lease, Outcome, PolicyStamp, Purpose};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) occupancy: Arc<Occupancy>,
     pub(crate) settlements: mpsc::Sender<Ended>,
     pub(crate) attempts: JoinSet<()>,
+    /// Tells that the policy has changed, and with it perhaps the slots.
+    pub(crate) policy_changes: watch::Receiver<PolicyStamp>,
 }
 
 /// What to do after a claim.
@@ -81,9 +84,9 @@ impl Worker {
     /// Waits for a free slot and claims for all that are free.
     async fn claim(&mut self, drain: &CancellationToken) -> Next {
         let Some(free) = self.free_slots(drain).await else { return Next::ClaimAgain };
-        let policy = self.runner.policy.load();
+        let active = self.runner.policy.load();
         let sent = Instant::now();
-        let claimed = match self.runner.store.claim(free).await {
+        let claimed = match self.runner.store.claim(active.compiled(), free).await {
             Ok(claimed) => claimed,
             Err(fault) => {
                 metric::claim("error");
@@ -94,7 +97,7 @@ impl Worker {
         metric::claim(if claimed.leases.is_empty() { "empty" } else { "tasks" });
         let next = after(&claimed, free);
         for lease in claimed.leases {
-            self.start(lease, sent, policy.policy.queue.lease_ms, drain);
+            self.start(lease, sent, active.policy().queue.lease_ms, drain);
         }
         self.count();
         next
@@ -105,7 +108,7 @@ impl Worker {
         loop {
             while self.attempts.try_join_next().is_some() {}
             self.count();
-            let slots = self.occupancy.slots(&self.runner);
+            let slots = self.occupancy.slots(self.runner.policy.load().policy());
             let free = slots.saturating_sub(self.attempts.len() as u32);
             if free > 0 {
                 return Some(free);
@@ -115,15 +118,16 @@ impl Worker {
                 Some(_) = self.attempts.join_next() => {}
                 // From a wait begun while there was room: the wake-up goes on to a processor that has some.
                 () = self.listener.woken() => self.pass_on_wake_up().await,
-                // The policy may have given us more slots meanwhile.
-                () = sleep(IDLE_LIMIT) => {}
+                // It may give us more slots. The sender lives in the runner's policy.
+                _ = self.policy_changes.changed() => {}
                 () = drain.cancelled() => return None,
             }
         }
     }
 
     async fn pass_on_wake_up(&self) {
-        if let Err(fault) = self.runner.store.claim(0).await {
+        let active = self.runner.policy.load();
+        if let Err(fault) = self.runner.store.claim(active.compiled(), 0).await {
             store::failed("claim", &fault);
         }
     }
@@ -174,12 +178,10 @@ impl Worker {
 }
 
 impl Occupancy {
-    /// Attempts that may run at once under the policy in force.
-    pub(crate) fn slots(&self, runner: &Runner) -> u32 {
-        self.fixed_slots.unwrap_or_else(|| {
-            let slots = runner.policy.load().policy.service_capacity.concurrent_requests_per_process;
-            u32::try_from(slots).unwrap_or(u32::MAX)
-        })
+    /// Attempts that may run at once under this policy.
+    pub(crate) fn slots(&self, policy: &Policy) -> u32 {
+        let slots = policy.service_capacity.concurrent_requests_per_process;
+        self.fixed_slots.unwrap_or_else(|| u32::try_from(slots).unwrap_or(u32::MAX))
     }
 }
 

@@ -107,7 +107,9 @@ impl Policy {
     #[must_use]
     pub fn retry_of(&self, kind: &str) -> Retry {
         let shared = &self.queue.retry;
-        let Some(own) = self.kinds.get(kind).and_then(|settings| settings.retry.as_ref()) else { return shared.clone() };
+        let Some(own) = self.kinds.get(kind).and_then(|settings| settings.retry.as_ref()) else {
+            return shared.clone();
+        };
         Retry {
             initial_ms: own.initial_ms.unwrap_or(shared.initial_ms),
             factor: own.factor.unwrap_or(shared.factor),

@@ -31,9 +31,9 @@ pub struct NamedLimit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub user_types: Option<Vec<UserType>>,
-    /// Task kinds it applies to; left out: all.
+    /// Task kinds it applies to, declared in `kinds` or not; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$")))]
     pub kinds: Option<Vec<String>>,
 }
 

@@ -2,9 +2,15 @@
 //!
 //! Must never compare whole messages: their wording is free, the path and the name they give are not.
 
+mod leaves;
 mod accepted;
+mod amended;
+mod reference;
+mod example;
 mod refused;
+mod refused_extras;
 mod property;
+mod patch_property;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Properties over many documents: a patch changes what it names and nothing else; nothing makes the loader panic.
+//! Properties over many documents: one changes what it names and nothing else; nothing makes the loader panic.
 
-use portcullis_config::{Component, Policy, merge_patch, parse, parse_value};
+use portcullis_config::{Component, Policy, parse, parse_value};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn change() -> impl Strategy<Value = (&'static str, Value)> {
         (0_u64..1_000_000_000).prop_map(|n| ("/limits/max_queue_size", json!(n))),
         (0.001_f64..1000.0).prop_map(|x| ("/user_types/paid/weight", json!(x))),
         any::<bool>().prop_map(|b| ("/monitoring/queue_analytics_enabled", json!(b))),
-        prop::collection::vec("/[a-z]{1,8}", 0..4).prop_map(|list| ("/guarded_rest_patterns", json!(list))),
+        prop::collection::vec("/x[a-z]{1,8}", 0..4).prop_map(|list| ("/guarded_rest_patterns", json!(list))),
     ]
 }
 
@@ -84,24 +84,11 @@ fn anything() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_patch_of_one_value_leaves_the_rest_alone((pointer, value) in change()) {
+    fn a_document_of_one_value_leaves_the_rest_as_shipped((pointer, value) in change()) {
         let changed = loaded(&document_with(pointer, &value).to_string());
         let mut expected = serde_json::to_value(Policy::shipped("acme", "shop")).unwrap();
         *expected.pointer_mut(pointer).unwrap() = value;
         prop_assert_eq!(changed.document, expected);
-    }
-
-    #[test]
-    fn a_patch_over_an_earlier_document_keeps_what_that_said(
-        (first_pointer, first) in change(),
-        (second_pointer, second) in change(),
-    ) {
-        prop_assume!(first_pointer != second_pointer);
-        let mut written = loaded(&document_with(first_pointer, &first).to_string()).written;
-        merge_patch(&mut written, &document_with(second_pointer, &second));
-        let both = parse_value(written, Component::Ingress, &env).unwrap().document;
-        prop_assert_eq!(both.pointer(first_pointer), Some(&first));
-        prop_assert_eq!(both.pointer(second_pointer), Some(&second));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use serde_json::json;
 use super::{env, faults};
 
 /// Document, path of its one fault, a word its message must hold.
-type Case = (&'static str, &'static str, &'static str);
+pub(crate) type Case = (&'static str, &'static str, &'static str);
 
-fn each(cases: &[Case]) {
+pub(crate) fn each(cases: &[Case]) {
     for (text, path, word) in cases {
         let found = faults(text);
         assert_eq!(found.keys().collect::<Vec<_>>(), [path], "{text}: {found:?}");

@@ -5,7 +5,7 @@
 
 use portcullis_lua::{DecisionEvent, Step};
 
-use crate::refusal::RequestFault;
+use super::asked::whole;
 
 /// Most events one answer gives, and the most that are looked through for those a filter wants.
 pub(crate) const MAX_EVENTS: u32 = 1000;
@@ -26,24 +26,17 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Reads the query, or says everything that is wrong with it.
-    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, Vec<RequestFault>> {
-        let mut filter = Self { limit: DEFAULT_EVENTS, outcome: None, step: None };
-        let mut faults = Vec::new();
-        for (index, (name, value)) in parameters.iter().enumerate() {
-            if parameters[..index].iter().any(|(earlier, _)| earlier == name) {
-                faults.push(RequestFault::new(name, "is given more than once"));
-                continue;
-            }
-            let result = match name.as_str() {
-                "limit" => filter.set_limit(value),
-                "outcome" => one_of(value, OUTCOMES).map(|outcome| filter.outcome = Some(outcome)),
-                "step" => one_of(value, STEPS.map(Step::as_str)).map(|step| filter.step = Some(step)),
-                _ => Err("is not a parameter; limit, outcome and step are".to_owned()),
-            };
-            faults.extend(result.err().map(|message| RequestFault::new(name, message)));
+    /// The parameters it knows.
+    pub(crate) const PARAMETERS: [&str; 3] = ["limit", "outcome", "step"];
+
+    /// Reads one of them.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "limit" => self.limit = whole(value, 1, MAX_EVENTS)?,
+            "outcome" => self.outcome = Some(one_of(value, OUTCOMES)?),
+            _ => self.step = Some(one_of(value, STEPS.map(Step::as_str))?),
         }
-        if faults.is_empty() { Ok(filter) } else { Err(faults) }
+        Ok(())
     }
 
     /// How many of the newest events have to be read.
@@ -59,15 +52,11 @@ impl Filter {
         };
         events.iter().filter(wanted).take(self.limit as usize).collect()
     }
+}
 
-    fn set_limit(&mut self, value: &str) -> Result<(), String> {
-        match value.parse() {
-            Ok(limit @ 1..=MAX_EVENTS) => {
-                self.limit = limit;
-                Ok(())
-            }
-            _ => Err(format!("must be a number from 1 to {MAX_EVENTS}")),
-        }
+impl Default for Filter {
+    fn default() -> Self {
+        Self { limit: DEFAULT_EVENTS, outcome: None, step: None }
     }
 }
 
@@ -78,10 +67,12 @@ fn one_of<const N: usize>(value: &str, words: [&str; N]) -> Result<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::asked::tests::asked;
 
     fn parse(query: &[(&str, &str)]) -> Result<Filter, Vec<String>> {
-        let pairs: Vec<_> = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Filter::parse(&pairs).map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
+        let mut filter = Filter::default();
+        let read = asked(query).of_scope(&Filter::PARAMETERS, |name, value| filter.set(name, value));
+        read.map(|_| filter).map_err(|refused| refused.faults.into_iter().map(|fault| fault.path).collect())
     }
 
     fn event(id: &str, outcome: &str, step: Option<&str>) -> DecisionEvent {

@@ -9,7 +9,7 @@ use portcullis_lua::{QueueView, StoreError};
 use serde_json::{Value, json};
 
 use super::scoped::Scoped;
-use super::{redact, view};
+use super::{policy, view};
 use crate::metric;
 use crate::state::Gateway;
 
@@ -18,18 +18,18 @@ const HOURS: u32 = 24;
 
 /// The document.
 pub(crate) async fn system(scoped: &Scoped) -> Value {
-    let (gateway, policy, store) = (&scoped.0, scoped.policy(), scoped.store());
+    let (gateway, in_force, store) = (scoped.gateway(), scoped.policy(), scoped.store());
     let (queue, processors, breakers, statistics) = tokio::join!(
-        scoped.read(store.queues(policy.compiled())),
-        scoped.read(store.processors(policy.compiled())),
-        scoped.read(store.breakers(policy.compiled())),
+        scoped.read(store.queues(in_force.compiled())),
+        scoped.read(store.processors(in_force.compiled())),
+        scoped.read(store.breakers(in_force.compiled())),
         scoped.read(store.statistics(HOURS)),
     );
     let answers = [queue.as_ref().err(), processors.as_ref().err(), breakers.as_ref().err(), statistics.as_ref().err()];
     json!({
         "scope": scoped.store().scope(),
         "gateway": instance(gateway),
-        "config": {"revision": policy.revision(), "source": redact::url(gateway.policy_source())},
+        "config": {"revision": in_force.revision(), "source": policy::view::source(scoped), "fault": scoped.live().fault()},
         "queue": view::part(&queue, view::queue),
         "pressure": view::part(&queue, pressure),
         "processors": view::part(&processors, |list| list.iter().map(view::processor).collect()),

@@ -1,17 +1,16 @@
 //! The admin listener over a socket, with a Redis that is not there: what must hold whatever Redis does.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use portcullis_config::Policy;
-use portcullis_lua::{Store, StoreOptions};
+use portcullis_config::{Component, parse_value};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::GatewayOptions;
 use crate::server::Server;
-use crate::{GatewayOptions, TrustedProxies};
+use crate::state::tests::options_without_redis;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -25,6 +24,16 @@ impl Answered {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
+
+    fn code(&self) -> Value {
+        self.json()["code"].clone()
+    }
+
+    /// The paths of the faults listed.
+    fn paths(&self) -> Vec<String> {
+        let faults = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        faults.iter().map(|fault| fault["path"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 struct Fixture {
@@ -34,33 +43,18 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        // A port that was free a moment ago: nobody answers there.
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let store_timeout = Duration::from_millis(40);
-        let redis = StoreOptions { url: format!("redis://{nobody}"), connections: 1, command_timeout: store_timeout };
-        let mut policy = Policy::shipped("acme", "demo");
-        policy.redis_url = Some("redis://user:canary@db:6379".to_owned());
-        let (gateway, _) = Gateway::new(GatewayOptions {
-            store: Store::open(&redis).unwrap(),
-            scope: policy.scope().unwrap(),
-            policy,
-            policy_revision: 7,
-            policy_source: "a test".to_owned(),
-            admin_token: TOKEN.into(),
-            instance: "gateway-1".to_owned(),
-            trusted_proxies: TrustedProxies::default(),
-            dev_tokens: false,
-            drain: Duration::ZERO,
-            store_timeout,
-        });
+        let document = json!({"tenant": "acme", "project": "demo", "redis_url": "redis://user:canary@db:6379"});
+        let boot = parse_value(document, Component::Ingress, &|_| None).unwrap();
+        let gateway = Gateway::new(GatewayOptions { boot, ..options_without_redis() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { address, _server: Server::start(listener, router(gateway)) }
     }
 
-    async fn request(&self, method: &str, target: &str, authorization: &str) -> Answered {
+    async fn request(&self, method: &str, target: &str, headers: &str, body: &str) -> Answered {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{authorization}\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{headers}");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -70,7 +64,12 @@ impl Fixture {
     }
 
     async fn get(&self, target: &str) -> Answered {
-        self.request("GET", target, &format!("Authorization: Bearer {TOKEN}\r\n")).await
+        self.request("GET", target, &format!("Authorization: Bearer {TOKEN}\r\n"), "").await
+    }
+
+    async fn post(&self, target: &str, body: &Value) -> Answered {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n");
+        self.request("POST", target, &headers, &body.to_string()).await
     }
 }
 
@@ -79,6 +78,11 @@ async fn nothing_but_health_answers_without_the_token() {
     let fixture = Fixture::start().await;
     let guarded = [
         "/metrics",
+        "/admin/audit",
+        "/admin/gateway/config/revisions",
+        "/admin/gateway/config/revisions/1",
+        "/admin/gateway/config/convergence",
+        "/admin/gateway/update-config",
         "/monitoring/system",
         "/admin/processors",
         "/admin/queues",
@@ -89,13 +93,15 @@ async fn nothing_but_health_answers_without_the_token() {
     ];
     for target in guarded {
         for authorization in ["", "Authorization: Bearer dev:privileged:ada\r\n"] {
-            let answer = fixture.request("GET", target, authorization).await;
-            assert_eq!((answer.status, &answer.json()["code"]), (401, &Value::from("unauthenticated")), "{target}");
-            assert!(answer.head.contains("\r\nwww-authenticate: bearer"), "{target}");
+            for method in ["GET", "POST"] {
+                let answer = fixture.request(method, target, authorization, "").await;
+                assert_eq!((answer.status, answer.code()), (401, Value::from("unauthenticated")), "{target}");
+                assert!(answer.head.contains("\r\nwww-authenticate: bearer"), "{target}");
+            }
         }
     }
     for target in ["/healthz", "/readyz"] {
-        assert_eq!(fixture.request("GET", target, "").await.status, 200, "{target}");
+        assert_eq!(fixture.request("GET", target, "", "").await.status, 200, "{target}");
     }
 }
 
@@ -103,9 +109,16 @@ async fn nothing_but_health_answers_without_the_token() {
 async fn unknown_routes_and_methods_are_the_same_nothing() {
     let fixture = Fixture::start().await;
     let authorization = format!("Authorization: Bearer {TOKEN}\r\n");
-    for (method, target) in [("GET", "/no/such/route"), ("DELETE", "/admin/queues")] {
-        let answer = fixture.request(method, target, &authorization).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (404, &Value::from("not_found")), "{method} {target}");
+    let all = [
+        ("GET", "/no/such/route"),
+        ("DELETE", "/admin/queues"),
+        ("GET", "/admin/gateway/update-config"),
+        ("GET", "/admin/gateway/config/revisions/one"),
+        ("GET", "/admin/gateway/config/revisions/-1"),
+    ];
+    for (method, target) in all {
+        let answer = fixture.request(method, target, &authorization, "").await;
+        assert_eq!((answer.status, answer.code()), (404, Value::from("not_found")), "{method} {target}");
     }
 }
 
@@ -126,7 +139,7 @@ async fn monitoring_shows_what_the_gateway_knows_when_redis_is_gone() {
     let answer = fixture.get("/monitoring/system").await;
     assert_eq!(answer.status, 200);
     let document = answer.json();
-    assert_eq!(document["config"]["revision"], 7);
+    assert_eq!(document["config"]["revision"], 0);
     assert_eq!(document["gateway"]["instance"], "gateway-1");
     assert_eq!(document["store"]["answers"], false);
     assert!(document["store"]["error"].is_string() && document["queue"].is_null(), "{document}");
@@ -135,9 +148,20 @@ async fn monitoring_shows_what_the_gateway_knows_when_redis_is_gone() {
 #[tokio::test]
 async fn what_only_redis_knows_is_503_while_it_is_gone() {
     let fixture = Fixture::start().await;
-    for target in ["/admin/processors", "/admin/queues", "/admin/decisions", "/admin/circuit-breakers"] {
+    let all = [
+        "/admin/processors",
+        "/admin/queues",
+        "/admin/decisions",
+        "/admin/circuit-breakers",
+        "/admin/audit",
+        "/admin/gateway/config/revisions",
+        "/admin/gateway/config/revisions/1",
+        "/admin/gateway/config/convergence",
+        "/admin/queues?tenant=globex",
+    ];
+    for target in all {
         let answer = fixture.get(target).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (503, &Value::from("store_unavailable")), "{target}");
+        assert_eq!((answer.status, answer.code()), (503, Value::from("store_unavailable")), "{target}");
         assert!(answer.head.contains("\r\nretry-after: "), "{}", answer.head);
     }
 }
@@ -145,11 +169,18 @@ async fn what_only_redis_knows_is_503_while_it_is_gone() {
 #[tokio::test]
 async fn bad_parameters_are_refused_by_name() {
     let fixture = Fixture::start().await;
-    let answer = fixture.get("/admin/decisions?limit=1001&outcome=maybe&colour=red").await;
-    let problem = answer.json();
-    assert_eq!((answer.status, &problem["code"]), (400, &Value::from("invalid_request")));
-    let paths: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|fault| fault["path"].clone()).collect();
-    assert_eq!(paths, ["limit", "outcome", "colour"]);
+    let all: [(&str, &[&str]); 5] = [
+        ("/admin/decisions?limit=1001&outcome=maybe&colour=red", &["limit", "outcome", "colour"]),
+        ("/admin/audit?limit=0&limit=1", &["limit", "limit"]),
+        ("/admin/gateway/config?tenant=a%7Db&project=", &["tenant", "project"]),
+        ("/admin/gateway/config/revisions?limit=201", &["limit"]),
+        ("/monitoring/system?limit=5", &["limit"]),
+    ];
+    for (target, paths) in all {
+        let answer = fixture.get(target).await;
+        assert_eq!((answer.status, answer.code()), (400, Value::from("invalid_request")), "{target}");
+        assert_eq!(answer.paths(), paths, "{target}");
+    }
 }
 
 #[tokio::test]
@@ -157,8 +188,68 @@ async fn the_configuration_is_shown_without_its_secrets() {
     let fixture = Fixture::start().await;
     let answer = fixture.get("/admin/gateway/config").await;
     let shown = answer.json();
-    assert_eq!((answer.status, &shown["revision"], &shown["source"]), (200, &Value::from(7), &Value::from("a test")));
-    assert_eq!(shown["config"]["redis_url"], "redis://***@db:6379");
-    assert_eq!(shown["config"]["rate_limits"]["roles"]["anonymous"]["burst"], 10);
+    assert_eq!((answer.status, &shown["revision"], &shown["stored_revision"]), (200, &json!(0), &Value::Null));
+    for form in ["document", "effective"] {
+        assert_eq!(shown[form]["redis_url"], "redis://***@db:6379");
+    }
+    assert_eq!(shown["effective"]["rate_limits"]["roles"]["anonymous"]["burst"], 10);
     assert!(!answer.body.contains("canary") && answer.head.contains("\r\ncache-control: no-store"), "{}", answer.head);
+    assert!(answer.head.contains("\r\nx-policy-revision: 0"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn a_change_with_faults_is_refused_with_all_of_them_whatever_redis_does() {
+    let fixture = Fixture::start().await;
+    let answer = fixture.post("/admin/gateway/update-config?wait=61", &json!({"reason": "", "config": 5})).await;
+    assert_eq!((answer.status, answer.code()), (400, Value::from("invalid_request")));
+    assert_eq!(answer.paths(), ["wait", "reason", "config"]);
+    let answer = fixture.post("/admin/gateway/update-config", &json!({"tenant": "a b", "dry_run": "no"})).await;
+    assert_eq!((answer.status, answer.paths()), (400, vec!["dry_run".to_owned(), "tenant".to_owned()]));
+    let body = json!({"reason": "", "queue": {"lease_ms": "soon"}});
+    let answer = fixture.post("/admin/gateway/update-config", &body).await;
+    assert_eq!((answer.status, answer.paths()), (400, vec!["reason".to_owned(), "queue.lease_ms".to_owned()]));
+    let answer = fixture.post("/admin/gateway/config/rollback", &json!({"limits": {}})).await;
+    assert_eq!((answer.status, answer.paths()), (400, vec!["revision".to_owned(), "limits".to_owned()]));
+    let answer = fixture.post("/admin/gateway/reset-config", &json!({"revision": 1})).await;
+    assert_eq!((answer.status, answer.paths()), (400, vec!["revision".to_owned()]));
+    let large = json!({"reason": "a".repeat(1024 * 1024)});
+    assert_eq!(fixture.post("/admin/gateway/update-config", &large).await.code(), "payload_too_large");
+}
+
+#[tokio::test]
+async fn no_change_is_made_while_redis_is_gone() {
+    let fixture = Fixture::start().await;
+    let all = [
+        ("update-config", json!({"queue": {"lease_ms": 20_000}})),
+        ("update-config", json!({"queue": {"lease_ms": 20_000}, "dry_run": true})),
+        ("reset-config", json!({})),
+        ("config/rollback", json!({"revision": 1})),
+    ];
+    for (route, body) in all {
+        let answer = fixture.post(&format!("/admin/gateway/{route}"), &body).await;
+        assert_eq!((answer.status, answer.code()), (503, Value::from("store_unavailable")), "{route}");
+    }
+    assert_eq!(fixture.get("/admin/gateway/config").await.json()["revision"], 0);
+}
+
+#[tokio::test]
+async fn a_document_is_judged_by_what_is_held_while_redis_is_gone() {
+    let fixture = Fixture::start().await;
+    let answer = fixture.post("/admin/gateway/validate-config", &json!({"queue": {"lease_ms": 20_000}})).await;
+    let shown = answer.json();
+    assert_eq!((answer.status, &shown["valid"], &shown["errors"]), (200, &json!(true), &json!([])), "{shown}");
+    assert_eq!(shown["changed"], json!(["queue.lease_ms"]));
+    assert_eq!(
+        (&shown["effective"]["queue"]["lease_ms"], &shown["effective"]["redis_url"]),
+        (&json!(20_000), &json!(null))
+    );
+
+    let body = json!({"expected_revision": 3, "reason": 5, "queue": {"lease_ms": "soon"}, "colour": "red"});
+    let answer = fixture.post("/admin/gateway/validate-config", &body).await;
+    let shown = answer.json();
+    assert_eq!((answer.status, &shown["valid"], &shown["effective"]), (200, &json!(false), &Value::Null));
+    assert_eq!(answer.paths().len(), 4, "{shown}");
+    for path in ["reason", "expected_revision", "queue.lease_ms", "colour"] {
+        assert!(answer.paths().iter().any(|found| found == path), "{path}: {shown}");
+    }
 }

@@ -13,8 +13,8 @@ use crate::timestamp::rfc3339;
 
 /// A live or lately lost processor.
 pub(crate) fn processor(view: &ProcessorView) -> Value {
-    let last_heartbeat = rfc3339(view.last_heartbeat_ms);
-    with_time(view, "last_heartbeat_ms", "last_heartbeat_at", &last_heartbeat)
+    let shown = with_time(view, "last_heartbeat_ms", "last_heartbeat_at", view.last_heartbeat_ms);
+    with_time(&shown, "policy_since_ms", "policy_since_at", view.policy_since_ms)
 }
 
 /// The queue of a scope: how deep, how full, and when each user type is refused.
@@ -31,7 +31,7 @@ pub(crate) fn breaker(view: &BreakerView) -> Value {
 
 /// What was decided about a request.
 pub(crate) fn decision(event: &DecisionEvent) -> Value {
-    with_time(event, "at_ms", "at", &rfc3339(event.at_ms))
+    with_time(event, "at_ms", "at", event.at_ms)
 }
 
 /// An hour's admissions by user type, and its refusals by code and user type.
@@ -53,14 +53,15 @@ pub(crate) fn part<T>(answer: &Result<T, StoreError>, show: impl FnOnce(&T) -> V
     answer.as_ref().map_or(Value::Null, show)
 }
 
-/// The fields with the one named `from` replaced, in its place, by `to`.
-fn with_time(view: &impl Serialize, from: &str, to: &str, time: &str) -> Value {
-    let fields = object(view).into_iter();
-    let rename = |(name, value)| if name == from { (to.to_owned(), json!(time)) } else { (name, value) };
+/// The fields with the one named `from` replaced, in its place, by `to`: this time, ms since the epoch.
+pub(crate) fn with_time(view: &impl Serialize, from: &str, to: &str, epoch_ms: u64) -> Value {
+    let (fields, time) = (object(view).into_iter(), rfc3339(epoch_ms));
+    let rename = |(name, value)| if name == from { (to.to_owned(), json!(&time)) } else { (name, value) };
     Value::Object(fields.map(rename).collect())
 }
 
-fn object(view: &impl Serialize) -> serde_json::Map<String, Value> {
+/// The fields of something that has fields.
+pub(crate) fn object(view: &impl Serialize) -> serde_json::Map<String, Value> {
     match serde_json::to_value(view) {
         Ok(Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
@@ -69,7 +70,7 @@ fn object(view: &impl Serialize) -> serde_json::Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_lua::Heartbeat;
+    use portcullis_lua::{Heartbeat, PolicyStamp};
 
     use super::*;
 
@@ -83,9 +84,13 @@ mod tests {
             draining: false,
             version: "0.1.0".to_owned(),
             policy_revision: 7,
+            policy_fault: None,
             kinds: vec!["*".to_owned()],
         };
-        let shown = processor(&ProcessorView { beat, last_heartbeat_ms: 1_000, age_ms: 12, live: true });
+        let stamp = PolicyStamp::new(7, "{}");
+        let view = ProcessorView { beat, last_heartbeat_ms: 1_000, age_ms: 12, stamp, policy_since_ms: 0, live: true };
+        let shown = processor(&view);
+        assert_eq!(shown["policy_since_at"], "1970-01-01T00:00:00.000Z");
         assert_eq!(shown["last_heartbeat_at"], "1970-01-01T00:00:01.000Z");
         assert_eq!(shown["age_ms"], 12);
         assert_eq!(shown["worker"], "w-1");

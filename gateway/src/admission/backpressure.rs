@@ -4,18 +4,14 @@
 //! where they are, inside the script. Refuses with `pressure_threshold`, `hard_limit`, `queue_full`,
 //! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms.
 
-use portcullis_lua::Reason;
+use portcullis_lua::{PolicyStamp, Reason};
 
 use super::session::Identity;
-use crate::refusal::Refused;
-use crate::state::Gateway;
+use crate::refusal_memory::{Recalled, RefusalMemory};
 
-/// Repeats the refusal of a user type that was over its threshold a moment ago.
-pub(super) fn recall(gateway: &Gateway, identity: &Identity, revision: u64) -> Result<(), Refused> {
-    match gateway.refusal_memory().pressure(identity.user_type(), revision) {
-        Some(recalled) => Err(super::recalled(identity, recalled)),
-        None => Ok(()),
-    }
+/// The refusal of a user type that was over its threshold a moment ago.
+pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, stamp: PolicyStamp) -> Option<Recalled> {
+    memory.pressure(super::subject(identity), stamp)
 }
 
 /// Title and detail of this step's refusals.

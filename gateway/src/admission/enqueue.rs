@@ -11,12 +11,11 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use portcullis_config::Policy;
-use portcullis_lua::Idempotency;
+use portcullis_lua::{AdmitRequest, Idempotency};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::economics;
-use super::session::Identity;
 use crate::digest;
 use crate::refusal::{Cause, Refused, RequestFault};
 
@@ -45,7 +44,8 @@ pub(crate) struct Submission {
     pub(crate) payload: Bytes,
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) delay_ms: u64,
-    pub(crate) max_attempts: u32,
+    /// What the caller asks for; `None` leaves it to the policy.
+    pub(crate) max_attempts: Option<u32>,
     pub(crate) estimates: Vec<(String, u64)>,
     pub(crate) idempotency: Option<Idempotency>,
     pub(crate) traceparent: Option<String>,
@@ -59,7 +59,7 @@ impl Submission {
             payload: Bytes::new(),
             deadline_ms: None,
             delay_ms: 0,
-            max_attempts: 1,
+            max_attempts: None,
             estimates: Vec::new(),
             idempotency: None,
             traceparent: None,
@@ -87,15 +87,35 @@ pub(crate) fn unreadable_body() -> Refused {
     Refused::invalid(vec![RequestFault::new("body", "could not be read to its end")])
 }
 
-/// Reads a request to submit a task.
+/// Refuses a request that this policy does not allow, although the one under which its body was read did.
+pub(crate) fn within_bounds(
+    request: &AdmitRequest,
+    max_attempts: Option<u32>,
+    policy: &Policy,
+) -> Result<(), Refused> {
+    let queue = &policy.queue;
+    let mut faults = Vec::new();
+    if request.delay_ms > queue.max_delay_ms {
+        faults.push(out_of_range("delay_ms", 0, queue.max_delay_ms));
+    }
+    if max_attempts.is_some_and(|attempts| u64::from(attempts) > queue.max_attempts_limit) {
+        faults.push(out_of_range("max_attempts", 1, queue.max_attempts_limit));
+    }
+    if !faults.is_empty() {
+        return Err(Refused::invalid(faults));
+    }
+    if request.payload.len() as u64 > queue.max_payload_bytes { Err(payload_too_large()) } else { Ok(()) }
+}
+
+/// Reads a request of this principal to submit a task.
 pub(crate) fn submission(
     headers: &HeaderMap,
     body: &Bytes,
-    identity: &Identity,
+    principal: &str,
     policy: &Policy,
 ) -> Result<Submission, Refused> {
     let mut faults = Vec::new();
-    let idempotency = idempotency(headers, body, identity, &mut faults);
+    let idempotency = idempotency(headers, body, principal, &mut faults);
     let submission = if content_type_is_json(headers) {
         read_body(body, policy, &mut faults)
     } else {
@@ -152,7 +172,7 @@ fn read_body(body: &Bytes, policy: &Policy, faults: &mut Vec<RequestFault>) -> O
     };
     let queue = &policy.queue;
     let (mut kind, mut payload) = (None, None);
-    let mut submission = Submission { max_attempts: queue.max_attempts as u32, ..Submission::nominal() };
+    let mut submission = Submission::nominal();
     for (index, (name, raw)) in fields.iter().enumerate() {
         if fields[..index].iter().any(|(earlier, _)| earlier == name) {
             faults.push(RequestFault::new(name.as_ref(), "is given more than once"));
@@ -164,7 +184,7 @@ fn read_body(body: &Bytes, policy: &Policy, faults: &mut Vec<RequestFault>) -> O
             "deadline_ms" => submission.deadline_ms = Some(whole(name, raw, 1, MAX_DEADLINE_MS, faults)),
             "delay_ms" => submission.delay_ms = whole(name, raw, 0, queue.max_delay_ms, faults),
             "max_attempts" => {
-                submission.max_attempts = whole(name, raw, 1, queue.max_attempts_limit, faults) as u32;
+                submission.max_attempts = Some(whole(name, raw, 1, queue.max_attempts_limit, faults) as u32);
             }
             "estimate" => submission.estimates = economics::estimates(raw, faults),
             "lane" => faults.push(RequestFault::new("lane", "is not supported: this version does not order lanes yet")),
@@ -195,9 +215,13 @@ fn read_kind(raw: &RawValue, faults: &mut Vec<RequestFault>) -> String {
 fn whole(name: &str, raw: &RawValue, least: u64, most: u64, faults: &mut Vec<RequestFault>) -> u64 {
     let number = serde_json::from_str::<u64>(raw.get()).ok().filter(|number| (least..=most).contains(number));
     number.unwrap_or_else(|| {
-        faults.push(RequestFault::new(name, format!("must be a whole number from {least} to {most}")));
+        faults.push(out_of_range(name, least, most));
         least
     })
+}
+
+fn out_of_range(name: &str, least: u64, most: u64) -> RequestFault {
+    RequestFault::new(name, format!("must be a whole number from {least} to {most}"))
 }
 
 /// A missing content type is taken for JSON, as nothing else is accepted.
@@ -211,7 +235,7 @@ fn content_type_is_json(headers: &HeaderMap) -> bool {
 fn idempotency(
     headers: &HeaderMap,
     body: &[u8],
-    identity: &Identity,
+    principal: &str,
     faults: &mut Vec<RequestFault>,
 ) -> Option<Idempotency> {
     let mut values = headers.get_all("idempotency-key").iter();
@@ -223,7 +247,7 @@ fn idempotency(
         faults.push(RequestFault::new("Idempotency-Key", message));
         return None;
     }
-    Some(Idempotency { key_hash: digest::hex(&[identity.principal(), key]), body_hash: digest::body_hex(body) })
+    Some(Idempotency { key_hash: digest::hex(&[principal, key]), body_hash: digest::body_hex(body) })
 }
 
 /// W3C trace context in the shape of version 00; anything else is dropped, as that specification asks.

@@ -1,21 +1,18 @@
 //! Step 2, rate limit: how fast a session comes.
 //!
-//! Feeds the script the session and its user type (which windows, how large) and a cost of one request. Refuses with
-//! `burst_limit`, `hourly_limit` or, for any other named limit, `rate_limit`. A session whose window was full is
+//! Feeds the script the session and its user type (which windows, how large), whom else named limits count (principal,
+//! client address, agent), and as how many requests the task's kind counts. Refuses with `burst_limit`, `hourly_limit`
+//! or, for any other named limit, `rate_limit`. A session whose window was full is
 //! refused from memory for up to a second, so that a flood of one session costs Redis one command a second.
 
-use portcullis_lua::Reason;
+use portcullis_lua::{PolicyStamp, Reason};
 
 use super::session::Identity;
-use crate::refusal::Refused;
-use crate::state::Gateway;
+use crate::refusal_memory::{Recalled, RefusalMemory};
 
-/// Repeats the refusal of a session whose window was full a moment ago and still is.
-pub(super) fn recall(gateway: &Gateway, identity: &Identity, revision: u64) -> Result<(), Refused> {
-    match gateway.refusal_memory().session(identity.session_id(), revision) {
-        Some(recalled) => Err(super::recalled(identity, recalled)),
-        None => Ok(()),
-    }
+/// The refusal of a session whose window was full a moment ago and still is.
+pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, stamp: PolicyStamp) -> Option<Recalled> {
+    memory.session(super::subject(identity), stamp)
 }
 
 /// Title and detail of this step's refusals.

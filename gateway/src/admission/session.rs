@@ -5,6 +5,8 @@
 //! failed credential as anonymous. Must never believe a header about identity: `X-User-Type`, `X-Session-ID` and their
 //! like are only ever written here, not read.
 //!
+//! The credential also says in which scope the caller is: it is looked up, or made on first use, here.
+//!
 //! An [`Identity`] has private fields and is made in [`resolve`] alone, so a handler that takes one cannot run without
 //! this step.
 
@@ -16,31 +18,49 @@ use axum::http::request::Parts;
 use portcullis_config::UserType;
 
 use super::circuit_breaker;
-use crate::client_address::{AbsurdForwarding, ClientAddress};
+use crate::client_address::AbsurdForwarding;
 use crate::credential::{AmbiguousCredential, Caller, Credential, Source, presented, query_token};
 use crate::digest;
 use crate::refusal::{Cause, Refused, RequestFault};
+use crate::scope::ServedScope;
 use crate::state::Gateway;
 
 /// A resolved caller. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity(Arc<Caller>);
+pub(crate) struct Identity(Arc<Resolved>);
+
+#[derive(Debug)]
+struct Resolved {
+    caller: Caller,
+    scope: Arc<ServedScope>,
+    client_address: String,
+}
 
 impl Identity {
     pub(crate) fn principal(&self) -> &str {
-        &self.0.principal
+        &self.0.caller.principal
     }
 
     pub(crate) fn user_type(&self) -> &UserType {
-        &self.0.user_type
+        &self.0.caller.user_type
     }
 
     pub(crate) fn session_id(&self) -> &str {
-        &self.0.session_id
+        &self.0.caller.session_id
     }
 
     pub(crate) fn actor(&self) -> Option<&str> {
-        self.0.actor.as_deref()
+        self.0.caller.actor.as_deref()
+    }
+
+    /// The scope everything it asks for happens in.
+    pub(crate) fn scope(&self) -> &Arc<ServedScope> {
+        &self.0.scope
+    }
+
+    /// Digest of the address it comes from, for limits per client address: it does not show the address.
+    pub(crate) fn client_address(&self) -> &str {
+        &self.0.client_address
     }
 }
 
@@ -58,15 +78,24 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
     let query_token = query_token(parts);
     let credential = presented(&parts.headers, query_token.as_deref())
         .map_err(|AmbiguousCredential| unattributable("Authorization", "a credential is given more than once"))?;
+    let address = gateway.trusted_proxies().client_address(peer, &parts.headers);
+    let address = address.map_err(|AbsurdForwarding| {
+        unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
+    })?;
+    let client_address = digest::short_hex(&["anonymous", &address.fingerprint()]);
     let caller = match credential {
         Some(credential) => verified(gateway, &credential).await?,
-        None => anonymous(gateway, parts, peer)?,
+        None => caller_at(&client_address),
+    };
+    let scope = match &caller.scope {
+        Some(scope) => gateway.scopes().serve(scope).await.map_err(|error| circuit_breaker::unavailable(&error))?,
+        None => gateway.scopes().default_scope().clone(),
     };
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
-    if !gateway.policy_in_force().compiled().knows(&caller.user_type) {
+    if !scope.knows(&caller.user_type).await {
         return Err(Refused::unauthenticated());
     }
-    Ok(Identity(Arc::new(caller)))
+    Ok(Identity(Arc::new(Resolved { caller, scope, client_address })))
 }
 
 async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Caller, Refused> {
@@ -79,18 +108,11 @@ async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Call
     Err(Refused::unauthenticated())
 }
 
-fn anonymous(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Caller, Refused> {
-    let address = gateway.trusted_proxies().client_address(peer, &parts.headers);
-    let address = address.map_err(|AbsurdForwarding| {
-        unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
-    })?;
-    Ok(caller_at(address))
-}
-
 /// The session of an address; whatever else a client can choose, such as its user agent, does not make a new one.
-fn caller_at(address: ClientAddress) -> Caller {
-    let session_id = format!("anon-{}", digest::short_hex(&["anonymous", &address.fingerprint()]));
+fn caller_at(client_address: &str) -> Caller {
+    let session_id = format!("anon-{client_address}");
     Caller {
+        scope: None,
         principal: session_id.clone(),
         user_type: UserType::anonymous(),
         session_id,
@@ -101,7 +123,7 @@ fn caller_at(address: ClientAddress) -> Caller {
 
 fn unattributable(header: &str, message: &str) -> Refused {
     Refused {
-        faults: vec![RequestFault::new(header, message)],
+        faults: [RequestFault::new(header, message)].into(),
         ..Refused::new(
             Cause::Unattributable,
             "Invalid request",
@@ -110,35 +132,74 @@ fn unattributable(header: &str, message: &str) -> Refused {
     }
 }
 
+/// A caller in the default scope of a gateway.
 #[cfg(test)]
-pub(crate) fn identity_for_tests(user_type: &str, session_id: &str) -> Identity {
-    Identity(Arc::new(Caller {
+pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id: &str) -> Identity {
+    let caller = Caller {
+        scope: None,
         principal: session_id.to_owned(),
         user_type: UserType::new(user_type).expect("a valid user type"),
         session_id: session_id.to_owned(),
         actor: None,
         source: Source::Address,
-    }))
+    };
+    let scope = gateway.scopes().default_scope().clone();
+    Identity(Arc::new(Resolved { caller, scope, client_address: "nowhere".to_owned() }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use axum::http::Request;
 
     use super::*;
+    use crate::state::tests::options_without_redis;
 
-    #[test]
-    fn an_address_is_a_session_that_does_not_show_it() {
-        let caller = |text: &str| caller_at(ClientAddress::Known(text.parse::<IpAddr>().unwrap()));
-        let one = caller("203.0.113.7");
-        assert_eq!(one, caller("203.0.113.7"));
-        assert_ne!(one.session_id, caller("203.0.113.8").session_id);
-        assert_eq!(one.session_id.len(), "anon-".len() + 32);
-        assert!(!one.session_id.contains("203"));
-        assert_eq!(caller("2001:db8::1"), caller("2001:db8::2"));
-        assert_eq!(one.user_type, UserType::anonymous());
+    /// Who a request from this address is, with this credential if any.
+    async fn identity(gateway: &Gateway, peer: &str, credential: Option<&str>) -> Result<Identity, Refused> {
+        let mut request = Request::get("/v1/limits");
+        if let Some(token) = credential {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        resolve(gateway, &parts, SocketAddr::new(peer.parse().unwrap(), 4000)).await
+    }
+
+    #[tokio::test]
+    async fn an_address_is_a_session_that_does_not_show_it() {
+        let gateway = Gateway::new(options_without_redis());
+        let session = async |peer| identity(&gateway, peer, None).await.unwrap().session_id().to_owned();
+        let one = session("203.0.113.7").await;
+        assert_eq!(one, session("203.0.113.7").await);
+        assert_ne!(one, session("203.0.113.8").await);
+        assert!(one.len() == "anon-".len() + 32 && !one.contains("203"));
+        assert_eq!(session("2001:db8::1").await, session("2001:db8::2").await);
+        let anonymous = identity(&gateway, "203.0.113.7", None).await.unwrap();
+        assert_eq!(anonymous.user_type(), &UserType::anonymous());
+    }
+
+    #[tokio::test]
+    async fn every_caller_has_an_address_whatever_its_credential() {
+        let gateway = Gateway::new(options_without_redis());
+        let address = async |peer, token| {
+            let identity = identity(&gateway, peer, token).await.unwrap();
+            identity.client_address().to_owned()
+        };
+        let one = address("203.0.113.7", Some("dev:paid:ada")).await;
+        assert_eq!(one, address("203.0.113.7", None).await);
+        assert_eq!(one, address("203.0.113.7", Some("dev:paid:bob")).await);
+        assert_ne!(one, address("203.0.113.8", Some("dev:paid:ada")).await);
+    }
+
+    #[tokio::test]
+    async fn a_credential_without_a_scope_is_for_the_default_one_and_another_needs_redis_first() {
+        let gateway = Gateway::new(options_without_redis());
+        for token in ["dev:paid:ada", "dev:acme/demo:paid:ada"] {
+            let identity = identity(&gateway, "203.0.113.7", Some(token)).await.unwrap();
+            assert_eq!(identity.scope().store().scope().to_string(), "acme/demo");
+        }
+        let refused = identity(&gateway, "203.0.113.7", Some("dev:acme/other:paid:ada")).await.unwrap_err();
+        assert_eq!(refused.cause, Cause::StoreUnavailable);
+        assert_eq!(gateway.scopes().served().len(), 1, "a scope that cannot be served is not kept");
     }
 
     #[tokio::test]
@@ -146,7 +207,8 @@ mod tests {
         let (mut parts, ()) = Request::get("/v1/limits").body(()).unwrap().into_parts();
         let rejected = Identity::from_request_parts(&mut parts, &()).await.unwrap_err();
         assert_eq!(rejected, Refused::unauthenticated());
-        parts.extensions.insert(identity_for_tests("paid", "s"));
+        let gateway = Gateway::new(options_without_redis());
+        parts.extensions.insert(identity_for_tests(&gateway, "paid", "s"));
         assert_eq!(Identity::from_request_parts(&mut parts, &()).await.unwrap().session_id(), "s");
     }
 }

@@ -63,7 +63,8 @@ pub(crate) fn schema() -> Exit {
     Exit::Success
 }
 
-fn read(file: &Path) -> io::Result<String> {
+/// The text of a file; `-` is stdin.
+pub(super) fn read(file: &Path) -> io::Result<String> {
     if file == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text)?;

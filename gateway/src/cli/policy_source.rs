@@ -47,6 +47,11 @@ pub(crate) struct PolicySource {
 }
 
 impl PolicySource {
+    /// Whose slice of the document is used.
+    pub(crate) fn component(&self) -> Component {
+        self.audience.component
+    }
+
     /// Loads the policy.
     pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 use ipnet::IpNet;
-use portcullis_config::{Loaded, Scope};
+use portcullis_config::{Component, Loaded, Scope};
 use portcullis_lua::{Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -50,10 +50,15 @@ pub(crate) struct ServeArgs {
     store_timeout_ms: u64,
     #[command(flatten)]
     policy: PolicySource,
-    /// Name of this gateway in logs and documents [default: the policy's `instance_id`, else host and process id]
+    /// Store the policy given here as the default scope's, whatever policy is stored
+    #[arg(long, env = "GATEWAY_CONFIG_FORCE_ENV_ON_STARTUP", value_parser = BoolishValueParser::new())]
+    force_env_on_startup: bool,
+    /// Name of this gateway in logs, documents and the reports of replicas; no two processes may share one
+    /// [default: the policy's `instance_id`, else host, process id and a random suffix]
     #[arg(long, value_name = "NAME", env = "INSTANCE_ID")]
     instance_id: Option<String>,
-    /// Accept `Bearer dev:<user_type>:<principal>` as that caller, for trying things out; loopback listeners only
+    /// Accept `Bearer dev:<user_type>:<principal>` as that caller, and `dev:<tenant>/<project>:<user_type>:<principal>`
+    /// as one of another scope, for trying things out; loopback listeners only
     #[arg(long, env = "PORTCULLIS_DEV_TOKENS", value_parser = BoolishValueParser::new())]
     dev_tokens: bool,
     /// Start although no credential provider is configured: every caller is anonymous
@@ -120,6 +125,8 @@ struct Prepared {
     redis_wait: Option<Duration>,
     scope: Scope,
     loaded: Loaded,
+    component: Component,
+    force_boot: bool,
     admin_token: SecretString,
     instance: String,
     trusted_proxies: TrustedProxies,
@@ -179,6 +186,8 @@ impl ServeArgs {
             instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
             trusted_proxies: TrustedProxies { count: self.trusted_proxy_count, networks: self.trusted_proxy_cidrs },
             dev_tokens: self.dev_tokens,
+            component: self.policy.component(),
+            force_boot: self.force_env_on_startup,
             drain: Duration::from_secs(self.drain_seconds),
             scope,
             loaded,
@@ -219,9 +228,9 @@ async fn run(prepared: Prepared) -> Exit {
     let options = GatewayOptions {
         store: store.clone(),
         scope: prepared.scope,
-        policy: prepared.loaded.policy,
-        policy_revision: 0,
-        policy_source: prepared.loaded.source.to_string(),
+        boot: prepared.loaded,
+        force_boot: prepared.force_boot,
+        component: prepared.component,
         admin_token: prepared.admin_token,
         instance: prepared.instance,
         trusted_proxies: prepared.trusted_proxies,
@@ -274,7 +283,9 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
     parsed.ok_or_else(|| "must be a network such as 10.0.0.0/8, or an address".to_owned())
 }
 
+/// Containers have the same process id and often the same host name, and no two replicas may share a name.
 fn default_instance() -> String {
     let host = variable("HOSTNAME").unwrap_or_else(|| "gateway".to_owned());
-    format!("{host}-{}", std::process::id())
+    let random = ulid::Ulid::generate().to_string().split_off(20).to_ascii_lowercase();
+    format!("{host}-{}-{random}", std::process::id())
 }

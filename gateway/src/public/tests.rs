@@ -5,11 +5,11 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use portcullis_lua::{LimitState, Reason, Refusal};
+use portcullis_lua::{Reason, Refusal};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::session::identity_for_tests;
+use crate::refusal_memory::Subject;
 use crate::state::tests::options_without_redis;
 
 const ID: &str = "01JD7Y5M3T0000000000000000";
@@ -49,7 +49,7 @@ impl Answer {
 }
 
 fn gateway() -> Arc<Gateway> {
-    Gateway::new(options_without_redis()).0
+    Gateway::new(options_without_redis())
 }
 
 async fn ask(
@@ -66,10 +66,6 @@ async fn ask(
     let service = TowerToHyperService::new(router(gateway.clone()));
     let (parts, body) = service.call(request.body(body.into()).unwrap()).await.unwrap().into_parts();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: to_bytes(body, 1 << 20).await.unwrap() }
-}
-
-fn refusal(reason: Reason) -> Refusal {
-    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms: 30_000 }
 }
 
 #[tokio::test]
@@ -170,7 +166,7 @@ async fn a_faulty_body_is_refused_with_its_faults() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_whether_announced_or_not() {
     let gateway = gateway();
-    let most = gateway.policy().queue.max_payload_bytes as usize;
+    let most = gateway.scopes().default_scope().policy().policy().queue.max_payload_bytes as usize;
     let large = format!(r#"{{"kind":"chat","payload":"{}"}}"#, "x".repeat(most + 20_000));
     let announced = ask(&gateway, "POST", "/v1/tasks", &[("content-length", &large.len().to_string())], "").await;
     assert_eq!((announced.status, announced.code().as_str()), (413, "payload_too_large"));
@@ -189,38 +185,32 @@ async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn a_remembered_refusal_is_repeated_without_redis_and_without_the_body() {
-    let gateway = gateway();
-    let session = ask(&gateway, "GET", "/no/such/route", &[], "").await.header("x-session-id").to_owned();
-    let identity = identity_for_tests("anonymous", &session);
-    let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 30_000 }];
-    let burst = refusal(Reason::BurstLimit);
-    gateway.refusal_memory().remember(&session, identity.user_type(), &burst, &limits.into(), gateway.revision());
-    let answer = ask(&gateway, "POST", "/v1/tasks", &[], "not even JSON").await;
-    assert_eq!((answer.status, answer.code().as_str()), (429, "burst_limit"));
-    assert_eq!((answer.header("retry-after"), answer.header("ratelimit")), ("30", r#""burst";r=0;t=30"#));
-    let counted = gateway.tally().take().entries();
-    assert_eq!((counted.len(), counted[0].count), (1, 1));
-    let other = ask(&gateway, "POST", "/v1/tasks", &[("authorization", "Bearer dev:anonymous:b")], SOUND).await;
-    assert_eq!(other.code(), "store_unavailable", "another session of the type is asked about");
-}
-
-#[tokio::test]
-async fn the_first_step_that_refuses_names_the_refusal() {
+async fn a_gateway_that_may_have_missed_a_change_of_policy_asks_instead_of_repeating_a_refusal() {
     let gateway = gateway();
     let headers = [("authorization", "Bearer dev:paid:ada")];
     let session = ask(&gateway, "GET", "/no/such/route", &headers, "").await.header("x-session-id").to_owned();
+    let scope = gateway.scopes().default_scope();
     let paid = UserType::new("paid").unwrap();
-    let remember = |reason| {
-        let limits = Arc::default();
-        gateway.refusal_memory().remember(&session, &paid, &refusal(reason), &limits, gateway.revision());
-    };
-    // The breaker for Redis opens with the first answer; a refusal from memory still comes before it.
-    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "store_unavailable");
-    remember(Reason::PressureThreshold);
-    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "pressure_threshold");
-    remember(Reason::HourlyLimit);
-    assert_eq!(ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await.code(), "hourly_limit");
+    let subject = Subject { scope: scope.number(), session_id: &session, user_type: &paid };
+    let refusal = Refusal { reason: Reason::BurstLimit, name: None, retry_after_ms: 30_000 };
+    gateway.refusal_memory().remember(subject, 1, &refusal, &Arc::default(), scope.policy().stamp());
+    assert!(gateway.refusal_memory().session(subject, scope.policy().stamp()).is_some(), "it is remembered");
+    let answer = ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
+    let counted = scope.tally().take().entries();
+    assert_eq!((counted.len(), counted[0].code.as_str(), counted[0].count), (1, "store_unavailable", 1));
+}
+
+#[tokio::test]
+async fn a_caller_of_another_scope_waits_for_nobody_while_redis_is_away() {
+    let gateway = gateway();
+    let headers = [("authorization", "Bearer dev:acme/other:paid:ada")];
+    for (method, path) in routes() {
+        let answer = ask(&gateway, method, &path, &headers, SOUND).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{method} {path}");
+        assert_eq!((answer.header("retry-after"), answer.header("x-user-type")), ("1", ""));
+    }
+    assert_eq!(gateway.scopes().served().len(), 1);
 }
 
 #[tokio::test]

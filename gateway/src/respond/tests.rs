@@ -1,15 +1,21 @@
 //! Statuses, bodies and headers of refusals.
 
 use axum::body::to_bytes;
-use portcullis_config::Policy;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::admission::session::identity_for_tests;
-use crate::policy_in_force::PolicyHandle;
+use crate::policy_in_force::tests::policy_for_tests;
+use crate::state::Gateway;
+use crate::state::tests::options_without_redis;
 
 fn request_id() -> RequestId {
     RequestId(HeaderValue::from_static("r-1"))
+}
+
+/// A caller with the session `s-1`.
+fn identity(user_type: &str) -> Identity {
+    identity_for_tests(&Gateway::new(options_without_redis()), user_type, "s-1")
 }
 
 async fn body(response: Response) -> Value {
@@ -54,7 +60,7 @@ fn every_reason_has_the_status_of_the_public_interface() {
 #[tokio::test]
 async fn a_rate_limit_names_the_limit_and_the_exact_wait() {
     let refused = decided(Reason::BurstLimit, 12_345, Some("burst"));
-    let response = problem_for(&refused, &request_id(), Some(&identity_for_tests("paid", "s-1")));
+    let response = problem_for(&refused, &request_id(), Some(&identity("paid")));
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RETRY_AFTER], "13");
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
@@ -107,8 +113,8 @@ async fn faults_are_listed_with_their_paths() {
 
 #[tokio::test]
 async fn every_answer_says_who_was_served_under_which_policy() {
-    let policy = PolicyHandle::new(Policy::shipped("t", "p"), 7).load();
-    let identity = identity_for_tests("anonymous", "s-1");
+    let policy = policy_for_tests(json!({}), 7);
+    let identity = identity("anonymous");
     let response = finish("ok".into_response(), &request_id(), Some(&identity), &policy, false);
     let headers = response.headers();
     assert_eq!(headers[REQUEST_ID], "r-1");
@@ -121,15 +127,30 @@ async fn every_answer_says_who_was_served_under_which_policy() {
 
 #[tokio::test]
 async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
-    let policy = PolicyHandle::new(Policy::shipped("t", "p"), 0).load();
+    let policy = policy_for_tests(json!({}), 0);
     let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 1500 }];
     let refused = Refused { limits: limits.into(), ..decided(Reason::BurstLimit, 1500, Some("burst")) };
-    let identity = identity_for_tests("paid", "s-1");
+    let identity = identity("paid");
     let response = finish(refused.into_response(), &request_id(), Some(&identity), &policy, true);
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RATELIMIT], r#""burst";r=0;t=2"#);
     assert_eq!(response.headers()[CONNECTION], "close");
     assert_eq!(body(response).await["session_id"], json!("s-1"));
+}
+
+#[tokio::test]
+async fn an_answer_names_the_policy_it_was_decided_under_not_the_next_one() {
+    let (now, then) = (policy_for_tests(json!({}), 8), policy_for_tests(json!({}), 7));
+    let revision = |response: Response| {
+        let finished = finish(response, &request_id(), Some(&identity("paid")), &now, false);
+        finished.headers()[POLICY_REVISION].to_str().unwrap().to_owned()
+    };
+    assert_eq!(revision("ok".into_response()), "8");
+    let mut decided = "ok".into_response();
+    set_policy(&mut decided, then.clone());
+    assert_eq!(revision(decided), "7");
+    let refused = Refused { policy: Some(then), ..Refused::not_found() };
+    assert_eq!(revision(refused.into_response()), "7");
 }
 
 #[test]

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use portcullis_config::Component;
 use portcullis_lua::{CompiledPolicy, ScopeStore, Verdict};
-use portcullis_processor::{
-    AttemptContext, HandlerOutcome, Handlers, PolicyHandle, Processor, ProcessorOptions, Shutdown,
-};
+use portcullis_processor::{AttemptContext, HandlerOutcome, Handlers, Processor, ProcessorOptions, Shutdown};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -54,8 +53,12 @@ pub async fn measure(tasks: u32) -> Result<Vec<Latency>, HarnessError> {
         }
     };
     let handlers = Handlers::new().with("bench", handler);
-    let policy = PolicyHandle::new(cluster.policy().clone(), 0);
-    let options = ProcessorOptions { instance: "bench".to_owned(), slots: Some(SLOTS), drain_limit: Duration::ZERO };
+    // What the cluster changes in the shipped policy is none of a processor's business.
+    let boot = json!({ "tenant": cluster.scope().tenant(), "project": cluster.scope().project() });
+    let boot = portcullis_config::parse_value(boot, Component::Proc, &|_| None);
+    let boot = boot.map_err(|error| HarnessError::Policy(error.to_string()))?;
+    let (instance, drain_limit) = ("bench".to_owned(), Duration::ZERO);
+    let options = ProcessorOptions { instance, slots: Some(SLOTS), drain_limit, force_boot: false };
     let shutdown = Shutdown::new();
     let (url, of, stop) = (cluster.redis_url().to_owned(), cluster.scope().clone(), shutdown.clone());
     // A processor is a process of one thread; here it is a thread with a runtime of its own.
@@ -66,7 +69,7 @@ pub async fn measure(tasks: u32) -> Result<Vec<Latency>, HarnessError> {
             .map_err(HarnessError::io("starting the runtime"))?;
         runtime.block_on(async {
             let store = open_store(&url).await?;
-            Processor::new(&store, of, policy, handlers, options).run(stop).await;
+            Processor::new(&store, of, boot, handlers, options).run(stop).await;
             Ok::<_, HarnessError>(())
         })
     });

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Reason, Settlement, Verdict};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, Reason, Settlement, Verdict};
 
 use crate::bench_scripts::sample::{Sample, measure, pipelined};
 use crate::bench_scripts::workbench::{Workbench, idempotent, request, request_of, succeeded};
@@ -189,7 +189,7 @@ async fn reclaim_lapsed(bench: &Workbench, batch: usize) -> Result<Sample, Harne
     let count = batch * 16;
     let mut document = bench.document.clone();
     document.queue.lease_ms = SHORT_LEASE_MS;
-    let policy = CompiledPolicy::new(&document, 0);
+    let policy = CompiledPolicy::new(&document, PolicyStamp::NONE);
     bench.admit_waiting(count).await?;
     for _ in 0..count / batch {
         bench.scope.claim(&policy, batch as u32).await?;
@@ -210,7 +210,7 @@ async fn repeated(case: Case, bench: &Workbench, calls: usize) -> Result<Sample,
     let work = async || {
         for _ in 0..calls {
             match case {
-                Case::Heartbeat => bench.scope.heartbeat(&bench.policy, &beat).await?,
+                Case::Heartbeat => drop(bench.scope.heartbeat(&bench.policy, &beat).await?),
                 Case::Survey => drop(bench.scope.queues(&bench.policy).await?),
                 _ => drop(bench.scope.reclaim(&bench.policy).await?),
             }

@@ -5,10 +5,7 @@
 
 use bytes::Bytes;
 use portcullis_config::{Policy, Scope, UserType};
-use portcullis_lua::{
-    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, ScopeStore, Settlement, Store,
-    TaskId, TaskResult, Verdict,
-};
+use portcullis_lua::{ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, ScopeStore, Settlement, Store, TaskId, TaskResult, Verdict};
 use serde_json::json;
 
 use crate::cluster::{Redis, open_store, stand_in_beat};
@@ -52,7 +49,7 @@ impl Workbench {
         let bench = Self {
             probe,
             scope: store.scope(&scope),
-            policy: CompiledPolicy::new(&document, 0),
+            policy: CompiledPolicy::new(&document, PolicyStamp::NONE),
             document,
             floor,
             _store: store,
@@ -133,6 +130,7 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         session_id: session.to_owned(),
         principal: session.to_owned(),
         actor: None,
+        client_address: None,
         kind: "bench".to_owned(),
         cost: 1,
         deadline_ms: None,

@@ -105,6 +105,12 @@ impl Process {
         &self.name
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The address it announced under this name.
     pub fn address(&self, listener: &str) -> Result<SocketAddr, HarnessError> {
         self.addresses.get(listener).copied().ok_or_else(|| self.failure(format!("announced no {listener} listener")))

@@ -36,6 +36,7 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         session_id: envelope.session_id,
         principal: envelope.principal,
         actor: None,
+        client_address: None,
         kind: envelope.kind,
         cost: 1,
         deadline_ms: None,

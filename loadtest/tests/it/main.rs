@@ -16,3 +16,4 @@ mod crash;
 mod outage;
 mod drain;
 mod script;
+mod policy;

@@ -3,16 +3,18 @@
 //! Responsible for what the headers of `lua/*.lua` guarantee, over random inputs. Must never look at how a script does
 //! it: the model knows the rules, the oracles know the definitions, and neither knows the scripts.
 
-mod stage;
+pub(crate) mod stage;
 mod model;
 mod operation;
 mod cast;
 mod sequence;
 mod arrival;
+mod limit;
 mod reshape;
 mod refusal;
 mod contention;
 mod probe;
+mod kind;
 mod share;
 mod reclaim;
 mod slot;

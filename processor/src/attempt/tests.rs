@@ -3,6 +3,7 @@
 use std::future::pending;
 
 use portcullis_lua::{FencingToken, Renewal, TaskResult};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fake::{self, Contents, FakeStore, word};
@@ -19,12 +20,13 @@ struct Case {
 
 impl Case {
     fn new(handlers: Handlers) -> Self {
-        Self::under(handlers, fake::policy())
+        Self::under(handlers, &json!({}))
     }
 
-    fn under(handlers: Handlers, policy: Policy) -> Self {
+    /// With the policy changed this much.
+    fn under(handlers: Handlers, changes: &Value) -> Self {
         let store = FakeStore::with(Contents::default());
-        let runner = fake::runner(&store, handlers, policy);
+        let runner = fake::runner(&store, handlers, fake::live(changes));
         Self { store, runner, lease: fake::lease("chat", 1) }
     }
 
@@ -76,7 +78,7 @@ async fn an_answer_is_the_outcome_and_its_output_is_there_first() {
     let handlers = Handlers::new().with("*", |attempt: AttemptContext| async move {
         attempt.output.send("half").await.unwrap();
         attempt.output.send("whole").await.unwrap();
-        HandlerOutcome::json(&serde_json::json!({ "number": attempt.number, "deadline_ms": attempt.deadline_ms }))
+        HandlerOutcome::json(&json!({ "number": attempt.number, "deadline_ms": attempt.deadline_ms }))
     });
     let mut case = Case::new(handlers);
     case.lease.deadline_ms = Some(case.lease.claimed_ms + 50);
@@ -134,6 +136,59 @@ async fn the_timeout_ends_it_as_worth_another_try() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_has_a_timeout_and_a_backoff_of_its_own() {
+    let own = json!({"kinds": {"chat": {"attempt_timeout_ms": 3000, "retry": {"initial_ms": 40_000}}}});
+    let (handlers, _told) = endless();
+    let mut case = Case::under(handlers, &own);
+    let started = Instant::now();
+    let Some(Outcome::Retry { after_ms, .. }) = case.run().await else { panic!("it times out") };
+    assert_eq!(started.elapsed(), 3000 * MS);
+    assert!((20_000..=40_000).contains(&after_ms), "{after_ms}");
+    case.lease.envelope.kind = "report".to_owned();
+    let Some(Outcome::Retry { after_ms, .. }) = case.run().await else { panic!("it has no handler") };
+    assert!(after_ms <= 500, "{after_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_policy_leaves_a_running_attempt_its_bounds_and_has_its_say_about_the_next() {
+    let (handlers, _told) = endless();
+    let case = Case::under(handlers, &json!({"queue": {"attempt_timeout_ms": 3000}}));
+    let started = Instant::now();
+    let change = async {
+        tokio::time::sleep(1000 * MS).await;
+        let queue = json!({"attempt_timeout_ms": 1500, "retry": {"initial_ms": 40_000}});
+        case.runner.policy.adopt(fake::stored(1, &json!({"queue": queue})));
+    };
+    let (outcome, ()) = tokio::join!(case.run(), change);
+    assert_eq!(started.elapsed(), 3000 * MS);
+    let Some(Outcome::Retry { error, after_ms }) = outcome else { panic!("{outcome:?}") };
+    assert!(error.detail.contains("3000 ms"), "{}", error.detail);
+    assert!(after_ms >= 20_000, "{after_ms}");
+    let next = Instant::now();
+    assert_eq!(code(case.run().await), "handler_timeout");
+    assert_eq!(next.elapsed(), 1500 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_may_be_as_large_as_its_handler_was_told() {
+    let handlers = Handlers::new().with("chat", |attempt: AttemptContext| async move {
+        tokio::time::sleep(500 * MS).await;
+        let body = vec![b'x'; attempt.max_result_bytes as usize].into();
+        let result = TaskResult { content_type: "text/plain".to_owned(), body };
+        HandlerOutcome::Succeeded { result, usage: Vec::new() }
+    });
+    let case = Case::under(handlers, &json!({"queue": {"max_result_bytes": 100}}));
+    let change = async {
+        tokio::time::sleep(100 * MS).await;
+        case.runner.policy.adopt(fake::stored(1, &json!({"queue": {"max_result_bytes": 10}})));
+    };
+    let (outcome, ()) = tokio::join!(case.run(), change);
+    assert_eq!(word(&outcome.unwrap()), "succeeded");
+    let Some(Outcome::Succeeded { result, .. }) = case.run().await else { panic!("it succeeds") };
+    assert_eq!(result.body.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancellation_ends_it_within_a_second() {
     let (handlers, told) = endless();
     let case = Case::new(handlers);
@@ -188,15 +243,14 @@ async fn the_end_of_the_drain_time_hands_it_back() {
 
 #[tokio::test(start_paused = true)]
 async fn results_are_bounded_for_every_handler() {
-    let mut policy = fake::policy();
-    policy.queue.max_result_bytes = 4;
+    let policy = json!({"queue": {"max_result_bytes": 4}});
     let result = |body: &'static str| HandlerOutcome::Succeeded {
         result: TaskResult { content_type: "text/plain".to_owned(), body: body.into() },
         usage: vec![("tokens".to_owned(), 3)],
     };
-    let fits = Case::under(answering(result("1234")), policy.clone()).run().await;
+    let fits = Case::under(answering(result("1234")), &policy).run().await;
     assert_eq!(word(&fits.unwrap()), "succeeded");
-    let outcome = Case::under(answering(result("12345")), policy).run().await;
+    let outcome = Case::under(answering(result("12345")), &policy).run().await;
     let Some(Outcome::Failed { error, usage }) = outcome else { panic!("{outcome:?}") };
     assert_eq!((error.code.as_str(), usage.len()), ("result_too_large", 1));
 }

@@ -6,13 +6,15 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 
 use crate::logging::LogFormat;
 
 /// Runs the tasks that the gateways of a scope have admitted.
 ///
-/// The policy is read from GATEWAY_CONFIG_JSON, GATEWAY_YAML_PATH or PLATFORM_DESCRIPTORS_DIR/gateway.yaml, else the
-/// shipped one applies. SIGTERM drains; a second one ends at once.
+/// The policy is the one stored for the scope, followed while it changes. Where none is stored it is read from
+/// GATEWAY_CONFIG_JSON, GATEWAY_YAML_PATH or PLATFORM_DESCRIPTORS_DIR/gateway.yaml, else the shipped one applies.
+/// SIGTERM drains; a second one ends at once.
 #[derive(Parser)]
 #[command(name = "portcullis-processor", version)]
 pub(super) struct Args {
@@ -49,6 +51,10 @@ pub(super) struct Args {
     /// Name of this machine or container in heartbeats [default: the policy's instance_id, else HOSTNAME]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME")]
     pub(super) instance_id: Option<String>,
+
+    /// Store the policy it is started with as a new revision, unless it is the stored one
+    #[arg(long, env = "GATEWAY_CONFIG_FORCE_ENV_ON_STARTUP", value_parser = BoolishValueParser::new())]
+    pub(super) force_env_on_startup: bool,
 
     /// How long running attempts may go on after SIGTERM before they are handed back
     #[arg(long, env = "PORTCULLIS_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 25,

@@ -7,13 +7,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, LoadError, Loaded, Policy, Scope};
+use portcullis_config::{Component, LoadError, Loaded, Scope};
 use portcullis_lua::StoreOptions;
 
 use super::args::Args;
 use crate::admin::{self, OpenToEveryone, TOKEN_BYTES_MIN};
 use crate::handler::Handlers;
-use crate::policy::PolicyHandle;
 use crate::processor::ProcessorOptions;
 
 /// Redis when nothing says otherwise.
@@ -25,7 +24,8 @@ pub(super) struct Settings {
     pub(super) store: StoreOptions,
     pub(super) redis_wait: Option<Duration>,
     pub(super) scope: Scope,
-    pub(super) policy: PolicyHandle,
+    /// The document that applies while none is stored.
+    pub(super) boot: Loaded,
     pub(super) handlers: Handlers,
     pub(super) processor: ProcessorOptions,
     pub(super) admin_listen: SocketAddr,
@@ -84,19 +84,19 @@ impl Settings {
         if admin_token.as_ref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
             faults.push(format!("PORTCULLIS_ADMIN_TOKEN: shorter than {TOKEN_BYTES_MIN} bytes"));
         }
-        let policy = policy(&overlaid, &mut faults);
-        let scope = policy.as_ref().and_then(|policy| {
+        let boot = boot(&overlaid, &mut faults);
+        let scope = boot.as_ref().and_then(|Loaded { policy, .. }| {
             let (tenant, project) =
                 (tenant.as_ref().unwrap_or(&policy.tenant), project.as_ref().unwrap_or(&policy.project));
             Scope::new(tenant, project).map_err(|fault| faults.push(fault.to_string())).ok()
         });
-        let (Some(policy), Some(scope), true) = (policy, scope, faults.is_empty()) else {
+        let (Some(boot), Some(scope), true) = (boot, scope, faults.is_empty()) else {
             return Err(StartFault::Usage(faults));
         };
         admin::check(args.admin_listen, admin_token.as_deref()).map_err(StartFault::Open)?;
-        let redis_url = present(args.redis_url).or_else(|| policy.redis_url.clone());
+        let redis_url = present(args.redis_url).or_else(|| boot.policy.redis_url.clone());
         let instance =
-            present(args.instance_id).or_else(|| policy.instance_id.clone()).or_else(|| present(env("HOSTNAME")));
+            present(args.instance_id).or_else(|| boot.policy.instance_id.clone()).or_else(|| present(env("HOSTNAME")));
         Ok(Self {
             store: StoreOptions {
                 url: redis_url.unwrap_or_else(|| REDIS_URL.to_owned()),
@@ -108,9 +108,10 @@ impl Settings {
                 instance: instance.unwrap_or_else(|| "processor".to_owned()),
                 slots: args.slots,
                 drain_limit: Duration::from_secs(args.drain_seconds),
+                force_boot: args.force_env_on_startup,
             },
-            policy: PolicyHandle::new(policy, 0),
             scope,
+            boot,
             handlers,
             admin_listen: args.admin_listen,
             admin_token,
@@ -138,14 +139,14 @@ fn handlers(entries: &[String], faults: &mut Vec<String>) -> Handlers {
     }
 }
 
-fn policy(env: &impl Fn(&str) -> Option<String>, faults: &mut Vec<String>) -> Option<Policy> {
+fn boot(env: &impl Fn(&str) -> Option<String>, faults: &mut Vec<String>) -> Option<Loaded> {
     match portcullis_config::load(env, Component::Proc) {
-        Ok(Loaded { policy, source, warnings, .. }) => {
-            tracing::info!(%source, "policy");
-            for warning in warnings {
+        Ok(loaded) => {
+            tracing::info!(source = %loaded.source, "policy");
+            for warning in &loaded.warnings {
                 tracing::warn!(path = warning.path, "policy: {}", warning.message);
             }
-            Some(policy)
+            Some(loaded)
         }
         Err(fault) => {
             faults.extend(described(&fault));
@@ -191,6 +192,17 @@ mod tests {
         assert_eq!(settings.processor.drain_limit, Duration::from_secs(25));
         assert_eq!(settings.store.url, REDIS_URL);
         assert_eq!(settings.processor.instance, "a");
+    }
+
+    #[test]
+    fn the_boot_document_is_what_processors_make_of_it() {
+        let slots = |n: u64| serde_json::json!({"concurrent_requests_per_process": n});
+        let written = serde_json::json!({"service_capacity": {"ingress": slots(7), "proc": slots(3)}}).to_string();
+        let flags = with_scope(&["--handler", "*=builtin:echo"]);
+        let started = settings(&flags, &[("GATEWAY_CONFIG_JSON", &written)]).unwrap();
+        assert_eq!(started.boot.policy.service_capacity.concurrent_requests_per_process, 3);
+        assert!(!started.processor.force_boot);
+        assert!(settings(&[&flags[..], &["--force-env-on-startup"]].concat(), &[]).unwrap().processor.force_boot);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! When a processor speaks, and what it says.
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
@@ -14,7 +15,7 @@ struct Case {
 impl Case {
     fn new(slots: Option<u32>) -> Self {
         let store = FakeStore::with(Contents::default());
-        let runner = Arc::new(fake::runner(&store, Handlers::new().with("chat", Echo), fake::policy()));
+        let runner = Arc::new(fake::runner(&store, Handlers::new().with("chat", Echo), fake::live(&json!({}))));
         let pulse = Pulse {
             worker: "w".to_owned(),
             instance: "i".to_owned(),
@@ -22,6 +23,7 @@ impl Case {
             runner,
             occupancy: fake::occupancy(slots),
             contact: Contact::new(),
+            heard: watch::Sender::default(),
             drain: CancellationToken::new(),
         };
         Self { store, pulse }
@@ -64,14 +66,13 @@ async fn it_says_at_once_that_it_drains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_says_at_once_that_its_slots_have_changed() {
+async fn it_says_at_once_that_its_policy_and_slots_have_changed() {
     let case = Case::new(None);
     let before = u32::try_from(fake::policy().service_capacity.concurrent_requests_per_process).unwrap();
-    let mut policy = fake::policy();
-    policy.service_capacity.concurrent_requests_per_process += 4;
+    let changed = fake::stored(9, &json!({"service_capacity": {"concurrent_requests_per_process": before + 4}}));
     let told = async {
         case.store.until(|contents| !contents.beats.is_empty()).await;
-        case.pulse.runner.policy.replace(policy, 9);
+        case.pulse.runner.policy.adopt(changed);
         Instant::now()
     };
     let ((), told) = tokio::join!(case.beat_until(|contents| contents.beats.len() == 2), told);
@@ -82,10 +83,27 @@ async fn it_says_at_once_that_its_slots_have_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_policy_is_ignored() {
-    let handle = crate::policy::PolicyHandle::new(fake::policy(), 5);
-    handle.replace(portcullis_config::Policy::shipped("acme", "other"), 4);
-    assert_eq!(handle.load().policy.project, "shop");
+async fn it_says_why_it_cannot_put_the_stored_policy_in_force() {
+    let case = Case::new(None);
+    let mut unknown = fake::stored(9, &json!({}));
+    unknown.document = r#"{"tenant":"acme","project":"shop","key_of_a_later_version":1}"#.to_owned();
+    case.pulse.runner.policy.adopt(unknown);
+    case.beat_until(|contents| !contents.beats.is_empty()).await;
+    let beat = case.store.read(|contents| contents.beats[0].clone());
+    assert_eq!(beat.policy_revision, 0);
+    assert!(beat.policy_fault.unwrap().contains("key_of_a_later_version"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_passes_on_what_it_hears_of_the_stored_policy() {
+    let case = Case::new(None);
+    let held = fake::stored(2, &json!({}));
+    let heard = Heard { held: held.stamp, stored: PolicyStamp::new(3, "{}") };
+    case.pulse.runner.policy.adopt(held);
+    case.store.change(|contents| contents.stored = heard.stored);
+    let mut told = case.pulse.heard.subscribe();
+    case.beat_until(|contents| contents.beats.len() == 2).await;
+    assert_eq!(*told.wait_for(|_| true).await.unwrap(), heard);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 
+use serde_json::json;
+
 use super::*;
 use crate::fake::{self, FakeStore};
 
@@ -10,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Keeps the leases while `work` runs.
 async fn keeping<T>(leases: &Leases, store: &FakeStore, work: impl Future<Output = T>) -> T {
-    let (policy, stop) = (PolicyHandle::new(fake::policy(), 0), CancellationToken::new());
+    let (policy, stop) = (fake::live(&json!({})), CancellationToken::new());
     tokio::select! {
         done = work => done,
         () = leases.keep(store, &policy, &stop) => unreachable!("nobody stops it"),

@@ -1,8 +1,11 @@
 //! A whole processor on a store in memory.
 
+mod policy;
+
 use std::future::pending;
 
 use portcullis_lua::{FencingToken, Lease, Purpose};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fake::{self, Contents, FakeStore};
@@ -13,20 +16,28 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// A running processor.
 struct Case {
     store: Arc<FakeStore>,
+    policy: ScopePolicy,
     shutdown: Shutdown,
     running: JoinSet<Ending>,
 }
 
 impl Case {
     fn start(contents: Contents, slots: u32, handlers: Handlers) -> Self {
-        let store = FakeStore::with(contents);
-        let options = ProcessorOptions { instance: "test".to_owned(), slots: Some(slots), drain_limit: DRAIN_LIMIT };
-        let policy = PolicyHandle::new(fake::policy(), 0);
-        let processor = Processor::over(Arc::clone(&store) as _, fake::scope(), policy, handlers, options);
+        Self::start_under(contents, &slots_of(slots), handlers)
+    }
+
+    /// With the policy changed this much.
+    fn start_under(contents: Contents, changes: &Value, handlers: Handlers) -> Self {
+        let (store, policy) = (FakeStore::with(contents), fake::live(changes));
+        let options =
+            ProcessorOptions { instance: "test".to_owned(), slots: None, drain_limit: DRAIN_LIMIT, force_boot: false };
+        let worker = worker_name(&options.instance);
+        let tasks = Arc::clone(&store) as _;
+        let processor = Processor::over(tasks, worker, fake::scope(), policy.clone(), handlers, options);
         let shutdown = Shutdown::new();
         let mut running = JoinSet::new();
         running.spawn(processor.run(shutdown.clone()));
-        Self { store, shutdown, running }
+        Self { store, policy, shutdown, running }
     }
 
     async fn settled(&self, count: usize) -> Vec<(u64, &'static str)> {
@@ -37,8 +48,13 @@ impl Case {
     }
 
     async fn ending(mut self) -> Ending {
-        self.running.join_next().await.unwrap().unwrap()
+        let ended = timeout(Duration::from_secs(3600), self.running.join_next()).await;
+        ended.expect("it ends").unwrap().unwrap()
     }
+}
+
+fn slots_of(slots: u32) -> Value {
+    json!({"service_capacity": {"concurrent_requests_per_process": slots}})
 }
 
 fn waiting(tokens: impl IntoIterator<Item = u64>) -> Contents {
@@ -58,7 +74,7 @@ fn gated() -> (Handlers, Arc<tokio::sync::Semaphore>, Arc<tokio::sync::Semaphore
         async move {
             begins.add_permits(1);
             waits.acquire().await.unwrap().forget();
-            HandlerOutcome::json(&serde_json::json!("done"))
+            HandlerOutcome::json(&json!("done"))
         }
     });
     (handlers, begun, gate)
@@ -94,6 +110,14 @@ async fn it_never_runs_more_than_its_slots_and_refills_each_at_once() {
     assert_eq!(started.elapsed(), Duration::ZERO);
     gate.add_permits(2);
     assert_eq!(case.settled(5).await, all_succeeded(1..=5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_be_drained_while_redis_has_never_answered() {
+    let case = Case::start(Contents { outage: true, ..Contents::default() }, 1, Handlers::new().with("*", Echo));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    case.shutdown.drain.cancel();
+    assert_eq!(case.ending().await, Ending::Drained);
 }
 
 #[tokio::test(start_paused = true)]

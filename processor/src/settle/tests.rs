@@ -104,7 +104,7 @@ async fn a_stale_settlement_is_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_until_it_is_settled() {
     let case = Case::new(Contents { settle_hangs: true, ..Contents::default() });
-    let policy = crate::policy::PolicyHandle::new(fake::policy(), 0);
+    let policy = fake::live(&serde_json::json!({}));
     let stop = tokio_util::sync::CancellationToken::new();
     case.end(1).await;
     tokio::select! {

@@ -2,8 +2,9 @@
 
 use axum::http::HeaderName;
 
+use portcullis_lua::TaskId;
+
 use super::*;
-use crate::admission::session::identity_for_tests;
 
 fn policy() -> Policy {
     let mut policy = Policy::shipped("t", "p");
@@ -19,7 +20,7 @@ fn submit(body: &str, header_lines: &[(&'static str, &str)]) -> Result<Submissio
     for (name, value) in header_lines {
         headers.append(HeaderName::from_static(name), value.parse().unwrap());
     }
-    submission(&headers, &Bytes::from(body.to_owned()), &identity_for_tests("paid", "ada"), &policy())
+    submission(&headers, &Bytes::from(body.to_owned()), "ada", &policy())
 }
 
 /// The paths of the faults, in order.
@@ -30,10 +31,10 @@ fn faults(body: &str, header_lines: &[(&'static str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_minimal_body_takes_the_policy_s_attempts() {
+fn a_minimal_body_leaves_the_attempts_to_the_policy() {
     let submission = submit(r#"{"kind":"chat","payload":{"a": [1, 2]}}"#, &[]).unwrap();
     assert_eq!((submission.kind.as_str(), &submission.payload[..]), ("chat", &br#"{"a": [1, 2]}"#[..]));
-    assert_eq!((submission.deadline_ms, submission.delay_ms, submission.max_attempts), (None, 0, 3));
+    assert_eq!((submission.deadline_ms, submission.delay_ms, submission.max_attempts), (None, 0, None));
     assert_eq!((submission.estimates.len(), submission.idempotency, submission.traceparent), (0, None, None));
 }
 
@@ -43,7 +44,7 @@ fn a_full_body_is_read() {
         r#"{"estimate":{"tokens":7},"max_attempts":5,"delay_ms":1000,"deadline_ms":1,"payload":"x","kind":"a.b_c-1"}"#;
     let submission = submit(body, &[("content-type", "Application/JSON; charset=utf-8")]).unwrap();
     assert_eq!((submission.kind.as_str(), &submission.payload[..]), ("a.b_c-1", &b"\"x\""[..]));
-    assert_eq!((submission.deadline_ms, submission.delay_ms, submission.max_attempts), (Some(1), 1000, 5));
+    assert_eq!((submission.deadline_ms, submission.delay_ms, submission.max_attempts), (Some(1), 1000, Some(5)));
     assert_eq!(submission.estimates, [("tokens".to_owned(), 7)]);
 }
 
@@ -154,4 +155,43 @@ fn a_trace_context_is_kept_only_if_it_is_one() {
     for bad in ["", "00-0af7", &good.to_uppercase(), &good.replace("00-", "ff-"), &format!("{good}-00")] {
         assert_eq!(kept(bad), None, "{bad}");
     }
+}
+
+#[test]
+fn a_policy_with_narrower_bounds_refuses_what_was_read_before() {
+    let submission = submit(r#"{"kind":"k","payload":"12345678","delay_ms":1000,"max_attempts":5}"#, &[]).unwrap();
+    let request = AdmitRequest {
+        task_id: TaskId::generate(),
+        user_type: portcullis_config::UserType::anonymous(),
+        session_id: "s".to_owned(),
+        principal: "p".to_owned(),
+        actor: None,
+        client_address: None,
+        kind: submission.kind,
+        cost: 1,
+        deadline_ms: None,
+        delay_ms: submission.delay_ms,
+        max_attempts: 1,
+        idempotency: None,
+        estimates: Vec::new(),
+        request_id: "r".to_owned(),
+        traceparent: None,
+        content_type: PAYLOAD_CONTENT_TYPE.to_owned(),
+        payload: submission.payload,
+    };
+    let refused = |change: fn(&mut Policy)| {
+        let mut policy = policy();
+        change(&mut policy);
+        within_bounds(&request, submission.max_attempts, &policy).map_err(|refused| {
+            let paths: Vec<_> = refused.faults.into_iter().map(|fault| fault.path).collect();
+            (refused.cause, paths.join(" "))
+        })
+    };
+    assert_eq!(refused(|_| {}), Ok(()));
+    assert_eq!(refused(|policy| policy.queue.max_payload_bytes = 9), Err((Cause::PayloadTooLarge, String::new())));
+    let narrower = refused(|policy| {
+        policy.queue.max_delay_ms = 999;
+        policy.queue.max_attempts_limit = 4;
+    });
+    assert_eq!(narrower, Err((Cause::Invalid, "delay_ms max_attempts".to_owned())));
 }

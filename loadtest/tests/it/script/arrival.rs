@@ -6,7 +6,7 @@
 
 use futures_util::future::join_all;
 use portcullis_config::Policy;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Decision, TaskId, Verdict};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Decision, PolicyStamp, TaskId, Verdict};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -39,9 +39,9 @@ struct Pattern {
 }
 
 impl Trial {
-    async fn new(act: &Act, policy: Policy, user_type: &'static str) -> Self {
-        let compiled = CompiledPolicy::new(&policy, 0);
-        let ticks = ticks_of(act, &compiled, &[user_type]).await;
+    async fn new(stage: &Stage, policy: Policy, user_type: &'static str) -> Self {
+        let compiled = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+        let ticks = ticks_of(stage, &compiled, &[user_type]).await;
         Self { policy, compiled, user_type, ticks }
     }
 
@@ -151,7 +151,7 @@ impl Pattern {
 
 /// Plays `number` patterns of one user type.
 async fn try_patterns(stage: &Stage, policy: Policy, user_type: &'static str, number: usize) {
-    let trial = Trial::new(&stage.act(), policy, user_type).await;
+    let trial = Trial::new(stage, policy, user_type).await;
     let groups = number.div_ceil(LOCKSTEP);
     let (first_seed, next) = (rand::random::<u64>() >> 1, Mutex::new(0..groups as u64));
     let refused = join_all((0..ABREAST).map(|_| async {
@@ -187,7 +187,7 @@ async fn shipped_limits_hold_and_release_their_bursts_within_ten_milliseconds() 
     let mut policy = Policy::shipped("t", "p");
     policy.monitoring.heartbeat_timeout_seconds = FOR_EVER_SECONDS;
     for user_type in ["anonymous", "registered", "paid", "privileged"] {
-        let trial = Trial::new(&stage.act(), policy.clone(), user_type).await;
+        let trial = Trial::new(&stage, policy.clone(), user_type).await;
         let burst = &trial.windows()[0];
         assert!(burst.tick_ms <= 10, "{user_type}: {} ms", burst.tick_ms);
         try_patterns(&stage, policy.clone(), user_type, cases(128)).await;
@@ -202,7 +202,7 @@ async fn limits_of_any_size_hold() {
     {
         let mut policy = roomy();
         limit(&mut policy, "paid", burst, burst_window, hourly);
-        for window in Trial::new(&stage.act(), policy.clone(), "paid").await.windows() {
+        for window in Trial::new(&stage, policy.clone(), "paid").await.windows() {
             let most_ms = window.length_ms / if window.name == "hourly" { 60 } else { 10 };
             assert!(window.tick_ms <= most_ms, "{} {}: {} ms", window.name, window.limit, window.tick_ms);
         }
@@ -215,7 +215,7 @@ async fn a_steady_118_an_hour_is_never_refused_by_a_limit_of_120() {
     let stage = Stage::set().await;
     let mut policy = roomy();
     limit(&mut policy, "anonymous", 1_000_000, 60, 120);
-    let (policy, act) = (CompiledPolicy::new(&policy, 0), stage.act());
+    let (policy, act) = (CompiledPolicy::new(&policy, PolicyStamp::NONE), stage.act());
     act.beat(&policy, START_MS, u32::MAX).await;
     let phases: Vec<u64> = (0..16).map(|_| rand::random_range(0..60_000)).collect();
     for arrival in 0..118 * 6 {

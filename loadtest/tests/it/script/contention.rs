@@ -4,16 +4,17 @@
 
 use futures_util::future::join_all;
 use portcullis_config::Policy;
-use portcullis_lua::{CompiledPolicy, Reason, Verdict};
-
-use super::stage::{Stage, request};
+use portcullis_config::policy::Subject;
 use portcullis_loadtest::cluster::stand_in_beat;
+use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, Reason, Verdict};
+
+use super::stage::{Stage, named_limit, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
     let stage = Stage::set().await;
     let stores = [stage.store.clone(), stage.another_store().await, stage.another_store().await];
-    let policy = CompiledPolicy::new(&Policy::shipped("t", "p"), 0);
+    let policy = CompiledPolicy::new(&Policy::shipped("t", "p"), PolicyStamp::NONE);
     for round in 0..5 {
         let act = stage.act();
         act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
@@ -51,7 +52,7 @@ async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
 #[tokio::test]
 async fn a_fraction_of_a_millisecond_is_never_given_away() {
     let stage = Stage::set().await;
-    let (act, policy) = (stage.act(), CompiledPolicy::new(&Policy::shipped("t", "p"), 0));
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&Policy::shipped("t", "p"), PolicyStamp::NONE));
     act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
     let mut resets = Vec::new();
     for session in 0..20 {
@@ -62,4 +63,40 @@ async fn a_fraction_of_a_millisecond_is_never_given_away() {
     // Asked by a clock rounded down, counted by one rounded up: only at a whole millisecond are they the same.
     assert!(resets.iter().all(|reset_ms| (60_000..=60_001).contains(reset_ms)), "{resets:?}");
     assert!(resets.contains(&60_001), "{resets:?}");
+}
+
+/// Each caller is a session of its own; what they have in common is the tenant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_96_sessions_at_once_exactly_what_their_tenants_limit_holds_is_admitted() {
+    const LIMIT: u64 = 32;
+    let stage = Stage::set().await;
+    let stores = [stage.store.clone(), stage.another_store().await, stage.another_store().await];
+    let mut policy = Policy::shipped("t", "p");
+    named_limit(&mut policy, "all", Subject::Tenant, "requests", LIMIT, 60);
+    let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+    for round in 0..5 {
+        let act = stage.act();
+        act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
+        let callers: Vec<_> = (0..96).map(|caller| stores[caller % 3].scope(act.store.scope())).collect();
+        let decided = join_all(callers.iter().enumerate().map(|(caller, store)| {
+            let cost = 1 + caller as u32 % 4;
+            let (policy, asked) = (&policy, AdmitRequest { cost, ..request("anonymous", &format!("s{caller}")) });
+            async move { (cost, store.admit(policy, &[asked]).await.expect("a decision").remove(0)) }
+        }))
+        .await;
+        let (mut admitted, mut refused) = (0, Vec::new());
+        for (cost, decision) in decided {
+            match decision.verdict {
+                Verdict::Refused(refusal) => {
+                    assert_eq!((refusal.reason, refusal.name.as_deref()), (Reason::RateLimit, Some("all")));
+                    refused.push(u64::from(cost));
+                }
+                _ => admitted += u64::from(cost),
+            }
+        }
+        assert!(admitted <= LIMIT, "round {round}: {admitted}");
+        assert!(refused.iter().all(|cost| admitted + cost > LIMIT), "round {round}: {admitted}, and not {refused:?}");
+        let left = act.store.peek(&policy, &[request("anonymous", "another")]).await.expect("a decision").remove(0);
+        assert_eq!(left.limits[2].remaining, LIMIT - admitted, "round {round}");
+    }
 }

@@ -4,6 +4,7 @@
 //! nothing is cached, nothing is dropped before its time.
 
 mod window;
+mod limit;
 mod budget;
 mod breaker;
 mod admission;
@@ -13,7 +14,11 @@ mod outcome;
 use std::collections::BTreeMap;
 
 use portcullis_config::Policy;
-use portcullis_lua::{BreakerView, CompiledPolicy, Decision, Heartbeat, OutputId, QueueView, TaskId};
+use portcullis_lua::{
+    AdmitRequest, BreakerView, CompiledPolicy, Decision, Heartbeat, OutputId, QueueView, TaskId, Verdict,
+};
+
+use super::stage::Stage;
 
 pub(crate) use breaker::Breaker;
 pub(crate) use budget::{Account, period_end_ms};
@@ -31,6 +36,8 @@ pub(crate) struct Model {
     /// Worker → its last heartbeat and when that lapses, ms.
     beats: BTreeMap<String, (Heartbeat, u64)>,
     sessions: BTreeMap<String, Vec<Window>>,
+    /// Windows of named limits, by name and subject.
+    named: BTreeMap<(String, String), Window>,
     /// By name and subject.
     budgets: BTreeMap<(String, String), Account>,
     breakers: BTreeMap<String, Breaker>,
@@ -54,6 +61,7 @@ impl Model {
             ticks,
             beats: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            named: BTreeMap::new(),
             budgets: BTreeMap::new(),
             breakers: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -197,7 +205,7 @@ impl Model {
 
     pub(crate) fn breakers(&self, now_ms: u64) -> Vec<BreakerView> {
         let known = self.breakers.iter().filter(|(_, breaker)| breaker.known);
-        known.map(|(kind, breaker)| breaker.view(&self.policy.circuit_breakers.tasks, now_ms, kind)).collect()
+        known.map(|(kind, breaker)| breaker.view(&self.policy.breaker_of(kind), now_ms, kind)).collect()
     }
 
     /// Positions of all output of a task.
@@ -207,17 +215,26 @@ impl Model {
 }
 
 /// The ticks of the limits of some user types, seen from outside: whoever is admitted at 1 ms past a tick is told when
-/// the window lets it go.
-pub(crate) async fn ticks_of(act: &super::stage::Act, policy: &CompiledPolicy, user_types: &[&str]) -> Ticks {
+/// the window lets it go. Each kind is asked for in a scope of its own, as one that has every subject a limit can count.
+pub(crate) async fn ticks_of(stage: &Stage, policy: &CompiledPolicy, user_types: &[&str]) -> Ticks {
     let mut ticks = Ticks::new();
-    act.beat(policy, 1, 1_000_000).await;
-    for name in user_types {
-        let request = super::stage::request(name, name);
+    for (name, kind) in user_types.iter().flat_map(|name| ["k0", "k1"].map(|kind| (name, kind))) {
+        let act = stage.act();
+        act.beat(policy, 1, 1_000_000).await;
+        let request = AdmitRequest {
+            kind: kind.to_owned(),
+            actor: Some("agent".to_owned()),
+            client_address: Some("address".to_owned()),
+            estimates: vec![("tokens".to_owned(), 1)],
+            ..super::stage::request(name, name)
+        };
         let decisions = act.store.at(1).admit(policy, &[request]).await.expect("a decision");
+        assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
         for window in &decisions[0].limits {
             let tick_ms = window.reset_ms + 1 - window.window_ms;
             ticks.insert(((*name).to_owned(), window.name.clone()), tick_ms);
         }
+        act.strike().await;
     }
     ticks
 }

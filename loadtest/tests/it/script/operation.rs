@@ -107,8 +107,17 @@ fn ask() -> impl Strategy<Value = Ask> {
     let delay = prop_oneof![8 => Just(0), 1 => 1..100u64, 1 => 100..100_000u64];
     let key = prop::option::weighted(0.2, (0..3u8, prop_oneof![3 => Just(0u8), 1 => Just(1)]));
     let tokens = prop::option::weighted(0.7, prop_oneof![5 => 0..200u64, 1 => 200..1_500u64]);
-    (0..6usize, 0..2u8, prop_oneof![5 => Just(1u32), 1 => 0..4u32], deadline, delay, 1..4u32, key, tokens).prop_map(
-        |(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens)| Ask {
+    (
+        0..6usize,
+        0..2u8,
+        prop_oneof![10 => Just(1u32), 2 => 0..4u32, 1 => 4..11u32],
+        deadline,
+        delay,
+        1..4u32,
+        key,
+        tokens,
+    )
+        .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens)| Ask {
             caller,
             kind,
             cost,
@@ -117,8 +126,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             max_attempts,
             key,
             tokens,
-        },
-    )
+        })
 }
 
 fn end() -> impl Strategy<Value = End> {

@@ -2,9 +2,7 @@
 //!
 //! Responsible for what random histories meet too rarely. Must never be satisfied with "at most".
 
-use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, Lease, Outcome, Reason, Settlement, TaskError, TaskResult, Verdict,
-};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Lease, Outcome, PolicyStamp, Reason, Settlement, TaskError, TaskResult, Verdict};
 
 use super::stage::{Act, START_MS, Stage, request, roomy};
 
@@ -15,7 +13,7 @@ fn policy() -> CompiledPolicy {
     let mut policy = roomy();
     let breaker = &mut policy.circuit_breakers.tasks;
     (breaker.minimum_calls, breaker.half_open_probes, breaker.open_seconds) = (2, 2, OPEN_MS / 1000);
-    CompiledPolicy::new(&policy, 0)
+    CompiledPolicy::new(&policy, PolicyStamp::NONE)
 }
 
 /// Sends this many requests at once; leases of those that were let through.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Outcome, Purpose, Settled, Settlement, TaskError, TaskStatus};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Outcome, PolicyStamp, Purpose, Settled, Settlement, TaskError, TaskStatus};
 
 use super::stage::{START_MS, Stage, request, roomy};
 
@@ -16,7 +16,7 @@ async fn a_thousand_lapsed_leases_are_taken_back_64_at_a_time() {
     let stage = Stage::set().await;
     let (act, policy) = (stage.act(), roomy());
     let lapsed_ms = START_MS + policy.queue.lease_ms;
-    let policy = CompiledPolicy::new(&policy, 0);
+    let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
     act.beat(&policy, START_MS, 1_000_000).await;
     let store = act.store.at(START_MS);
     let requests: Vec<AdmitRequest> =
@@ -76,7 +76,7 @@ async fn a_thousand_lapsed_leases_are_taken_back_64_at_a_time() {
 #[tokio::test]
 async fn delayed_tasks_whose_time_has_come_join_64_at_a_time_and_none_is_forgotten() {
     let stage = Stage::set().await;
-    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), 0));
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
     act.beat(&policy, START_MS, 1_000_000).await;
     let requests: Vec<AdmitRequest> =
         (0..200).map(|n| AdmitRequest { delay_ms: 1 + n, ..request("paid", "s") }).collect();

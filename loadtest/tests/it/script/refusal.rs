@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, Idempotency, Outcome, Reason, Settlement, StoreError, TaskError, TaskId, Verdict,
+    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Origin, Outcome, PolicyStamp, Reason, Retention,
+    Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
 };
 
-use super::stage::{Act, START_MS, Stage, limit, request, roomy};
+use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
 
 /// Later than everything that was prepared.
 const NOW_MS: u64 = START_MS + 20_000;
@@ -30,6 +31,7 @@ async fn everything(act: &Act) -> BTreeMap<String, String> {
 fn policy() -> Policy {
     let mut policy = roomy();
     limit(&mut policy, "anonymous", 1_000, 60, 10_000);
+    named_limit(&mut policy, "all", Subject::Tenant, "requests", 1_000, 60);
     let budget = Budget {
         unit: "tokens".to_owned(),
         amount: 1_000,
@@ -70,14 +72,13 @@ async fn warm_up(act: &Act, policy: &CompiledPolicy) {
 }
 
 /// Brings the gate of this reason to refuse: the policy that does and the request it refuses.
-async fn provoke(act: &Act, reason: Reason) -> Option<(CompiledPolicy, AdmitRequest)> {
+async fn provoke(act: &Act, reason: Reason) -> (CompiledPolicy, AdmitRequest) {
     let (mut policy, mut asked) = (policy(), request("anonymous", "s"));
-    let compiled = CompiledPolicy::new(&policy, 0);
+    let compiled = CompiledPolicy::new(&policy, PolicyStamp::NONE);
     match reason {
         Reason::BurstLimit => limit(&mut policy, "anonymous", 4, 60, 10_000),
         Reason::HourlyLimit => limit(&mut policy, "anonymous", 1_000, 60, 4),
-        // The policy has no limits yet but these two.
-        Reason::RateLimit => return None,
+        Reason::RateLimit => named_limit(&mut policy, "all", Subject::Tenant, "requests", 4, 60),
         Reason::NoLiveProcessors => act.store.leave("stand-in").await.expect("an answer"),
         Reason::QueueFull => policy.limits.max_queue_size = 4,
         // Depth is 4. Of 2 slots the hard limit is floor(5 × 0.95) = 4; of 3 it is 7, and 4 is floor(8 × 0.6).
@@ -99,7 +100,7 @@ async fn provoke(act: &Act, reason: Reason) -> Option<(CompiledPolicy, AdmitRequ
         Reason::BudgetExhausted => asked.estimates = vec![("tokens".to_owned(), 951)],
         Reason::IdempotencyMismatch => asked = keyed("another body"),
     }
-    Some((CompiledPolicy::new(&policy, 0), asked))
+    (CompiledPolicy::new(&policy, PolicyStamp::NONE), asked)
 }
 
 #[tokio::test]
@@ -107,10 +108,10 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
     let stage = Stage::set().await;
     for reason in Reason::ALL {
         let act = stage.act();
-        warm_up(&act, &CompiledPolicy::new(&policy(), 0)).await;
-        let Some((policy, asked)) = provoke(&act, reason).await else { continue };
+        warm_up(&act, &CompiledPolicy::new(&policy(), PolicyStamp::NONE)).await;
+        let (policy, asked) = provoke(&act, reason).await;
         let before = everything(&act).await;
-        assert!(before.len() >= 15, "only {:?}", before.keys());
+        assert!(before.len() >= 16, "only {:?}", before.keys());
         let decided = act.store.decisions(1_000).await.expect("decisions").len();
 
         let batch = [asked.clone(), AdmitRequest { task_id: TaskId::generate(), ..asked }];
@@ -131,7 +132,7 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
 #[tokio::test]
 async fn a_replay_and_a_look_ahead_change_nothing_either() {
     let stage = Stage::set().await;
-    let (act, policy) = (stage.act(), CompiledPolicy::new(&policy(), 0));
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&policy(), PolicyStamp::NONE));
     warm_up(&act, &policy).await;
     let before = everything(&act).await;
     let replayed = act.store.at(NOW_MS).admit(&policy, &[keyed("body")]).await.expect("a decision");
@@ -144,25 +145,34 @@ async fn a_replay_and_a_look_ahead_change_nothing_either() {
 }
 
 #[tokio::test]
-async fn a_caller_with_an_old_policy_decides_nothing() {
+async fn a_caller_with_another_policy_decides_nothing() {
     let stage = Stage::set().await;
     let act = stage.act();
-    warm_up(&act, &CompiledPolicy::new(&policy(), 0)).await;
-    // 5 as a little-endian double, where the scope keeps its revision.
-    act.probe.command("SETRANGE", [&act.key("scope"), "0", "\0\0\0\0\0\0\x14@"]).await.expect("an answer");
+    warm_up(&act, &CompiledPolicy::new(&policy(), PolicyStamp::NONE)).await;
+    let about = About {
+        origin: Origin::Update,
+        actor: "a test".to_owned(),
+        reason: None,
+        rolled_back_to: None,
+        changed: Vec::new(),
+    };
+    let document = serde_json::json!({"tenant": "t"});
+    let new = NewRevision { document, about, write_id: "1".to_owned() };
+    let revised = act.store.revise(PolicyStamp::NONE, Retention::of(&roomy()), &new).await.expect("an answer");
+    let Revised::Stored(StoredPolicy { stamp: stored, .. }) = revised else { panic!("{revised:?}") };
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
-    for held in [0, 3, 4] {
-        let old = CompiledPolicy::new(&policy(), held);
-        let refused = Err(StoreError::StalePolicy { held, current: 5 });
-        assert_eq!(act.store.at(NOW_MS).admit(&old, &[request("anonymous", "s")]).await, refused);
-        assert_eq!(act.store.at(NOW_MS).peek(&old, &[request("anonymous", "s")]).await, refused);
+    // Behind, the same revision with another document, and ahead.
+    for held in [PolicyStamp::NONE, PolicyStamp::new(1, "{}"), PolicyStamp::new(2, "{}")] {
+        let other = CompiledPolicy::new(&policy(), held);
+        let refused = Err(StoreError::StalePolicy { held, current: stored });
+        assert_eq!(act.store.at(NOW_MS).admit(&other, &[request("anonymous", "s")]).await, refused);
+        assert_eq!(act.store.at(NOW_MS).peek(&other, &[request("anonymous", "s")]).await, refused);
         assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "held {held}");
     }
-    for held in [5, 6] {
-        let current = CompiledPolicy::new(&policy(), held);
-        let decisions = act.store.at(NOW_MS).admit(&current, &[request("anonymous", "s")]).await.expect("a decision");
-        assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "held {held}: {decisions:?}");
-    }
+    let current = CompiledPolicy::new(&policy(), stored);
+    let decisions = act.store.at(NOW_MS).admit(&current, &[request("anonymous", "s")]).await.expect("a decision");
+    assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
+    assert_eq!(act.store.decisions(1).await.expect("decisions")[0].policy_revision, 1);
 }
 
 #[tokio::test]
@@ -172,7 +182,7 @@ async fn a_refusal_under_another_user_type_takes_nothing_from_what_the_session_h
     let mut policy = policy();
     limit(&mut policy, "anonymous", 10, 60, 100);
     limit(&mut policy, "privileged", 1, 60, -1);
-    let policy = CompiledPolicy::new(&policy, 0);
+    let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
     act.beat(&policy, START_MS, 100).await;
     let batch = [request("anonymous", "s"), request("privileged", "s")];
     let decisions = act.store.at(START_MS).admit(&policy, &batch).await.expect("decisions");
@@ -180,5 +190,5 @@ async fn a_refusal_under_another_user_type_takes_nothing_from_what_the_session_h
     assert!(matches!(decisions[1].verdict, Verdict::Refused(_)), "{decisions:?}");
     let left = act.store.at(START_MS).peek(&policy, &[request("anonymous", "s")]).await.expect("a decision");
     let remaining: Vec<u64> = left[0].limits.iter().map(|window| window.remaining).collect();
-    assert_eq!(remaining, [9, 99]);
+    assert_eq!(remaining, [9, 99, 999]);
 }

@@ -1,25 +1,36 @@
 //! Limits that change while they are in use.
 //!
-//! Responsible for what a session has used being carried over, whatever the old and the new shape of its windows. Must
+//! Responsible for what has been used being carried over, whatever the old and the new shape of the windows. Must
 //! never demand what cannot be known: what had left an old, shorter window when it was last written is forgotten.
 
-use portcullis_config::policy::RoleLimit;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Reason, Verdict};
+use portcullis_config::policy::{RoleLimit, Subject};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, Verdict};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::model::{Ticks, ticks_of};
-use super::stage::{Act, START_MS, Stage, cases, limit, request, roomy};
+use super::stage::{Act, START_MS, Stage, cases, limit, named_limit, request, roomy};
 
 const BURSTS: [(u64, u64); 9] =
     [(10, 60), (10, 120), (150, 60), (3, 5), (5_000, 60), (100_000, 60), (40, 600), (7, 3_600), (2, 1)];
 const HOURLIES: [i64; 5] = [-1, 60, 120, 4_000, 200_000];
+/// Limit and window in seconds of a named limit that every session shares; some policies have none.
+const SHARED: [Option<(u64, u64)>; 7] = [
+    Some((12, 60)),
+    Some((150, 90)),
+    None,
+    Some((5_000, 60)),
+    Some((100_000, 7_200)),
+    Some((8, 86_400)),
+    Some((900, 600)),
+];
 
 /// A policy in force for a while.
 struct Rule {
     compiled: CompiledPolicy,
     role: RoleLimit,
+    shared: Option<(u64, u64)>,
     ticks: Ticks,
 }
 
@@ -29,6 +40,7 @@ impl Rule {
         let tick_ms = *self.ticks.get(&("paid".to_owned(), name.to_owned()))?;
         match name {
             "burst" => Some((self.role.burst, self.role.burst_window * 1000, tick_ms)),
+            "shared" => self.shared.map(|(most, window_seconds)| (most, window_seconds * 1000, tick_ms)),
             _ => Some((self.role.hourly.unsigned_abs(), 3_600_000, tick_ms)),
         }
     }
@@ -59,14 +71,18 @@ fn since(admitted: &[(u64, u64)], since_ms: u64) -> u64 {
 }
 
 async fn rules(stage: &Stage) -> Vec<Rule> {
-    let mut rules = Vec::new();
+    let (mut rules, mut shared) = (Vec::new(), SHARED.into_iter().cycle());
     for (burst, burst_window) in BURSTS {
         for hourly in HOURLIES {
             let mut policy = roomy();
             limit(&mut policy, "paid", burst, burst_window, hourly);
-            let compiled = CompiledPolicy::new(&policy, 0);
-            let ticks = ticks_of(&stage.act(), &compiled, &["paid"]).await;
-            rules.push(Rule { compiled, role: RoleLimit { hourly, burst, burst_window }, ticks });
+            let shared = shared.next().expect("it never ends");
+            if let Some((most, window_seconds)) = shared {
+                named_limit(&mut policy, "shared", Subject::Tenant, "requests", most, window_seconds);
+            }
+            let compiled = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+            let ticks = ticks_of(stage, &compiled, &["paid"]).await;
+            rules.push(Rule { compiled, role: RoleLimit { hourly, burst, burst_window }, shared, ticks });
         }
     }
     rules
@@ -74,7 +90,7 @@ async fn rules(stage: &Stage) -> Vec<Rule> {
 
 async fn play(act: &Act, rules: &[Rule], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut memories = [("burst", Memory::default()), ("hourly", Memory::default())];
+    let mut memories = ["burst", "hourly", "shared"].map(|name| (name, Memory::default()));
     let mut now_ms = START_MS + random.random_range(0..60_000);
     act.beat(&rules[0].compiled, now_ms, u32::MAX).await;
     for _ in 0..random.random_range(2..7) {
@@ -82,7 +98,8 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
         for (name, memory) in &mut memories {
             memory.slack_ms += rule.window(name).map_or(0, |(_, _, tick_ms)| tick_ms);
         }
-        let tightest = rule.role.burst.min(u64::try_from(rule.role.hourly).unwrap_or(u64::MAX));
+        let tightest = ["burst", "hourly", "shared"].iter().filter_map(|name| rule.window(name)).map(|(most, ..)| most);
+        let tightest = tightest.min().expect("a window");
         for _ in 0..random.random_range(1..25) {
             now_ms += match random.random_range(0..8) {
                 0..3 => random.random_range(0..5),
@@ -106,8 +123,8 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
                     }
                 }
                 Verdict::Refused(refusal) => {
-                    let name = if refusal.reason == Reason::BurstLimit { "burst" } else { "hourly" };
-                    let memory = &memories.iter().find(|(known, _)| *known == name).expect("one of two").1;
+                    let name = refusal.name.as_deref().expect("a window");
+                    let memory = &memories.iter().find(|(known, _)| *known == name).expect("one of three").1;
                     let (most, window_ms, _) = rule.window(name).expect("a window that refuses");
                     let held = since(&memory.all, now_ms - window_ms - memory.slack_ms);
                     assert!(held + cost > most, "seed {seed}: refused with {held} of {:?}: {refusal:?}", rule.role);

@@ -10,7 +10,8 @@ use portcullis_config::Policy;
 use portcullis_config::policy::Period;
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, FencingToken, Lease, OutputId, Purpose, Reason, Settlement, TaskId, Verdict,
+    AdmitRequest, CompiledPolicy, Decision, FencingToken, Lease, OutputId, PolicyStamp, Purpose, Reason, Settlement,
+    TaskId, Verdict,
 };
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
@@ -260,8 +261,9 @@ impl Play<'_> {
             assert_eq!(decisions[0], self.model.peek(self.now_ms, &asked), "limits and budgets of {caller}");
         }
         let events = store.decisions(10_000).await.expect("an answer");
-        let said: Vec<_> = events.iter().rev().map(|event| (event.depth, event.capacity)).collect();
-        let made: Vec<_> = self.model.decisions.iter().map(|decision| (decision.depth, decision.capacity)).collect();
+        let said: Vec<_> =
+            events.iter().rev().map(|event| (event.depth, event.capacity, event.name.as_deref())).collect();
+        let made: Vec<_> = self.model.decisions.iter().map(said_of).collect();
         assert_eq!(said, made, "every decision has its event, in order");
     }
 
@@ -297,13 +299,21 @@ impl Play<'_> {
     }
 }
 
+/// What the event of a decision says of it.
+fn said_of(decision: &Decision) -> (u64, u64, Option<&str>) {
+    let name = match &decision.verdict {
+        Verdict::Refused(refusal) => refusal.name.as_deref(),
+        _ => None,
+    };
+    (decision.depth, decision.capacity, name)
+}
+
 /// Plays this many random histories under a policy; the shortest that goes wrong is told. Returns the answers that came
 /// up.
 pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, policy: &Policy, number: usize) -> BTreeSet<String> {
     let seen = RefCell::new(BTreeSet::new());
-    let compiled = CompiledPolicy::new(policy, 0);
-    let ticks: Ticks =
-        runtime.block_on(ticks_of(&stage.act(), &compiled, &["anonymous", "registered", "paid", "privileged"]));
+    let compiled = CompiledPolicy::new(policy, PolicyStamp::NONE);
+    let ticks: Ticks = runtime.block_on(ticks_of(stage, &compiled, &["anonymous", "registered", "paid", "privileged"]));
     let mut runner = TestRunner::new(Config {
         cases: number as u32,
         max_shrink_iters: 2_000,
@@ -334,9 +344,7 @@ fn random_histories_go_as_the_rules_say() {
     let renewals = ["Held", "Cancelled", "Lost"].map(|renewal| format!("renewal {renewal}"));
     let statuses = ["Queued", "Succeeded", "Failed", "Dead", "Cancelled", "Expired"];
     let settled = statuses.map(|status| format!("Done({status})"));
-    // The policy has no limits yet but the burst and the hourly one.
-    let reasons = Reason::ALL.into_iter().filter(|reason| *reason != Reason::RateLimit);
-    let mut all: BTreeSet<String> = reasons.map(|reason| reason.code().to_owned()).collect();
+    let mut all: BTreeSet<String> = Reason::ALL.map(|reason| reason.code().to_owned()).into();
     all.extend(["admitted", "replayed", "Stale"].map(str::to_owned));
     all.extend(purposes.into_iter().chain(renewals).chain(settled));
     if cases(200) >= 20 {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_lua::{AdmitRequest, CompiledPolicy, TaskId};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, TaskId};
 
 use super::stage::{Act, START_MS, Stage, request, roomy};
 
@@ -48,7 +48,7 @@ fn assert_shares(claimed: &BTreeMap<String, Vec<TaskId>>, rounds: u64, types: &[
 #[tokio::test]
 async fn backlogged_types_share_by_weight_and_each_is_served_in_order() {
     let stage = Stage::set().await;
-    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), 0));
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
     act.beat(&policy, START_MS, 1_000_000).await;
     let mut waiting = BTreeMap::new();
     for (name, _) in TYPES {
@@ -70,7 +70,7 @@ async fn backlogged_types_share_by_weight_and_each_is_served_in_order() {
 async fn a_type_that_was_idle_gets_its_share_and_no_more() {
     let stage = Stage::set().await;
     for (idle, _) in TYPES {
-        let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), 0));
+        let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
         act.beat(&policy, START_MS, 1_000_000).await;
         for (name, _) in TYPES.iter().filter(|(name, _)| *name != idle) {
             enqueue(&act, &policy, name, 400).await;

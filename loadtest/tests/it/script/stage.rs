@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis_config::policy::{NamedLimit, Subject};
 use portcullis_config::{Policy, Scope, UserType};
 use portcullis_loadtest::cluster::{Redis, open_store, stand_in_beat};
 use portcullis_loadtest::probe::Probe;
@@ -98,6 +99,14 @@ pub(crate) fn limit(policy: &mut Policy, user_type: &str, burst: u64, burst_wind
     (role.burst, role.burst_window, role.hourly) = (burst, burst_window, hourly);
 }
 
+/// Adds a limit of this name, for every type and kind; one of tokens counts 1 for a request that does not say.
+pub(crate) fn named_limit(policy: &mut Policy, name: &str, per: Subject, unit: &str, limit: u64, window_seconds: u64) {
+    let default_estimate = (unit != "requests").then_some(1);
+    let unit = unit.to_owned();
+    let limit = NamedLimit { per, unit, limit, window_seconds, default_estimate, user_types: None, kinds: None };
+    policy.rate_limits.named.insert(name.to_owned(), limit);
+}
+
 /// A built-in or declared user type.
 pub(crate) fn user_type(name: &str) -> UserType {
     UserType::new(name).expect("a user type")
@@ -111,6 +120,7 @@ pub(crate) fn request(user_type_name: &str, session: &str) -> AdmitRequest {
         session_id: session.to_owned(),
         principal: session.to_owned(),
         actor: None,
+        client_address: None,
         kind: "chat".to_owned(),
         cost: 1,
         deadline_ms: None,

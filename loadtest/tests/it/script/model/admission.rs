@@ -2,13 +2,17 @@
 //!
 //! Must never change anything while deciding: a verdict is taken of `&self`.
 
-use portcullis_config::policy::{Budget, Subject};
+use portcullis_config::policy::Budget;
 use portcullis_lua::{AdmitRequest, BudgetState, Decision, Hold, LimitState, Reason, Refusal, Verdict};
 
-use super::{Account, Model, State, Task, Window};
+use super::limit::{subject, units};
+use super::{Account, Model, State, Task};
 
 /// A gate that says no: why, which one, and when it would say yes, ms.
 struct No(Reason, Option<String>, f64);
+
+/// When a gate says yes that holds less than it is asked for.
+const NEVER_MS: f64 = f64::INFINITY;
 
 impl Model {
     /// Decides, and takes what an admitted request needs.
@@ -32,7 +36,8 @@ impl Model {
     }
 
     fn decision(&self, now_ms: u64, request: &AdmitRequest, verdict: Verdict) -> Decision {
-        let limits = self.windows(request).into_iter().map(|window| LimitState {
+        let named = self.named_limits(request).into_iter().map(|used| used.window);
+        let limits = self.windows(request).into_iter().chain(named).map(|window| LimitState {
             remaining: window.limit.saturating_sub(window.held(now_ms)),
             reset_ms: window.wait_ms(now_ms, 1),
             name: window.name,
@@ -63,13 +68,14 @@ impl Model {
         self.rate_limit(now_ms, request, &mut noes);
         self.backpressure(now_ms, request, &mut noes);
         let breaker = self.breakers.get(&request.kind);
-        let rules = &self.policy.circuit_breakers.tasks;
-        if let Some(wait_ms) = breaker.and_then(|breaker| breaker.wait_ms(rules, now_ms, self.service_ms())) {
+        let rules = self.policy.breaker_of(&request.kind);
+        if let Some(wait_ms) = breaker.and_then(|breaker| breaker.wait_ms(&rules, now_ms, self.service_ms())) {
             noes.push(No(Reason::CircuitOpen, None, wait_ms));
         }
         for (hold, budget, account) in self.accounts(now_ms, request) {
             if account.spent + account.held + hold.amount > budget.amount {
                 let wait_ms = account.reset_ms(now_ms) as f64;
+                let wait_ms = if hold.amount > budget.amount { NEVER_MS } else { wait_ms };
                 noes.push(No(Reason::BudgetExhausted, Some(hold.budget), wait_ms));
             }
         }
@@ -78,18 +84,26 @@ impl Model {
         }
         let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
         if let Some(No(reason, name, _)) = noes.into_iter().next() {
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms: longest_ms.ceil() as u64 });
+            let retry_after_ms = if longest_ms < NEVER_MS { longest_ms.ceil() as u64 } else { 0 };
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms });
         }
         let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
         Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
     }
 
     fn rate_limit(&self, now_ms: u64, request: &AdmitRequest, noes: &mut Vec<No>) {
-        for window in self.windows(request) {
-            let excess = window.excess(now_ms, request.cost.into());
-            if excess > 0 {
-                let reason = if window.name == "burst" { Reason::BurstLimit } else { Reason::HourlyLimit };
-                let wait_ms = window.wait_ms(now_ms, excess) as f64;
+        let cost = u64::from(request.cost);
+        let of_session = self.windows(request).into_iter().map(|window| (window, cost));
+        let named = self.named_limits(request).into_iter().map(|used| (used.window, used.units));
+        for (window, units) in of_session.chain(named) {
+            let excess = window.excess(now_ms, units);
+            if excess > 0 && units > 0 {
+                let reason = match window.name.as_str() {
+                    "burst" => Reason::BurstLimit,
+                    "hourly" => Reason::HourlyLimit,
+                    _ => Reason::RateLimit,
+                };
+                let wait_ms = if units > window.limit { NEVER_MS } else { window.wait_ms(now_ms, excess) as f64 };
                 noes.push(No(reason, Some(window.name), wait_ms));
             }
         }
@@ -150,6 +164,10 @@ impl Model {
             window.admit(now_ms, request.cost.into());
         }
         self.sessions.insert(request.session_id.clone(), windows);
+        for mut used in self.named_limits(request).into_iter().filter(|used| used.units > 0) {
+            used.window.admit(now_ms, used.units);
+            self.named.insert((used.window.name.clone(), used.subject), used.window);
+        }
         let epoch = self.breakers.get_mut(&request.kind).map_or(0, |breaker| breaker.admit(now_ms));
         let mut holds = Vec::new();
         for (hold, _, mut account) in self.accounts(now_ms, request) {
@@ -177,38 +195,17 @@ impl Model {
         start
     }
 
-    fn windows(&self, request: &AdmitRequest) -> Vec<Window> {
-        if let Some(windows) = self.sessions.get(&request.session_id) {
-            return windows.clone();
-        }
-        let role = self.policy.limits_of(&request.user_type).expect("limits");
-        let burst = ("burst", role.burst, role.burst_window * 1000);
-        let hourly = u64::try_from(role.hourly).ok().map(|limit| ("hourly", limit, 3_600_000));
-        let tick_ms = |name: &str| self.ticks[&(request.user_type.to_string(), name.to_owned())];
-        let all = [burst].into_iter().chain(hourly);
-        all.map(|(name, limit, window_ms)| Window::new(name, limit, window_ms, tick_ms(name))).collect()
-    }
-
     /// The budgets a request draws on: what it would hold, of what, and the account as it stands.
     fn accounts(&self, now_ms: u64, request: &AdmitRequest) -> Vec<(Hold, Budget, Account)> {
         let mut accounts = Vec::new();
         for (name, budget) in self.policy.budgets_of(&request.user_type) {
-            let subject = match budget.per {
-                Subject::Tenant => "",
-                Subject::UserType => request.user_type.as_str(),
-                Subject::Principal => &request.principal,
-                Subject::Session => &request.session_id,
-            };
-            let estimate = request.estimates.iter().find(|(unit, _)| *unit == budget.unit);
-            let amount = match budget.unit.as_str() {
-                "requests" => request.cost.into(),
-                _ => estimate.map_or(budget.default_estimate, |(_, amount)| *amount),
-            };
-            let account = match self.budgets.get(&(name.to_owned(), subject.to_owned())) {
+            let Some(subject) = subject(request, budget.per) else { continue };
+            let amount = units(request, &budget.unit, budget.default_estimate);
+            let account = match self.budgets.get(&(name.to_owned(), subject.clone())) {
                 Some(account) => account.at(now_ms),
                 None => Account::new(budget.period, now_ms),
             };
-            let (unit, subject) = (budget.unit.clone(), subject.to_owned());
+            let unit = budget.unit.clone();
             accounts.push((Hold { budget: name.to_owned(), subject, unit, amount }, budget.clone(), account));
         }
         accounts

@@ -28,7 +28,7 @@ impl Model {
         }
         let (kind, epoch, fate) = (task.request.kind.clone(), task.epoch, fate(task, now_ms, ran, outcome));
         let took_ms = now_ms - since_ms;
-        let slow = took_ms > self.policy.circuit_breakers.tasks.slow_call_ms;
+        let slow = took_ms > self.policy.breaker_of(&kind).slow_call_ms;
         let sign = match outcome {
             Outcome::Succeeded { .. } | Outcome::Failed { .. } => Some(Sign::Success(slow)),
             Outcome::Retry { .. } | Outcome::Dead { .. } => Some(Sign::Failure),
@@ -70,8 +70,8 @@ impl Model {
     }
 
     fn feed(&mut self, now_ms: u64, kind: &str, epoch: u64, sign: Sign) {
-        let rules = &self.policy.circuit_breakers.tasks;
-        self.breakers.entry(kind.to_owned()).or_default().feed(rules, now_ms, epoch, sign);
+        let rules = self.policy.breaker_of(kind);
+        self.breakers.entry(kind.to_owned()).or_default().feed(&rules, now_ms, epoch, sign);
     }
 
     /// A moving mean: a sixteenth of each new attempt.

@@ -1,0 +1,66 @@
+//! Credentials in the one URL a policy has.
+//!
+//! Responsible for knowing and hiding them. Must never let one out: neither shown, nor stored where every replica and
+//! every backup of Redis would hold it.
+
+/// Words in the name of a query parameter that make its value a secret.
+const SECRET: [&str; 4] = ["user", "pass", "secret", "token"];
+
+/// A URL without the password that may stand between the scheme and the last `@`, and without secret parameters.
+pub(crate) fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (userinfo, rest) = rest.rsplit_once('@').map_or((None, rest), |(userinfo, rest)| (Some(userinfo), rest));
+    let user = |userinfo: &str| userinfo.split_once(':').map_or("", |(user, _)| user).to_owned();
+    let userinfo = userinfo.map(|userinfo| format!("{}:***@", user(userinfo))).unwrap_or_default();
+    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}://{userinfo}{rest}") };
+    let mask = |parameter: &str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if is_secret(name) { format!("{name}=***") } else { parameter.to_owned() }
+    };
+    let query: Vec<String> = query.split('&').map(mask).collect();
+    format!("{scheme}://{userinfo}{address}?{}", query.join("&"))
+}
+
+/// Whether a URL carries credentials: user information, or a query parameter named like a secret.
+pub(crate) fn has_credentials(url: &str) -> bool {
+    let names =
+        |query: &str| query.split('&').any(|parameter| is_secret(parameter.split('=').next().unwrap_or_default()));
+    url.contains('@') || url.split_once('?').is_some_and(|(_, query)| names(query))
+}
+
+fn is_secret(parameter: &str) -> bool {
+    let name = parameter.to_ascii_lowercase();
+    SECRET.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_found_wherever_they_stand() {
+        for url in [
+            "redis://user:wo?rd@db",
+            "redis://user:word@db:6379",
+            "redis://:wo/rd@db",
+            "user@db",
+            "redis-sentinel://a:1?sentinelPassword=word",
+            "redis://db?x=1&token=word",
+        ] {
+            assert!(has_credentials(url), "{url}");
+        }
+        for url in ["redis://db:6379/1", "redis-sentinel://a:1,b:2?sentinelServiceName=main", ""] {
+            assert!(!has_credentials(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_password_is_masked_and_the_rest_stays() {
+        assert_eq!(masked("redis://user:p@ss@host:6379/1"), "redis://user:***@host:6379/1");
+        assert_eq!(
+            masked("redis-sentinel://a:1,b:2?sentinelServiceName=m&sentinelPassword=word"),
+            "redis-sentinel://a:1,b:2?sentinelServiceName=m&sentinelPassword=***"
+        );
+        assert_eq!(masked("redis://host:6379"), "redis://host:6379");
+    }
+}

@@ -1,0 +1,163 @@
+//! The policy of a scope: what it is, what it was, who holds it, and changing it.
+//!
+//! Responsible for the routes under `/admin/gateway` and for `/admin/audit`. Must never change anything on a dry run,
+//! anywhere, nor take what a client says of itself for who it is.
+
+pub(super) mod request;
+pub(super) mod change;
+mod convergence;
+pub(super) mod view;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use portcullis_config::Amendment;
+use portcullis_lua::Origin;
+use serde_json::{Value, json};
+
+use super::asked::{Asked, whole};
+use super::scoped::{Scoped, unanswered};
+use super::submitted::Submitted;
+use super::{Admin, Answer, Shared};
+use crate::refusal::{Refused, RequestFault};
+use crate::respond::RequestId;
+use change::{Base, Plan};
+use request::ChangeRequest;
+
+/// Revisions given when the caller does not say how many, and the most that are: each is read by itself.
+const REVISIONS: (u32, u32) = (50, 200);
+
+/// Audit events given when the caller does not say how many, and the most that are.
+const AUDIT_EVENTS: (u32, u32) = (50, 1000);
+
+/// Says what a document or a patch would mean, and changes nothing. A body that cannot be accepted is answered with all
+/// that is wrong with it, and 200: that is what was asked. Without Redis it is judged by what this gateway holds.
+pub(super) async fn validate(State(admin): Shared, asked: Asked, body: Body) -> Answer {
+    let mut submitted = Submitted::read(body).await?;
+    let request = ChangeRequest::take(&mut submitted, &asked);
+    let amendment = request::take_amendment(&mut submitted);
+    let scoped = admin.address(&request.names, &asked, &submitted.faults).await?;
+    let base = Base::stored(&scoped).await.unwrap_or_else(|_| Base::held(&scoped));
+    let mut errors = submitted.faults;
+    if let Some(expected) = request.expected_revision.filter(|expected| *expected != base.revision()) {
+        let message = format!("is {expected}, but the policy is at revision {}", base.revision());
+        errors.push(RequestFault::new("expected_revision", message));
+    }
+    let amended = amendment.map(|amendment| base.amended(&scoped, &amendment)).and_then(|made| match made {
+        Ok(amended) => Some(amended),
+        Err(found) => {
+            errors.extend(found);
+            None
+        }
+    });
+    let changes = amended.as_ref().map(|amended| amended.changes.as_slice()).unwrap_or_default();
+    Ok(Json(json!({
+        "scope": scoped.store().scope(),
+        "revision": base.revision(),
+        "valid": errors.is_empty(),
+        "errors": errors,
+        "warnings": amended.as_ref().map(|amended| amended.warnings.as_slice()).unwrap_or_default(),
+        "changed": view::paths(changes, |_| true),
+        "changes": super::redact::document(json!(changes)),
+        "effective": amended.as_ref().map(|amended| super::redact::document(amended.effective.clone())),
+    })))
+}
+
+/// Patches the document, or replaces it.
+pub(super) async fn update(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+    let mut submitted = Submitted::read(body).await?;
+    let request = ChangeRequest::take(&mut submitted, &asked);
+    let amendment = request::take_amendment(&mut submitted);
+    let scoped = admin.address(&request.names, &asked, &submitted.faults).await?;
+    let plan = amendment.map(|amendment| Plan { amendment, origin: Origin::Update, rolled_back_to: None });
+    answer_change(&scoped, &request, plan, submitted.faults, &id).await
+}
+
+/// Goes back to the document this gateway was started with.
+pub(super) async fn reset(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+    let mut submitted = Submitted::read(body).await?;
+    let request = ChangeRequest::take(&mut submitted, &asked);
+    request::take_nothing(&mut submitted);
+    let scoped = admin.address(&request.names, &asked, &submitted.faults).await?;
+    let amendment = Amendment::Whole(scoped.live().boot_document());
+    let plan = Plan { amendment, origin: Origin::Reset, rolled_back_to: None };
+    answer_change(&scoped, &request, Some(plan), submitted.faults, &id).await
+}
+
+/// Goes back to the document of an earlier revision.
+pub(super) async fn rollback(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+    let mut submitted = Submitted::read(body).await?;
+    let request = ChangeRequest::take(&mut submitted, &asked);
+    let number = request::take_revision(&mut submitted);
+    let scoped = admin.address(&request.names, &asked, &submitted.faults).await?;
+    let Some(number) = number else { return Err(Refused::invalid(submitted.faults)) };
+    let record = scoped.ask(scoped.store().revision(number)).await?.ok_or_else(Refused::not_found)?;
+    let amendment = Amendment::Whole(record.after);
+    let plan = Plan { amendment, origin: Origin::Rollback, rolled_back_to: Some(number) };
+    answer_change(&scoped, &request, Some(plan), submitted.faults, &id).await
+}
+
+async fn answer_change(
+    scoped: &Scoped,
+    request: &ChangeRequest,
+    plan: Option<Plan>,
+    faults: Vec<RequestFault>,
+    id: &RequestId,
+) -> Answer {
+    let made = Box::pin(change::make(scoped, request, plan, faults)).await?;
+    if request.dry_run {
+        return Ok(Json(view::made(scoped, request, &made, &Value::Null)));
+    }
+    tracing::info!(
+        scope = %scoped.store().scope(), revision = made.revision, actor = change::ACTOR, request_id = id.as_str(),
+        origin = ?made.origin, changed = ?view::paths(&made.amended.changes, |_| true), "the policy was changed"
+    );
+    let convergence = convergence::wait(scoped, made.revision, request.wait).await;
+    Ok(Json(view::made(scoped, request, &made, &convergence)))
+}
+
+/// The policy this gateway holds.
+pub(super) async fn config(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let stored = scoped.scope().catch_up().await.ok();
+    Ok(Json(view::config(&scoped, stored.map(portcullis_lua::PolicyStamp::revision))))
+}
+
+/// The newest revisions that are kept.
+pub(super) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
+    let (scoped, limit) = limited(&admin, &asked, REVISIONS).await?;
+    let list = scoped.ask(scoped.store().revisions(limit as usize)).await?;
+    Ok(Json(json!({"revisions": list.iter().map(view::summary).collect::<Value>()})))
+}
+
+/// One revision with the document before it and its own. What is not a number names none.
+pub(super) async fn revision(State(admin): Shared, asked: Asked, Path(number): Path<String>) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let number = number.parse().map_err(|_| Refused::not_found())?;
+    let record = scoped.ask(scoped.store().revision(number)).await?.ok_or_else(Refused::not_found)?;
+    Ok(Json(view::record(&record)))
+}
+
+/// Which replica holds which policy.
+pub(super) async fn convergence(State(admin): Shared, asked: Asked) -> Answer {
+    let scoped = admin.asked_scope(&asked).await?;
+    let seen = convergence::look(&scoped).await.map_err(|error| unanswered(&error))?;
+    Ok(Json(convergence::shown(&seen)))
+}
+
+/// What was changed, by whom.
+pub(super) async fn audit(State(admin): Shared, asked: Asked) -> Answer {
+    let (scoped, limit) = limited(&admin, &asked, AUDIT_EVENTS).await?;
+    let events = scoped.ask(scoped.store().audit(limit)).await?;
+    Ok(Json(json!({"events": events.iter().map(view::audit_event).collect::<Value>()})))
+}
+
+/// The scope that is asked about, and how many of the newest entries are wanted: `?limit=`.
+async fn limited(admin: &Admin, asked: &Asked, (usual, most): (u32, u32)) -> Result<(Scoped, u32), Refused> {
+    let mut limit = usual;
+    let names = asked.of_scope(&["limit"], |_, value| {
+        limit = whole(value, 1, most)?;
+        Ok(())
+    })?;
+    Ok((admin.address(&names, asked, &[]).await?, limit))
+}

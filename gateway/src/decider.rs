@@ -1,0 +1,153 @@
+//! A batch of one scope decided under the scope's policy, and under no other.
+//!
+//! Responsible for what happens when Redis says that this gateway holds another policy than the stored one: nothing was
+//! decided, so the stored one is loaded and the same requests are asked about again, within the same call. Must never
+//! send a request that the policy in force does not allow to be asked about: bodies are read under one policy and may
+//! be decided under the next.
+
+use std::sync::Arc;
+
+use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError};
+use tokio::sync::Notify;
+
+use crate::admission::enqueue;
+use crate::group_commit::Decide;
+use crate::metric;
+use crate::policy_in_force::PolicyInForce;
+use crate::refusal::Refused;
+use crate::store_breaker::StoreBreaker;
+
+/// How often a batch is sent: policies that change twice while one call is on its way are not changed by people.
+const ROUNDS: usize = 3;
+
+/// A request for admission, but for what the policy decides about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    /// The request; its cost and attempts are those of the policy it is decided under.
+    pub(crate) request: AdmitRequest,
+    /// Attempts the caller asks for; `None` leaves them to the policy.
+    pub(crate) max_attempts: Option<u32>,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    /// The policy it was decided under.
+    pub(crate) policy: Arc<PolicyInForce>,
+    /// As how many requests it counts under that policy.
+    pub(crate) cost: u32,
+    /// The script's decision, or why this policy does not let the script be asked.
+    pub(crate) outcome: Result<Decision, Refused>,
+}
+
+/// Whether to act on a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Consume, enqueue and record.
+    Admit,
+    /// Only look.
+    Peek,
+}
+
+/// Decides what one scope is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct ScopeDecider {
+    pub(crate) store: ScopeStore,
+    pub(crate) live: LivePolicy<PolicyInForce>,
+    pub(crate) breaker: Arc<StoreBreaker>,
+    /// Told when another policy has come into force.
+    pub(crate) changed: Arc<Notify>,
+}
+
+impl Decide for ScopeDecider {
+    type Question = Question;
+    type Answer = Decided;
+
+    fn bytes(question: &Question) -> usize {
+        question.request.payload.len()
+    }
+
+    async fn decide(&self, questions: Vec<Question>) -> Result<Vec<Decided>, StoreError> {
+        self.ask(questions, Mode::Admit).await
+    }
+}
+
+impl ScopeDecider {
+    /// Asks until one policy was in force here and in Redis. An error means that nothing is known to be decided; for a
+    /// stale policy, that nothing was.
+    pub(crate) async fn ask(&self, questions: Vec<Question>, mode: Mode) -> Result<Vec<Decided>, StoreError> {
+        let (mut requests, attempts): (Vec<_>, Vec<_>) =
+            questions.into_iter().map(|question| (question.request, question.max_attempts)).unzip();
+        let mut round = 1;
+        loop {
+            let policy = self.live.load();
+            let fitted = requests.iter_mut().zip(&attempts).enumerate();
+            let misfits: Vec<(usize, Refused)> = fitted
+                .filter_map(|(index, (request, attempts))| {
+                    Some((index, fit(request, *attempts, &policy).err()?))
+                })
+                .collect();
+            let answer = if misfits.is_empty() {
+                self.call(&policy, &requests, mode).await
+            } else {
+                let misfit = |index: usize| misfits.iter().any(|(each, _)| *each == index);
+                let fitting = requests.iter().enumerate().filter(|(index, _)| !misfit(*index));
+                let fitting: Vec<AdmitRequest> = fitting.map(|(_, request)| request.clone()).collect();
+                self.call(&policy, &fitting, mode).await
+            };
+            match answer {
+                Ok(decisions) => return Ok(merged(&policy, &requests, misfits, decisions)),
+                Err(StoreError::StalePolicy { current, .. }) if round < ROUNDS => {
+                    metric::stale_policy();
+                    self.breaker.call(self.live.hear(current)).await?;
+                    self.changed.notify_one();
+                    round += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        policy: &PolicyInForce,
+        requests: &[AdmitRequest],
+        mode: Mode,
+    ) -> Result<Vec<Decision>, StoreError> {
+        match mode {
+            Mode::Admit => self.breaker.call(self.store.admit(policy.compiled(), requests)).await,
+            Mode::Peek => self.breaker.call(self.store.peek(policy.compiled(), requests)).await,
+        }
+    }
+}
+
+/// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know
+/// its user type any longer, or its body is beyond bounds that were wider when it was read.
+fn fit(request: &mut AdmitRequest, max_attempts: Option<u32>, policy: &PolicyInForce) -> Result<(), Refused> {
+    if !policy.compiled().knows(&request.user_type) {
+        return Err(Refused::unauthenticated());
+    }
+    let document = policy.policy();
+    enqueue::within_bounds(request, max_attempts, document)?;
+    // Checked documents have neither above a million.
+    request.cost = u32::try_from(document.cost_of(&request.kind)).unwrap_or(u32::MAX);
+    let shipped = || u32::try_from(document.max_attempts_of(&request.kind)).unwrap_or(u32::MAX);
+    request.max_attempts = max_attempts.unwrap_or_else(shipped);
+    Ok(())
+}
+
+/// Everybody's answer in the order of the questions.
+fn merged(
+    policy: &Arc<PolicyInForce>,
+    requests: &[AdmitRequest],
+    misfits: Vec<(usize, Refused)>,
+    decisions: Vec<Decision>,
+) -> Vec<Decided> {
+    let mut outcomes: Vec<Result<Decision, Refused>> = decisions.into_iter().map(Ok).collect();
+    // In rising order, so that each finds the place it had.
+    for (index, refused) in misfits {
+        outcomes.insert(index.min(outcomes.len()), Err(refused));
+    }
+    let decided = |(outcome, request): (_, &AdmitRequest)| Decided { policy: policy.clone(), cost: request.cost, outcome };
+    outcomes.into_iter().zip(requests).map(decided).collect()
+}

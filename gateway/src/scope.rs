@@ -1,0 +1,178 @@
+//! One scope as a gateway serves it.
+//!
+//! Responsible for holding what is the scope's own: its policy, its queue of admissions, its counts. Must stay small: a
+//! gateway serves thousands of scopes, so nothing here runs or allocates while the scope is idle. What scopes can share
+//! (connections, the breaker for Redis, the memory of refusals, the hub of watchers) they share.
+
+mod upkeep;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use portcullis_config::{Component, Loaded, UserType};
+use portcullis_lua::{LivePolicy, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::background::Background;
+use crate::decider::ScopeDecider;
+use crate::group_commit::{GroupCommit, SENDERS};
+use crate::policy_in_force::PolicyInForce;
+use crate::store_breaker::StoreBreaker;
+use crate::tally::Tally;
+
+use upkeep::Due;
+
+/// Pause between two looks for a user type that the policy in force does not know: a flood of made-up types costs Redis
+/// ten reads a second.
+const LOOK_FOR_TYPE: Duration = Duration::from_millis(100);
+
+/// What the scopes of one gateway have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) breaker: Arc<StoreBreaker>,
+    pub(crate) background: Background,
+    /// Whose slice of a document is in force here.
+    pub(crate) component: Component,
+    /// What this gateway is called in the reports of replicas.
+    pub(crate) replica: Arc<str>,
+    /// Wakes the upkeep: a scope has news, or has just put another policy in force.
+    pub(crate) wake: Arc<Notify>,
+    /// When this gateway was made; times of use are counted from here.
+    pub(crate) made: Instant,
+}
+
+/// One scope as this gateway serves it.
+#[derive(Debug)]
+pub struct ServedScope {
+    number: u64,
+    store: ScopeStore,
+    live: LivePolicy<PolicyInForce>,
+    decider: ScopeDecider,
+    admissions: GroupCommit<ScopeDecider>,
+    tally: Tally,
+    shared: Shared,
+    due: Mutex<Due>,
+    /// Since the gateway was made, ms.
+    last_used: AtomicU64,
+    looked_for_type: Mutex<Option<Instant>>,
+}
+
+impl ServedScope {
+    /// The scope of `store`, under its boot document until it has caught up. `number` is its own in this gateway.
+    pub(crate) fn new(number: u64, store: ScopeStore, boot: Loaded, shared: &Shared) -> Self {
+        let live = LivePolicy::new(store.clone(), shared.component, boot, shared.replica.as_ref());
+        let decider = ScopeDecider {
+            store: store.clone(),
+            live: live.clone(),
+            breaker: shared.breaker.clone(),
+            changed: shared.wake.clone(),
+        };
+        let scope = Self {
+            number,
+            store,
+            live,
+            admissions: GroupCommit::new(decider.clone(), shared.background.clone(), SENDERS),
+            decider,
+            tally: Tally::default(),
+            shared: shared.clone(),
+            due: Mutex::new(Due::at_once()),
+            last_used: AtomicU64::new(0),
+            looked_for_type: Mutex::new(None),
+        };
+        scope.touch();
+        scope
+    }
+
+    /// The scripts of the scope.
+    #[must_use]
+    pub fn store(&self) -> &ScopeStore {
+        &self.store
+    }
+
+    /// The handle through which its policy changes; [`adopt`](Self::adopt) and [`catch_up`](Self::catch_up) also see to
+    /// it that this gateway reports the change at once.
+    #[must_use]
+    pub fn live(&self) -> &LivePolicy<PolicyInForce> {
+        &self.live
+    }
+
+    /// What is in force now, all forms of one revision. Hold it for one decision, not for longer.
+    #[must_use]
+    pub fn policy(&self) -> Arc<PolicyInForce> {
+        self.live.load()
+    }
+
+    /// Revision of the policy in force.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.live.stamp().revision()
+    }
+
+    /// Puts in force what this gateway has just stored.
+    pub fn adopt(&self, stored: StoredPolicy) {
+        self.live.adopt(stored);
+        self.shared.wake.notify_one();
+    }
+
+    /// Gets in step with Redis; the stamp that is stored then.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is being left alone, or does not answer in time.
+    pub async fn catch_up(&self) -> Result<PolicyStamp, StoreError> {
+        let held = self.live.stamp();
+        let stored = self.shared.breaker.call(self.live.catch_up()).await?;
+        if self.live.stamp() != held {
+            self.shared.wake.notify_one();
+        }
+        Ok(stored)
+    }
+
+    /// Whether the policy knows this user type, or does once it has caught up: a type that was just declared is known
+    /// everywhere, whatever became of the message about it.
+    pub(crate) async fn knows(&self, user_type: &UserType) -> bool {
+        let known = || self.policy().compiled().knows(user_type);
+        if known() {
+            return true;
+        }
+        let due = {
+            let mut looked = self.looked_for_type.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_FOR_TYPE);
+            if due {
+                *looked = Some(Instant::now());
+            }
+            due
+        };
+        due && self.catch_up().await.is_ok() && known()
+    }
+
+    /// Tells it from every other scope that this gateway serves or has served.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn decider(&self) -> &ScopeDecider {
+        &self.decider
+    }
+
+    pub(crate) fn admissions(&self) -> &GroupCommit<ScopeDecider> {
+        &self.admissions
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Somebody is served.
+    pub(crate) fn touch(&self) {
+        self.last_used.store(self.shared.made.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Time since somebody was served.
+    pub(crate) fn unused_for(&self) -> Duration {
+        let last_used = Duration::from_millis(self.last_used.load(Ordering::Relaxed));
+        self.shared.made.elapsed().saturating_sub(last_used)
+    }
+}

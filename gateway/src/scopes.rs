@@ -1,0 +1,282 @@
+//! Every scope a gateway serves.
+//!
+//! Responsible for making a scope on first use and for dropping one that nobody uses, each of them once at a time: of
+//! two who come for a new scope one makes it and the other gets it, and a scope that comes back while it is being
+//! dropped waits until that is over, because the two undo each other's subscriptions. Must never keep a scope that was
+//! only half made, nor grow without a bound: callers name scopes.
+
+mod slot;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use portcullis_config::{Loaded, Scope};
+use portcullis_lua::{Store, StoreError, Topic};
+use tokio::time::{sleep, timeout};
+
+use crate::metric;
+use crate::scope::{ServedScope, Shared};
+
+use slot::Slot;
+
+/// Scopes served at once. At some tens of kilobytes each they fit a gateway of half a gigabyte, and one report of each
+/// every few seconds is still a small part of what a Redis does.
+const MAX_SCOPES: usize = 16_384;
+
+/// A scope that nobody has used for this long is dropped: its next use costs one more round trip.
+const UNUSED: Duration = Duration::from_mins(10);
+
+/// Pause between two searches for such scopes.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// How many scopes are looked after at once: enough to be through with thousands in a second, few enough to leave Redis
+/// to the requests.
+const AT_ONCE: usize = 16;
+
+/// Longest time between two looks at what is due, when nobody calls for one.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Pause between two writes of what was decided.
+const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest time for Redis to confirm that a scope is no longer followed.
+const UNSUBSCRIBE: Duration = Duration::from_secs(1);
+
+/// What a gateway follows of a scope.
+pub(crate) const TOPICS: [Topic; 2] = [Topic::Tasks, Topic::Policy];
+
+/// The scopes of one gateway.
+#[derive(Debug)]
+pub struct Scopes {
+    store: Store,
+    boot: Loaded,
+    shared: Shared,
+    default: Arc<ServedScope>,
+    /// All others.
+    table: RwLock<HashMap<Scope, Arc<Slot>>>,
+    next_number: AtomicU64,
+    most: usize,
+}
+
+impl Scopes {
+    /// The scopes of this Redis, `default` to begin with; `boot` is the policy of every scope that has none of its own.
+    pub(crate) fn new(store: Store, default: &Scope, boot: Loaded, shared: Shared) -> Arc<Self> {
+        let default = ServedScope::new(0, store.scope(default), boot.clone(), &shared);
+        // Redis may have a policy for it: that is the first thing to find out.
+        default.note_news();
+        Arc::new(Self {
+            default: Arc::new(default),
+            store,
+            boot,
+            shared,
+            table: RwLock::default(),
+            next_number: AtomicU64::new(1),
+            most: MAX_SCOPES,
+        })
+    }
+
+    /// The scope of callers whose credential names none. Always there.
+    #[must_use]
+    pub fn default_scope(&self) -> &Arc<ServedScope> {
+        &self.default
+    }
+
+    /// This scope. On first use it is made and has caught up with Redis when it is returned.
+    ///
+    /// # Errors
+    ///
+    /// When a scope that is not served yet cannot be caught up with, or there are too many of them.
+    pub async fn serve(self: &Arc<Self>, scope: &Scope) -> Result<Arc<ServedScope>, StoreError> {
+        if let Some(served) = self.find(scope) {
+            served.touch();
+            return Ok(served);
+        }
+        // The rare way has large futures, which the frequent one should not carry.
+        Box::pin(self.enter(scope)).await
+    }
+
+    /// Every scope that is served now.
+    #[must_use]
+    pub fn served(&self) -> Vec<Arc<ServedScope>> {
+        let table = self.read();
+        std::iter::once(self.default.clone()).chain(table.values().filter_map(|slot| slot.served())).collect()
+    }
+
+    fn find(&self, scope: &Scope) -> Option<Arc<ServedScope>> {
+        if scope == self.default.store().scope() {
+            return Some(self.default.clone());
+        }
+        self.read().get(scope).and_then(|slot| slot.served())
+    }
+
+    async fn enter(self: &Arc<Self>, scope: &Scope) -> Result<Arc<ServedScope>, StoreError> {
+        let slot = self.slot(scope).await?;
+        let opened = {
+            let _turn = slot.turn().await;
+            match slot.served() {
+                // Somebody else was first.
+                Some(served) => return Ok(served),
+                None => self.open(scope).await.inspect(|served| slot.fill(served.clone())),
+            }
+        };
+        match &opened {
+            Ok(_) => {
+                // It has not been reported yet.
+                self.shared.wake.notify_one();
+                metric::scopes(self.read().len() + 1);
+            }
+            Err(_) => self.forget(scope, &slot),
+        }
+        opened
+    }
+
+    /// Makes a scope and catches up with Redis; until both are done it leaves no trace.
+    async fn open(&self, scope: &Scope) -> Result<Arc<ServedScope>, StoreError> {
+        if self.shared.breaker.is_open() {
+            return Err(StoreError::Unavailable("not asked: the last commands failed".to_owned()));
+        }
+        let boot = portcullis_config::for_scope(&self.boot, scope, self.shared.component);
+        let boot = boot.map_err(|error| StoreError::Protocol(error.to_string()))?;
+        // What is only for showing is not kept a thousand times.
+        let boot = Loaded { document: serde_json::Value::Null, warnings: Vec::new(), ..boot };
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let served = ServedScope::new(number, self.store.scope(scope), boot, &self.shared);
+        served.catch_up().await?;
+        served.store().subscribe(&TOPICS).await?;
+        Ok(Arc::new(served))
+    }
+
+    /// The scope's place, in which nobody may be served yet.
+    async fn slot(self: &Arc<Self>, scope: &Scope) -> Result<Arc<Slot>, StoreError> {
+        for _ in 0..3 {
+            {
+                let mut table = self.write();
+                if let Some(slot) = table.get(scope) {
+                    return Ok(slot.clone());
+                }
+                if table.len() < self.most {
+                    return Ok(table.entry(scope.clone()).or_default().clone());
+                }
+            }
+            let Some((longest, slot)) = self.longest_unused() else { break };
+            let this = self.clone();
+            // Among the gateway's own tasks, because it must come to its end even if the caller goes away.
+            let closed = self.shared.background.spawn(async move { this.close(&longest, slot).await });
+            _ = closed.await;
+        }
+        Err(StoreError::Unavailable("this gateway serves as many scopes as it can".to_owned()))
+    }
+
+    fn longest_unused(&self) -> Option<(Scope, Arc<Slot>)> {
+        let table = self.read();
+        let unused = table.iter().filter_map(|(scope, slot)| Some((slot.unused_for()?, scope, slot)));
+        unused.max_by_key(|(time, ..)| *time).map(|(_, scope, slot)| (scope.clone(), slot.clone()))
+    }
+
+    /// Drops a scope, unless it is in use.
+    async fn close(&self, scope: &Scope, slot: Arc<Slot>) {
+        let Some(turn) = slot.try_turn() else { return };
+        if let Some(served) = slot.take_unused() {
+            // Whoever wants the scope again waits for our turn to end.
+            served.flush_tally().await;
+            let unsubscribed = timeout(UNSUBSCRIBE, served.store().unsubscribe()).await;
+            if !matches!(unsubscribed, Ok(Ok(()))) {
+                tracing::debug!(%scope, "the subscription ends with the connection");
+            }
+            served.unfollow().await;
+        }
+        drop(turn);
+        self.forget(scope, &slot);
+    }
+
+    /// Takes an empty place out of the table, unless somebody else waits for it.
+    fn forget(&self, scope: &Scope, slot: &Arc<Slot>) {
+        let mut table = self.write();
+        // One in the table and one here.
+        if slot.served().is_none() && Arc::strong_count(slot) <= 2 {
+            table.remove(scope);
+        }
+        metric::scopes(table.len() + 1);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Scope, Arc<Slot>>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Scope, Arc<Slot>>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the tasks of the gateway do with its scopes.
+impl Scopes {
+    /// There may be another policy for this scope.
+    pub(crate) fn note_news(&self, scope: &Scope) {
+        if let Some(served) = self.find(scope) {
+            served.note_news();
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// There may be another policy for any scope.
+    pub(crate) fn note_news_of_all(&self) {
+        self.served().iter().for_each(|served| served.note_news());
+        self.shared.wake.notify_one();
+    }
+
+    /// Keeps every scope in step with Redis until the gateway stops; then takes back what this gateway reported.
+    pub(crate) async fn keep_in_step(self: Arc<Self>) {
+        let stopping = self.shared.background.stopping().clone();
+        while !stopping.is_cancelled() {
+            if !self.shared.breaker.is_open() {
+                let due = self.served().into_iter().filter(|served| served.is_due());
+                let kept = stream::iter(due).for_each_concurrent(AT_ONCE, |served| async move {
+                    Box::pin(served.keep_in_step()).await;
+                });
+                stopping.run_until_cancelled(kept).await;
+            }
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                () = sleep(TICK) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        let leaving = stream::iter(self.served());
+        leaving.for_each_concurrent(AT_ONCE, |served| async move { served.unfollow().await }).await;
+    }
+
+    /// Writes the counts of every scope until the gateway stops, and once more then.
+    pub(crate) async fn keep_tallies(self: Arc<Self>) {
+        let stopping = self.shared.background.stopping().clone();
+        loop {
+            let stopped = stopping.run_until_cancelled(sleep(TALLY_INTERVAL)).await.is_none();
+            let counted = stream::iter(self.served());
+            counted.for_each_concurrent(AT_ONCE, |served| async move { served.flush_tally().await }).await;
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Drops scopes that nobody uses, for ever.
+    pub(crate) async fn keep_swept(self: Arc<Self>) {
+        loop {
+            sleep(SWEEP).await;
+            let unused: Vec<_> = {
+                let table = self.read();
+                let unused = table.iter().filter(|(_, slot)| slot.unused_for().is_some_and(|time| time >= UNUSED));
+                unused.map(|(scope, slot)| (scope.clone(), slot.clone())).collect()
+            };
+            for (scope, slot) in unused {
+                self.close(&scope, slot).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

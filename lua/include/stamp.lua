@@ -1,0 +1,25 @@
+--- A stamp names one stored policy: its revision, and twenty bits of its document's digest. Two documents that were
+-- given the same revision on two sides of a failover have different stamps. 0 is no stored policy.
+local STAMP_UNIT = 1048576
+local function revision_of(stamp) return math.floor(stamp / STAMP_UNIT) end
+
+--- The stored policy becomes this one: document, revision record with what was before, the scope's stamp, audit event,
+-- message. The only way a scope's stamp changes.
+local function policy_store(policy, event, by, now)
+  local call, format = redis.call, string.format
+  local number = revision_of(policy.stamp)
+  local stamp = format('%d', policy.stamp)
+  call('HSET', policy.key, 'stamp', stamp, 'document', policy.document, 'at', format('%d', policy.at),
+    'about', policy.about, 'write', policy.write)
+  call('HSET', policy.revision_key, format('%d', number),
+    struct.pack('<dI4I4', policy.at, #policy.about, #policy.before) .. policy.about .. policy.before .. policy.document)
+  -- Where the bound has been lowered, what is too much goes over several revisions.
+  for gone = number - policy.most_revisions, math.max(1, number - policy.most_revisions - 64), -1 do
+    if call('HDEL', policy.revision_key, format('%d', gone)) == 0 then break end
+  end
+  if call('STRLEN', policy.scope_key) < #SCOPE_NEW then call('SETRANGE', policy.scope_key, '48', ZERO) end
+  call('SETRANGE', policy.scope_key, '0', struct.pack('<d', policy.stamp))
+  call('XADD', policy.audit_key, 'MAXLEN', '~', policy.most_events, '*', 'event', event, 'at', format('%d', now),
+    'by', by, 'revision', format('%d', number), 'about', policy.about)
+  call('PUBLISH', policy.channel, stamp)
+end
