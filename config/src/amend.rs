@@ -46,7 +46,8 @@ pub struct Amended {
     pub warnings: Vec<Fault>,
 }
 
-/// Amends the document `base` of a scope; placeholders are resolved from `env`, those of the scope's names by the scope.
+/// Amends the document `base` of a scope. Placeholders are resolved from `env`, but those of the scope's names by the
+/// scope.
 ///
 /// Refuses with all faults at once, each where the author of the amendment wrote it.
 pub fn amend(

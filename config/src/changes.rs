@@ -128,7 +128,8 @@ mod tests {
         let before =
             json!({"queue": {"lease_ms": 1000}, "kinds": {"chat": {"cost": 2}}, "pools": {"pg_max_connections": 5}});
         let after = json!({
-            "queue": {"lease_ms": 2000}, "kinds": {"report": {"cost": 3}}, "pools": {"ingress": {"pg_max_connections": 5}},
+            "queue": {"lease_ms": 2000}, "kinds": {"report": {"cost": 3}},
+            "pools": {"ingress": {"pg_max_connections": 5}},
             "service_capacity": {"processes_per_instance": 2}, "guarded_rest_patterns": {"proc": ["/x$"]},
         });
         let (at_once, restart, never) = (TakesEffect::AtOnce, TakesEffect::AfterRestart, TakesEffect::Never);

@@ -1,7 +1,8 @@
 //! Documents as values: reading JSON and YAML, reaching into them, merging one over another.
 //!
-//! Responsible for reading strictly: a key given twice with two values, a key that is no string and a number that is not
-//! finite are errors, because each of them silently loses something the author wrote. Must never know what the keys mean.
+//! Responsible for reading strictly: a key given twice with two values, a key that is no string and a number that is
+//! not finite are errors, because each of them silently loses something the author wrote. Must never know what the keys
+//! mean.
 
 use std::fmt;
 

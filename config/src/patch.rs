@@ -257,7 +257,8 @@ mod tests {
             "user_types": {"gold": {}}, "limits": {"max_integrations_ops_concurrency": 4},
             "rate_limits": {"roles": {"gold": {"burst": 1}, "paid": {"burst": 2}}},
         });
-        let patch = json!({"rate_limits": {"gold": null, "paid": {"burst": 3}}, "limits": {"max_integrations_concurrency": null}});
+        let patch = json!({"rate_limits": {"gold": null, "paid": {"burst": 3}},
+            "limits": {"max_integrations_concurrency": null}});
         let after = patched(document, patch);
         assert_eq!(after["rate_limits"], json!({"roles": {"paid": {"burst": 3}}}));
         assert_eq!(after["limits"], json!({}));

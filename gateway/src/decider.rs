@@ -151,3 +151,6 @@ fn merged(
     let decided = |(outcome, request): (_, &AdmitRequest)| Decided { policy: policy.clone(), cost: request.cost, outcome };
     outcomes.into_iter().zip(requests).map(decided).collect()
 }
+
+#[cfg(test)]
+mod tests;

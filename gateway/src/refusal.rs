@@ -136,7 +136,7 @@ impl Refused {
     /// The policy is at this revision, not at the one a change was made for.
     #[must_use]
     pub fn revision_conflict(current: u64) -> Self {
-        let detail = "The policy has changed meanwhile: look at revision `current` and decide again. Nothing was changed.";
+        let detail = "The policy is at revision `current` by now: look at it and decide again. Nothing was changed.";
         Self::new(Cause::RevisionConflict { current }, "Revision conflict", detail)
     }
 

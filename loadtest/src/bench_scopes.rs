@@ -76,7 +76,8 @@ pub async fn run(options: BenchScopesOptions) -> Result<(), HarnessError> {
 
     if options.json {
         let rows: Vec<Value> = weighed.iter().map(|each| each.json(&weighed[0], options.scopes)).collect();
-        say(json!({ "scopes": options.scopes, "memory": rows, "idle_commands_per_second": rates(&without, &with) }));
+        let idle = json!({ "its_own_scope_only": idle_json(&without), "with_all_scopes": idle_json(&with) });
+        say(json!({ "scopes": options.scopes, "memory": rows, "idle_per_second": idle }));
         return Ok(());
     }
     say(format!("one gateway and its Redis, {} scopes beside the gateway's own", options.scopes));
@@ -161,15 +162,26 @@ fn expect(answer: &Answer, status: u16) -> Result<(), HarnessError> {
     Err(HarnessError::Answer(format!("{} instead of {status}: {}", answer.status, answer.text)))
 }
 
-/// Calls per second of each command while nothing is asked of the gateway.
-async fn idle_commands(probe: &Probe, seconds: u64) -> Result<BTreeMap<String, f64>, HarnessError> {
+/// Calls of each command in a second, and the time they take Redis, while nothing is asked of the gateway.
+type Idle = BTreeMap<String, Rate>;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    calls_per_second: f64,
+    usec_per_second: f64,
+}
+
+async fn idle_commands(probe: &Probe, seconds: u64) -> Result<Idle, HarnessError> {
     probe.reset_statistics().await?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let costs = probe.command_costs().await?;
     // What the harness itself asked.
     let foreign = |name: &str| name.starts_with("config|") || name == "info";
     let costs = costs.into_iter().filter(|(name, _)| !foreign(name));
-    Ok(costs.map(|(name, CommandCost { calls, .. })| (name, calls as f64 / seconds as f64)).collect())
+    let per_second = |count: u64| count as f64 / seconds as f64;
+    let rate =
+        |CommandCost { calls, usec }| Rate { calls_per_second: per_second(calls), usec_per_second: per_second(usec) };
+    Ok(costs.map(|(name, cost)| (name, rate(cost))).collect())
 }
 
 impl Weighed {
@@ -206,20 +218,23 @@ fn memory_table(weighed: &[Weighed], scopes: u32) -> Table {
     table
 }
 
-fn command_table(without: &BTreeMap<String, f64>, with: &BTreeMap<String, f64>) -> Table {
-    let mut table = Table::new(&["command", "its own scope only", "with all scopes"]);
+fn command_table(without: &Idle, with: &Idle) -> Table {
+    let mut table = Table::new(&["command", "its own scope only", "with all scopes", "µs of Redis, with all scopes"]);
     let mut names: Vec<&String> = without.keys().chain(with.keys()).collect();
     names.sort_unstable();
     names.dedup();
     for name in names {
-        let rate = |rates: &BTreeMap<String, f64>| format!("{:.1}", rates.get(name).copied().unwrap_or_default());
-        table.row([name.clone(), rate(without), rate(with)]);
+        let rate = |rates: &Idle| rates.get(name).copied().unwrap_or_default();
+        let calls = |rates: &Idle| format!("{:.1}", rate(rates).calls_per_second);
+        table.row([name.clone(), calls(without), calls(with), format!("{:.0}", rate(with).usec_per_second)]);
     }
-    let total = |rates: &BTreeMap<String, f64>| format!("{:.1}", rates.values().sum::<f64>());
-    table.row(["all".to_owned(), total(without), total(with)]);
     table
 }
 
-fn rates(without: &BTreeMap<String, f64>, with: &BTreeMap<String, f64>) -> Value {
-    json!({ "without": without, "with": with })
+fn idle_json(rates: &Idle) -> Value {
+    let row = |(name, rate): (&String, &Rate)| {
+        let figures = json!({ "calls": rate.calls_per_second, "usec": rate.usec_per_second });
+        (name.clone(), figures)
+    };
+    Value::Object(rates.iter().map(row).collect())
 }

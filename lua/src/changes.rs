@@ -14,6 +14,7 @@ use fred::types::Value;
 use portcullis_config::Scope;
 use tokio::sync::broadcast;
 
+use crate::error::StoreError;
 use crate::task::TaskId;
 
 /// Changes a follower may lag behind before it is told to look at everything again.
@@ -23,7 +24,7 @@ const ID_LENGTH: usize = 26;
 /// Channels subscribed to in one command.
 const AT_ONCE: usize = 128;
 /// Pause before a subscription that failed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +130,7 @@ impl Watches {
     }
 
     /// These channels are subscribed.
-    pub(crate) fn confirm(&self, channels: &[String]) {
+    fn confirm(&self, channels: &[String]) {
         let mut known = self.lock();
         for name in channels {
             if let Some(channel) = known.get_mut(name) {
@@ -142,18 +143,30 @@ impl Watches {
         self.lock().values_mut().for_each(|channel| channel.heard = false);
     }
 
+    /// Subscribes to these channels, and knows for certain: the client's own `subscribe` returns when the command is
+    /// written, whatever Redis makes of it. What it asks next on the same connection is answered after that, and with
+    /// the refusal's error if there was one.
+    pub(crate) async fn subscribe(&self, client: &Client, channels: &[String]) -> Result<(), StoreError> {
+        client.subscribe(channels.to_vec()).await?;
+        let nonce = ulid::Ulid::generate().to_string();
+        let echo: Value = client.ping(Some(nonce.clone())).await?;
+        if !echoes(&echo, &nonce) {
+            return Err(StoreError::Protocol("a subscription was not confirmed".to_owned()));
+        }
+        self.confirm(channels);
+        Ok(())
+    }
+
     /// Subscribes to all that is followed; gives up when the connection is lost again, which brings another reconnect.
     async fn subscribe_all(&self, client: &Client) {
         let names: Vec<String> = self.lock().keys().cloned().collect();
         for some in names.chunks(AT_ONCE) {
-            while let Err(error) = client.subscribe(some.to_vec()).await {
+            if let Err(error) = self.subscribe(client, some).await {
                 tracing::warn!(%error, "could not subscribe again");
-                if !client.is_connected() {
-                    return;
-                }
                 tokio::time::sleep(RETRY).await;
+                start_over(client).await;
+                return;
             }
-            self.confirm(some);
         }
     }
 
@@ -177,5 +190,22 @@ impl Watches {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// After a refused subscription answers no longer belong to their questions: a new connection begins with none.
+pub(crate) async fn start_over(client: &Client) {
+    if client.is_connected()
+        && let Err(error) = client.force_reconnection().await
+    {
+        tracing::debug!(%error, "the subscribing connection is being made anew already");
+    }
+}
+
+/// `["pong", nonce]` in RESP2, where a subscriber speaks, and the nonce alone otherwise.
+fn echoes(echo: &Value, nonce: &str) -> bool {
+    match echo {
+        Value::Array(parts) => parts.iter().any(|part| part.as_str().is_some_and(|text| text == nonce)),
+        other => other.as_str().is_some_and(|text| text == nonce),
     }
 }

@@ -242,7 +242,7 @@ impl<T: FromBasis> LivePolicy<T> {
     /// Checks a stored policy and puts it in force; one that does not check leaves the present one in place.
     fn put_in_force(&self, stored: StoredPolicy) {
         let stamp = stored.stamp;
-        match read(&stored, self.inner.component) {
+        match self.read(&stored) {
             Ok(loaded) => {
                 *self.fault_slot() = None;
                 self.inner.current.store(Arc::new(T::from_basis(PolicyBasis::new(loaded, Some(stored)))));
@@ -255,6 +255,16 @@ impl<T: FromBasis> LivePolicy<T> {
                 *self.fault_slot() = Some(Fault { stamp, reason: error.to_string() });
             }
         }
+    }
+
+    /// A stored document says everything itself, so no environment is asked, but what belongs to one process: that is
+    /// the boot document's.
+    fn read(&self, stored: &StoredPolicy) -> Result<Loaded, LoadError> {
+        let mut loaded = portcullis_config::parse(&stored.document, self.inner.component, &|_| None)?;
+        let own = &self.inner.boot.policy;
+        loaded.policy.instance_id.clone_from(&own.instance_id);
+        loaded.policy.redis_url = loaded.policy.redis_url.or_else(|| own.redis_url.clone());
+        Ok(loaded)
     }
 
     fn fault_slot(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
@@ -280,11 +290,6 @@ fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: O
         }
         (Some(held), _) => Next::GiveBack(held.clone()),
     }
-}
-
-/// A stored document says everything itself: no environment is asked.
-fn read(stored: &StoredPolicy, component: Component) -> Result<Loaded, LoadError> {
-    portcullis_config::parse(&stored.document, component, &|_| None)
 }
 
 impl<T> Clone for LivePolicy<T> {

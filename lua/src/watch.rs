@@ -3,7 +3,7 @@
 use fred::interfaces::{ClientLike, PubsubInterface};
 use tokio::sync::broadcast;
 
-use crate::changes::{Change, Topic};
+use crate::changes::{Change, Topic, start_over};
 use crate::error::StoreError;
 use crate::store::{ScopeStore, Store};
 
@@ -28,12 +28,12 @@ impl ScopeStore {
         let (client, watches) = (client.clone(), watches.clone());
         // Subscribing waits for the connection, for which nobody here should wait.
         tokio::spawn(async move {
-            match client.subscribe(new.clone()).await {
-                Ok(()) => {
-                    watches.confirm(&new);
-                    watches.resync();
+            match watches.subscribe(&client, &new).await {
+                Ok(()) => watches.resync(),
+                Err(error) => {
+                    tracing::warn!(%error, "could not subscribe");
+                    start_over(&client).await;
                 }
-                Err(error) => tracing::warn!(%error, "could not subscribe"),
             }
         });
         Ok(())

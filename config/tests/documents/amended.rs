@@ -54,7 +54,8 @@ fn null_takes_a_key_away_also_under_its_other_names() {
     )
     .written;
     let patch = json!({
-        "tenant_id": null, "rate_limits": {"gold": null, "paid": null}, "limits": {"max_integrations_concurrency": null},
+        "tenant_id": null,
+        "rate_limits": {"gold": null, "paid": null}, "limits": {"max_integrations_concurrency": null},
     });
     let amended = patched(&base, patch);
     let paths = paths(&amended.changes);

@@ -192,14 +192,17 @@ fn applied(base: &Value, change: &Change) -> Option<(Value, Vec<String>)> {
     Some((amended.document, keys))
 }
 
-/// The text of a document without this setting and without an entry that only had this one, and the setting.
-fn apart(mut document: Value, keys: &[String]) -> (String, Option<Value>) {
+/// The text of a document without this setting, and the setting. An entry of the author's own that `before` has not is
+/// part of the setting: it is taken away as a whole.
+fn apart(mut document: Value, keys: &[String], before: &Value) -> (String, Option<Value>) {
     let (last, outer) = keys.split_last().unwrap();
-    let holder = outer.iter().try_fold(&mut document, |inner, key| inner.get_mut(key)).and_then(Value::as_object_mut);
-    let Some(holder) = holder else { return (document.to_string(), None) };
-    let setting = holder.shift_remove(last);
-    if holder.is_empty() {
-        return (apart(document, outer).0, setting);
+    let holder = outer.iter().try_fold(&mut document, |inner, key| inner.get_mut(key));
+    let setting = holder.and_then(|holder| holder.as_object_mut()?.shift_remove(last));
+    let is_new = outer.iter().try_fold(before, |inner, key| inner.get(key)).is_none();
+    if let (true, Some((entry, outer))) = (is_new, outer.split_last()) {
+        let entries = outer.iter().try_fold(&mut document, |inner, key| inner.get_mut(key));
+        let held = entries.and_then(|entries| entries.as_object_mut()?.shift_remove(entry));
+        assert!(held.is_none_or(|held| held == json!({})), "more than the setting came with its entry");
     }
     (document.to_string(), setting)
 }
@@ -214,7 +217,8 @@ fn holds(base: &Value, change: &Change) -> Result<(), TestCaseError> {
     for component in Component::ALL {
         let meant = !sliced || change.form.component().is_none_or(|meant| meant == component);
         let (before, now) = (effective(base, component), effective(&after, component));
-        let ((other_before, _), (other_now, setting)) = (apart(before.clone(), &keys), apart(now.clone(), &keys));
+        let (other_before, _) = apart(before.clone(), &keys, &before);
+        let (other_now, setting) = apart(now.clone(), &keys, &before);
         if meant {
             prop_assert!(same(setting.as_ref(), &change.value), "{component}: {:?} in {}", change, now);
             prop_assert_eq!(other_now, other_before, "{}", component);

@@ -58,8 +58,8 @@ fn sample() -> Value {
         "tenant_id": "acme", "project_id": "shop",
         "guarded_rest_patterns": ["^/search$", "^/apps/[^/]+/operations/[^/]+$"],
         "service_capacity": {
-            "ingress": {"concurrent_requests_per_process": 6, "processes_per_instance": 2, "avg_processing_time_seconds": 20},
-            "proc": {"concurrent_requests_per_process": 9, "processes_per_instance": 3, "avg_processing_time_seconds": 20},
+            "ingress": {"concurrent_requests_per_process": 6, "avg_processing_time_seconds": 20},
+            "proc": {"concurrent_requests_per_process": 9, "avg_processing_time_seconds": 20},
         },
         "backpressure": {
             "ingress": {"capacity_buffer": 0.2, "registered_pressure_threshold": 0.8, "paid_pressure_threshold": 0.8},
@@ -69,7 +69,9 @@ fn sample() -> Value {
             "ingress": {"anonymous": {"hourly": 110, "burst": 11, "burst_window": 60}},
             "proc": {"privileged": {"hourly": -1, "burst": 280, "burst_window": 60}},
         },
-        "limits": {"ingress": {"max_sse_connections_per_instance": 150}, "proc": {"max_integrations_ops_concurrency": 15}},
+        "limits": {
+            "ingress": {"max_sse_connections_per_instance": 150}, "proc": {"max_integrations_ops_concurrency": 15},
+        },
     })
 }
 
@@ -118,7 +120,7 @@ fn a_sample_for_the_environment_loads_also_where_it_repeats_itself() {
         assert_eq!(loaded_for(component, &repeated).policy, policy);
         assert_eq!(policy.guarded_rest_patterns.len(), 2, "{component}");
     }
-    assert_eq!(loaded(&text).policy.service_capacity.processes_per_instance, 2);
+    assert_eq!(loaded(&text).policy.service_capacity.concurrent_requests_per_process, 6);
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn a_patch_with_slices_and_flat_sections_takes_effect_on_a_sliced_document() {
     let patch = json!({
         "tenant": "acme", "project": "shop",
         "service_capacity": {"ingress": {"processes_per_instance": 3}, "proc": {"avg_processing_time_seconds": 11}},
-        "backpressure": {"capacity_buffer": 0.3, "registered_pressure_threshold": 0.9, "capacity_source_component": "proc"},
+        "backpressure": {"capacity_buffer": 0.3, "registered_pressure_threshold": 0.9},
         "limits": {"proc": {"max_queue_size": 60}},
     });
     let after = amended(&loaded(DEPLOYED).written, patch);

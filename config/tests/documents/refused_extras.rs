@@ -82,7 +82,8 @@ fn what_never_passes_or_counts_for_nothing_is_told() {
     let text = format!(
         "kinds: {{ report: {{ cost: 11 }} }}
 rate_limits: {{ named: {{
-  a: {{ {limit}, limit: 10 }}, b: {{ {limit}, limit: 10, kinds: [chat] }}, c: {{ {limit}, limit: 11, default_estimate: 3 }} }} }}
+  a: {{ {limit}, limit: 10 }}, b: {{ {limit}, limit: 10, kinds: [chat] }},
+  c: {{ {limit}, limit: 11, default_estimate: 3 }} }} }}
 budgets: {{ d: {{ unit: requests, amount: 10, period: day, per: tenant, default_estimate: 1 }} }}"
     );
     let warnings = loaded(&text).warnings;

@@ -29,7 +29,9 @@ pub(crate) async fn system(scoped: &Scoped) -> Value {
     json!({
         "scope": scoped.store().scope(),
         "gateway": instance(gateway),
-        "config": {"revision": in_force.revision(), "source": policy::view::source(scoped), "fault": scoped.live().fault()},
+        "config": {
+            "revision": in_force.revision(), "source": policy::view::source(scoped), "fault": scoped.live().fault(),
+        },
         "queue": view::part(&queue, view::queue),
         "pressure": view::part(&queue, pressure),
         "processors": view::part(&processors, |list| list.iter().map(view::processor).collect()),

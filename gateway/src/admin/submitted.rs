@@ -1,8 +1,8 @@
 //! The body of a request that changes something: a JSON object, taken apart key by key.
 //!
-//! Responsible for reading it strictly and completely: a key given two values, one of another type and a key nobody took
-//! are faults, because each of them would silently lose something an operator asked for. Must never hold a body larger
-//! than [`MAX_BYTES`], nor wait for one longer than [`READ_BODY`].
+//! Responsible for reading it strictly and completely: a key given two values, a value of another type and a key that
+//! nobody took are faults, because each of them would silently lose something an operator asked for. Must never hold a
+//! body larger than [`MAX_BYTES`], nor wait for one longer than [`READ_BODY`].
 
 use std::time::Duration;
 

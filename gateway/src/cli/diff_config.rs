@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn changes_are_told_a_line_each_with_when_they_take_effect() {
         let old = "queue: { lease_ms: 5000 }\nkinds: { chat: { cost: 2 } }\nredis_url: redis://:old-canary@db";
-        let new = "gateway: { limits: { ingress: { max_queue_size: 9 } }, service_capacity: { processes_per_instance: 2 }, \
+        let new = "gateway: { limits: { ingress: { max_queue_size: 9 } }, \
+                   service_capacity: { processes_per_instance: 2 }, \
                    pools: { pg_max_connections: 5 }, redis_url: 'redis://:new-canary@db', queue: { lease_ms: 6000 } }";
         let changes = diff(old, new).unwrap();
         let text = written(&changes, OutputFormat::Text);

@@ -232,10 +232,11 @@ async fn a_request_that_waited_too_long_is_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_answers_at_once() {
     let group = group(&Script::new(0, admit_all));
-    // The first is in flight, the others wait.
-    let waiting = hand_in(&group, 0..MAX_WAITING + 1).await;
+    // A batch at most is in flight; of the others as many wait as may.
+    let waiting = hand_in(&group, 0..MAX_WAITING + ADMIT_BATCH).await;
     let started = Instant::now();
-    assert!(matches!(group.decide(request(MAX_WAITING + 1)).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(group.decide(request(0)).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(group.0.lock().waiting.len(), MAX_WAITING);
     assert_eq!(started.elapsed(), Duration::ZERO);
     drop(waiting);
 }

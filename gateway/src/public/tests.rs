@@ -149,7 +149,7 @@ async fn without_redis_every_question_is_refused_with_a_time_to_come_again() {
         let answer = ask(&gateway, method, path, &[], SOUND).await;
         assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{method} {path}");
         assert_eq!(answer.header("retry-after"), "1");
-        assert_eq!(answer.header("x-policy-revision"), "7");
+        assert_eq!(answer.header("x-policy-revision"), "0");
         assert_eq!(answer.header("ratelimit-policy"), r#""burst";q=10;w=60, "hourly";q=120;w=3600"#);
         assert_eq!(answer.header("ratelimit"), "", "nothing was decided");
     }

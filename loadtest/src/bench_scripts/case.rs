@@ -25,6 +25,7 @@ pub enum Case {
     Floor,
     AdmitAllGates,
     AdmitIdempotent,
+    AdmitNamedLimits,
     AdmitRefused,
     Peek,
     Claim,
@@ -41,10 +42,11 @@ pub enum Case {
 
 impl Case {
     /// All of them, in the order of a task's life.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Floor,
         Self::AdmitAllGates,
         Self::AdmitIdempotent,
+        Self::AdmitNamedLimits,
         Self::AdmitRefused,
         Self::Peek,
         Self::Claim,
@@ -66,6 +68,7 @@ impl Case {
             Self::Floor => "return 1",
             Self::AdmitAllGates => "admit, admitted: 2 windows, pressure, breaker, budget",
             Self::AdmitIdempotent => "admit, admitted, and an idempotency key",
+            Self::AdmitNamedLimits => "admit, admitted, and 3 named limits",
             Self::AdmitRefused => "admit, refused by rate limit",
             Self::Peek => "peek",
             Self::Claim => "claim",
@@ -100,9 +103,13 @@ impl Case {
                 let work = async || pipelined((0..calls).map(call)).await;
                 measure(&bench.probe, calls as u64, work).await
             }
-            Self::AdmitAllGates => admit(bench, batch, (0..batch * calls).map(request).collect()).await,
+            Self::AdmitAllGates | Self::AdmitNamedLimits => {
+                let policy = if self == Self::AdmitAllGates { &bench.policy } else { &bench.limited };
+                admit(bench, policy, batch, (0..batch * calls).map(request).collect()).await
+            }
             Self::AdmitIdempotent => {
-                admit(bench, batch, (0..batch * calls).map(|number| idempotent(request(number))).collect()).await
+                let requests = (0..batch * calls).map(|number| idempotent(request(number))).collect();
+                admit(bench, &bench.policy, batch, requests).await
             }
             Self::AdmitRefused => refused(bench, batch, calls).await,
             Self::Peek => peek(bench, batch, (0..batch * calls).map(request).collect()).await,
@@ -115,9 +122,14 @@ impl Case {
     }
 }
 
-async fn admit(bench: &Workbench, batch: usize, requests: Vec<AdmitRequest>) -> Result<Sample, HarnessError> {
+async fn admit(
+    bench: &Workbench,
+    policy: &CompiledPolicy,
+    batch: usize,
+    requests: Vec<AdmitRequest>,
+) -> Result<Sample, HarnessError> {
     let call = |batch| async move {
-        let decisions = bench.scope.admit(&bench.policy, batch).await?;
+        let decisions = bench.scope.admit(policy, batch).await?;
         match decisions.iter().find(|one| !matches!(one.verdict, Verdict::Admitted { .. })) {
             Some(other) => Err(HarnessError::Answer(format!("not admitted: {:?}", other.verdict))),
             None => Ok(()),

@@ -3,9 +3,15 @@
 //! Responsible for preparing: capacity, waiting tasks, leases, exhausted limits. Must never measure anything itself:
 //! what it does must stay outside the figures.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use portcullis_config::policy::NamedLimit;
 use portcullis_config::{Policy, Scope, UserType};
-use portcullis_lua::{ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, ScopeStore, Settlement, Store, TaskId, TaskResult, Verdict};
+use portcullis_lua::{
+    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, ScopeStore,
+    Settlement, Store, TaskId, TaskResult, Verdict,
+};
 use serde_json::json;
 
 use crate::cluster::{Redis, open_store, stand_in_beat};
@@ -29,6 +35,8 @@ pub struct Workbench {
     pub scope: ScopeStore,
     /// The policy they are called with.
     pub policy: CompiledPolicy,
+    /// The policy with three named limits, none of which is ever reached.
+    pub limited: CompiledPolicy,
     /// The same policy, before it was compiled.
     pub document: Policy,
     /// Digest of `return 1`.
@@ -46,10 +54,13 @@ impl Workbench {
         let store = open_store(&redis.url()).await?;
         let scope = Scope::new("bench", "scripts").map_err(|name| HarnessError::Policy(name.to_string()))?;
         let document = policy(&scope)?;
+        let mut limited = document.clone();
+        limited.rate_limits.named = named_limits()?;
         let bench = Self {
             probe,
             scope: store.scope(&scope),
             policy: CompiledPolicy::new(&document, PolicyStamp::NONE),
+            limited: CompiledPolicy::new(&limited, PolicyStamp::NONE),
             document,
             floor,
             _store: store,
@@ -114,6 +125,18 @@ fn policy(scope: &Scope) -> Result<Policy, HarnessError> {
     Ok(policy)
 }
 
+/// One that all share, one of tokens, one of addresses.
+fn named_limits() -> Result<BTreeMap<String, NamedLimit>, HarnessError> {
+    let limits = json!({
+        "all": { "per": "tenant", "unit": "requests", "limit": 1_000_000_000, "window_seconds": 60 },
+        "tokens": {
+            "per": "principal", "unit": "tokens", "limit": 100_000_000, "window_seconds": 60, "default_estimate": 100,
+        },
+        "address": { "per": "client_address", "unit": "requests", "limit": 100_000, "window_seconds": 3600 },
+    });
+    serde_json::from_value(limits).map_err(|error| HarnessError::Policy(error.to_string()))
+}
+
 /// The request of one of many registered sessions.
 #[must_use]
 pub fn request(number: usize) -> AdmitRequest {
@@ -130,7 +153,7 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         session_id: session.to_owned(),
         principal: session.to_owned(),
         actor: None,
-        client_address: None,
+        client_address: Some(session.to_owned()),
         kind: "bench".to_owned(),
         cost: 1,
         deadline_ms: None,

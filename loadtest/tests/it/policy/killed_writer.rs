@@ -1,4 +1,5 @@
-//! The gateway that writes is killed, again and again, between any two steps: revisions stay whole and contiguous.
+//! The gateway that writes is killed, or loses its connections, between any two steps: revisions stay whole and
+//! contiguous.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::fixture::{cluster, start, until};
 
 const ROUNDS: usize = 6;
 
-/// What writers share: the next unused number, how many updates were answered, and whether to go on.
+/// What writers share: the next unused number, how many updates were stored, and whether to go on.
 #[derive(Default)]
 struct Desk {
     next: AtomicU64,
@@ -24,37 +25,56 @@ struct Desk {
     closed: AtomicBool,
 }
 
-/// Writes one number after the other until the desk is closed or its gateway is gone; revision → number of those that
-/// were answered, and every number that was tried.
-fn write(admin: Client, desk: &Arc<Desk>) -> JoinHandle<(BTreeMap<u64, u64>, Vec<u64>)> {
+/// What became of the updates: revision → number of those that were answered with 200, and the numbers of the others.
+#[derive(Default)]
+struct Written {
+    stored: BTreeMap<u64, u64>,
+    unknown: Vec<u64>,
+}
+
+impl Written {
+    fn extend(&mut self, other: Self) {
+        for (revision, number) in other.stored {
+            assert_eq!(self.stored.insert(revision, number), None, "revision {revision} was given twice");
+        }
+        self.unknown.extend(other.unknown);
+    }
+}
+
+/// Writes one number after the other until the desk is closed or its gateway is gone.
+fn write(admin: Client, desk: &Arc<Desk>) -> JoinHandle<Written> {
     let desk = Arc::clone(desk);
     tokio::spawn(async move {
-        let (mut stored, mut tried) = (BTreeMap::new(), Vec::new());
+        let mut written = Written::default();
         while !desk.closed.load(Ordering::SeqCst) {
             let unique = 1 + desk.next.fetch_add(1, Ordering::SeqCst);
-            tried.push(unique);
             let patch = json!({ "limits": { "max_queue_size": unique }, "reason": format!("number {unique}") });
-            let Ok(answer) = admin.post("/admin/gateway/update-config", &patch).await else { break };
-            match answer.status {
-                200 => assert_eq!(stored.insert(number(&answer.body), unique), None, "a revision given twice"),
-                // Others kept changing it: nothing was stored.
-                409 => assert_eq!(answer.code(), "revision_conflict"),
-                _ => panic!("{}", answer.text),
+            let answer = admin.post("/admin/gateway/update-config", &patch).await;
+            match answer.as_ref().map(|answer| (answer.status, answer.code())) {
+                Ok((200, _)) => {
+                    let revision = number(&answer.expect("an answer").body);
+                    assert_eq!(written.stored.insert(revision, unique), None, "a revision given twice");
+                    desk.answered.fetch_add(1, Ordering::SeqCst);
+                }
+                // Others kept changing it, or Redis did not say what became of it.
+                Ok((409, "revision_conflict") | (503, "store_unavailable")) => written.unknown.push(unique),
+                Ok(_) => panic!("{}", answer.expect("an answer").text),
+                Err(_) => {
+                    written.unknown.push(unique);
+                    break;
+                }
             }
-            desk.answered.fetch_add(1, Ordering::SeqCst);
         }
-        (stored, tried)
+        written
     })
 }
 
 #[tokio::test]
 async fn every_update_is_one_whole_revision_or_none_whenever_its_writer_is_killed() {
-    let policy = json!({ "monitoring": { "max_policy_revisions": 10_000 } });
-    let mut cluster = start(cluster().gateways(1).policy(policy)).await;
+    let mut cluster = start(cluster().gateways(1).policy(keeping_all())).await;
     let steady = Arc::new(Desk::default());
     let steady_writer = write(cluster.admin(0), &steady);
-    let mut answered: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut refused_or_unknown = Vec::new();
+    let mut written = Written::default();
     for round in 1..=ROUNDS {
         cluster.add_gateway().await.expect("a gateway");
         let desk = Arc::new(Desk { next: AtomicU64::new(1_000_000 * round as u64), ..Desk::default() });
@@ -69,26 +89,53 @@ async fn every_update_is_one_whole_revision_or_none_whenever_its_writer_is_kille
         tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..5000))).await;
         cluster.gateways()[round].kill().await.expect("killed");
         for writer in writers {
-            let (stored, tried) = writer.await.expect("no panic");
-            refused_or_unknown.extend(tried.into_iter().filter(|number| !stored.values().any(|known| known == number)));
-            answered.extend(stored);
+            written.extend(writer.await.expect("no panic"));
         }
     }
     steady.closed.store(true, Ordering::SeqCst);
-    let (stored, tried) = steady_writer.await.expect("no panic");
-    refused_or_unknown.extend(tried.into_iter().filter(|number| !stored.values().any(|known| known == number)));
-    for (revision, number) in stored {
-        assert_eq!(answered.insert(revision, number), None, "revision {revision} was given twice");
-    }
+    written.extend(steady_writer.await.expect("no panic"));
     let store = cluster.store().await.expect("a store");
-    let (last, document) = whole_and_contiguous(&store, &answered, &refused_or_unknown).await;
+    let (last, document) = whole_and_contiguous(&store, &written).await;
     let now = config(&cluster.admin(0)).await;
     assert_eq!((number(&now), &now["document"]), (last, &document));
 }
 
+#[tokio::test]
+async fn an_update_whose_answer_from_redis_was_lost_is_stored_once_or_not_at_all() {
+    let cluster = start(cluster().gateways(2).policy(keeping_all())).await;
+    let probe = cluster.probe().await.expect("a connection");
+    let desk = Arc::new(Desk::default());
+    let writers: Vec<_> = (0..4).map(|writer| write(cluster.admin(writer), &desk)).collect();
+    for round in 1..=5 * ROUNDS {
+        until("more was written", || async { (desk.answered.load(Ordering::SeqCst) > 3 * round).then_some(()) }).await;
+        tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..5000))).await;
+        probe.command("CLIENT", ["KILL", "TYPE", "normal", "SKIPME", "yes"]).await.expect("killed");
+    }
+    desk.closed.store(true, Ordering::SeqCst);
+    let mut written = Written::default();
+    for writer in writers {
+        written.extend(writer.await.expect("no panic"));
+    }
+    let store = cluster.store().await.expect("a store");
+    let (last, _) = whole_and_contiguous(&store, &written).await;
+    for index in 0..2 {
+        let admin = cluster.admin(index);
+        until("both gateways hold the last of them", || async {
+            (number(&config(&admin).await) == last).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Nothing that was written is forgotten within a test.
+fn keeping_all() -> Value {
+    json!({ "monitoring": { "max_policy_revisions": 10_000 } })
+}
+
 /// Every answered update is the revision it was told to be; every other revision is one of those whose answer was lost.
 /// The last revision and its document.
-async fn whole_and_contiguous(store: &ScopeStore, answered: &BTreeMap<u64, u64>, lost: &[u64]) -> (u64, Value) {
+async fn whole_and_contiguous(store: &ScopeStore, written: &Written) -> (u64, Value) {
+    let Written { stored: answered, unknown } = written;
     let listed: Vec<u64> =
         store.revisions(10_000).await.expect("an answer").iter().map(|summary| summary.revision).collect();
     let last = listed.len() as u64;
@@ -103,7 +150,7 @@ async fn whole_and_contiguous(store: &ScopeStore, answered: &BTreeMap<u64, u64>,
         assert_eq!(record.summary.about.reason, Some(format!("number {size}")), "reason and content of one update");
         match answered.get(&revision) {
             Some(number) => assert_eq!(size, *number, "revision {revision}"),
-            None => assert!(lost.contains(&size), "revision {revision} holds {size}, which nobody tried"),
+            None => assert!(unknown.contains(&size), "revision {revision} holds {size}, which nobody tried"),
         }
         assert!(!seen.contains(&size), "{size} was stored twice");
         seen.push(size);

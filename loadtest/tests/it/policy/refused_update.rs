@@ -64,7 +64,7 @@ fn places(faults: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// A patch with five faults of five sorts, and where they are.
+/// A patch with six faults of five sorts, and where they are.
 fn faulty() -> (Value, BTreeSet<String>) {
     let patch = json!({
         "limits": { "max_queue_size": "many" },
@@ -77,7 +77,8 @@ fn faulty() -> (Value, BTreeSet<String>) {
         "backpressure.capacity_bufer",
         "backpressure.hard_limit_threshold",
         "guarded_rest_patterns[1]",
-        "rate_limits.roles.platinum",
+        "rate_limits.roles.platinum.hourly",
+        "rate_limits.roles.platinum.burst_window",
     ];
     (patch, paths.map(str::to_owned).into())
 }
@@ -89,6 +90,7 @@ async fn a_faulty_document_is_told_all_its_faults_and_changes_nothing_anywhere()
     let (patch, paths) = faulty();
     let lock_out = json!({ "guarded_rest_patterns": ["/admin/gateway/update-config$"] });
     let foreign = json!({ "config": { "tenant": "somebody-else" } });
+    let unknown = json!({ "rate_limits": { "roles": { "platinum": { "hourly": 1, "burst": 1, "burst_window": 1 } } } });
     let secret = json!({ "redis_url": "redis://user:secret-word@elsewhere" });
     let too_large = json!({ "guarded_rest_patterns": ["x".repeat(300_000)] });
     let one = |path: &str| BTreeSet::from([path.to_owned()]);
@@ -97,6 +99,7 @@ async fn a_faulty_document_is_told_all_its_faults_and_changes_nothing_anywhere()
         (&patch, paths.clone()),
         (&whole, paths),
         (&lock_out, one("guarded_rest_patterns[0]")),
+        (&unknown, one("rate_limits.roles.platinum")),
         (&secret, one("redis_url")),
     ]
     .into_iter()

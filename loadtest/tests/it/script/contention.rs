@@ -52,12 +52,15 @@ async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
 #[tokio::test]
 async fn a_fraction_of_a_millisecond_is_never_given_away() {
     let stage = Stage::set().await;
-    let (act, policy) = (stage.act(), CompiledPolicy::new(&Policy::shipped("t", "p"), PolicyStamp::NONE));
+    let mut policy = Policy::shipped("t", "p");
+    named_limit(&mut policy, "session", Subject::Session, "requests", 10, 60);
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&policy, PolicyStamp::NONE));
     act.store.heartbeat(&policy, &stand_in_beat("w".to_owned(), 1_000)).await.expect("an answer");
     let mut resets = Vec::new();
     for session in 0..20 {
         let asked = request("anonymous", &format!("s{session}"));
         let decisions = act.store.admit(&policy, &[asked]).await.expect("a decision");
+        assert_eq!(decisions[0].limits[0].reset_ms, decisions[0].limits[2].reset_ms);
         resets.push(decisions[0].limits[0].reset_ms);
     }
     // Asked by a clock rounded down, counted by one rounded up: only at a whole millisecond are they the same.

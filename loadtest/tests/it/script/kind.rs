@@ -129,6 +129,39 @@ async fn what_is_slow_and_for_how_long_it_counts_is_a_kinds_own() {
 }
 
 #[tokio::test]
+async fn an_attempt_counts_for_ten_tenths_of_the_window_and_no_longer() {
+    let (stage, policy) = (Stage::set().await, policy());
+    for (after_ms, state) in [(9_999, "open"), (10_000, "closed")] {
+        let act = open(&stage, &policy).await;
+        for now_ms in [START_MS, START_MS + after_ms] {
+            let leases = run(&act, &policy, now_ms, &["hasty"]).await;
+            end(&act, &policy, now_ms, &leases, false).await;
+        }
+        assert_eq!(states(&act, &policy, START_MS + after_ms).await, pairs(&[("hasty", state)]), "{after_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_window_stays_small_however_often_its_length_changes() {
+    let (stage, mut policy) = (Stage::set().await, policy());
+    let act = open(&stage, &policy).await;
+    let mut now_ms = START_MS;
+    for window_seconds in [1, 4, 16, 64] {
+        let window_seconds = Some(window_seconds);
+        own_breaker(&mut policy, KindBreaker { window_seconds, minimum_calls: Some(1_000), ..HASTY });
+        for _ in 0..12 {
+            let leases = run(&act, &policy, now_ms, &["hasty"]).await;
+            end(&act, &policy, now_ms, &leases, false).await;
+            now_ms += 100;
+        }
+        let bytes = act.probe.command("STRLEN", [act.key("breaker:hasty").as_str()]).await.expect("an answer");
+        // A head of 21 bytes and ten tenths of 20.
+        assert!(bytes.as_u64().expect("a number") <= 221, "{window_seconds:?} s: {bytes:?}");
+    }
+    assert_eq!(views(&act, &policy, now_ms).await[0].calls, 46, "all but the first two hundred milliseconds");
+}
+
+#[tokio::test]
 async fn a_window_that_changes_its_length_keeps_what_is_inside_and_drops_the_rest() {
     let (stage, mut policy) = (Stage::set().await, policy());
     own_breaker(&mut policy, KindBreaker { minimum_calls: Some(100), ..HASTY });

@@ -106,7 +106,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     let deadline = prop::option::weighted(0.25, prop_oneof![1..2_000u64, 2_000..200_000u64]);
     let delay = prop_oneof![8 => Just(0), 1 => 1..100u64, 1 => 100..100_000u64];
     let key = prop::option::weighted(0.2, (0..3u8, prop_oneof![3 => Just(0u8), 1 => Just(1)]));
-    let tokens = prop::option::weighted(0.7, prop_oneof![5 => 0..200u64, 1 => 200..1_500u64]);
+    let tokens = prop::option::weighted(0.7, prop_oneof![5 => 0..200u64, 1 => 200..2_500u64]);
     (
         0..6usize,
         0..2u8,

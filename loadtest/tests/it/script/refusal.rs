@@ -130,6 +130,24 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
 }
 
 #[tokio::test]
+async fn what_only_a_refused_request_of_a_batch_would_have_used_is_not_even_written() {
+    let stage = Stage::set().await;
+    let (act, mut policy) = (stage.act(), policy());
+    named_limit(&mut policy, "address", Subject::ClientAddress, "requests", 5, 60);
+    let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+    act.beat(&policy, START_MS, 100).await;
+    let refused = AdmitRequest { cost: 6, client_address: Some("crowd".to_owned()), ..request("anonymous", "many") };
+    let admitted = AdmitRequest { client_address: Some("home".to_owned()), ..request("anonymous", "one") };
+    let batch = [refused.clone(), admitted, refused];
+    let decisions = act.store.at(START_MS).admit(&policy, &batch).await.expect("decisions");
+    let verdicts = decisions.iter().map(|decision| matches!(decision.verdict, Verdict::Admitted { .. }));
+    assert!(verdicts.eq([false, true, false]), "{decisions:?}");
+    let keys = act.probe.keys(&act.prefix).await.expect("keys");
+    assert!(keys.contains(&act.key("named-limit:address:home")), "{keys:?}");
+    assert!(!keys.iter().any(|key| key.contains("crowd") || key.contains("many")), "{keys:?}");
+}
+
+#[tokio::test]
 async fn a_replay_and_a_look_ahead_change_nothing_either() {
     let stage = Stage::set().await;
     let (act, policy) = (stage.act(), CompiledPolicy::new(&policy(), PolicyStamp::NONE));

@@ -8,7 +8,8 @@ use crate::fixture::{accepted, cluster, ended, start, until, until_running};
 
 #[tokio::test]
 async fn running_processors_take_more_or_fewer_tasks_at_once() {
-    let cluster = start(cluster().processors(1)).await;
+    let room = json!({ "backpressure": { "queue_depth_multiplier": 100 } });
+    let cluster = start(cluster().processors(1).policy(room)).await;
     let (admin, client) = (cluster.admin(0), cluster.gateway(0).caller("privileged", "ada"));
     let (store, policy) = (cluster.store().await.expect("a store"), cluster.compiled_policy());
     let slots = |count: u64| json!({ "service_capacity": { "concurrent_requests_per_process": count } });

@@ -94,9 +94,12 @@ async fn attempts_backoff_and_timeouts_follow_the_policy_of_the_moment() {
     assert_eq!((end.task_status(), &end.body["attempt"]), ("dead", &json!(3)), "{}", end.text);
     assert_eq!(run(&client, &slow(json!({ "ms": 100 }))).await.task_status(), "succeeded", "others have their time");
 
-    everywhere(&admin, &json!({ "queue": { "attempt_timeout_ms": 50, "max_attempts": 1 } })).await;
+    assert_eq!(store.queues(&cluster.compiled_policy()).await.expect("an answer").dead, 2);
+    let patch = json!({ "queue": { "attempt_timeout_ms": 50, "max_attempts": 1, "max_dead_letters": 1 } });
+    everywhere(&admin, &patch).await;
     let end = run(&client, &slow(json!({ "ms": 600_000 }))).await;
     assert_eq!((end.task_status(), &end.body["attempt"]), ("dead", &json!(1)), "{}", end.text);
+    assert_eq!(store.queues(&cluster.compiled_policy()).await.expect("an answer").dead, 1, "the oldest go first");
 }
 
 #[tokio::test]

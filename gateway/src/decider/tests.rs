@@ -1,0 +1,83 @@
+//! What a policy decides about a request before the script is asked.
+
+use bytes::Bytes;
+use portcullis_config::UserType;
+use portcullis_lua::{TaskId, Verdict};
+use serde_json::json;
+
+use super::*;
+use crate::policy_in_force::tests::policy_for_tests;
+use crate::refusal::Cause;
+
+fn request(user_type: &str, kind: &str) -> AdmitRequest {
+    AdmitRequest {
+        task_id: TaskId::generate(),
+        user_type: UserType::new(user_type).unwrap(),
+        session_id: "s".to_owned(),
+        principal: "p".to_owned(),
+        actor: None,
+        client_address: None,
+        kind: kind.to_owned(),
+        cost: 1,
+        deadline_ms: None,
+        delay_ms: 0,
+        max_attempts: 1,
+        idempotency: None,
+        estimates: Vec::new(),
+        request_id: "r".to_owned(),
+        traceparent: None,
+        content_type: "application/json".to_owned(),
+        payload: Bytes::from_static(b"12345678"),
+    }
+}
+
+fn decision(depth: u64) -> Decision {
+    let verdict = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0 };
+    Decision { verdict, depth, capacity: 1, limits: Vec::new(), budgets: Vec::new() }
+}
+
+#[test]
+fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
+    let (then, now) = (
+        policy_for_tests(json!({"kinds": {"report": {"cost": 5, "max_attempts": 2}}}), 1),
+        policy_for_tests(json!({"kinds": {"report": {"cost": 7}}, "queue": {"max_attempts": 4}}), 2),
+    );
+    let mut report = request("paid", "report");
+    let mut fitted = |policy: &PolicyInForce, asked: Option<u32>| {
+        fit(&mut report, asked, policy).unwrap();
+        (report.cost, report.max_attempts)
+    };
+    assert_eq!(fitted(&then, None), (5, 2));
+    assert_eq!(fitted(&now, None), (7, 4));
+    assert_eq!(fitted(&now, Some(1)), (7, 1), "what the caller asks for stays");
+    let mut chat = request("paid", "chat");
+    fit(&mut chat, None, &then).unwrap();
+    assert_eq!(chat.cost, 1);
+}
+
+#[test]
+fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_is_refused() {
+    let policy = policy_for_tests(json!({"queue": {"max_payload_bytes": 7}}), 1);
+    let cause = |user_type: &str| fit(&mut request(user_type, "chat"), None, &policy).map_err(|refused| refused.cause);
+    assert_eq!(cause("nobility"), Err(Cause::Unauthenticated));
+    assert_eq!(cause("paid"), Err(Cause::PayloadTooLarge));
+}
+
+#[test]
+fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
+    let policy = policy_for_tests(json!({}), 1);
+    let requests: Vec<AdmitRequest> =
+        (1..=5).map(|cost| AdmitRequest { cost, ..request("paid", "chat") }).collect();
+    let misfits = vec![(0, Refused::unauthenticated()), (3, Refused::not_found())];
+    let decided = merged(&policy, &requests, misfits, vec![decision(2), decision(3), decision(5)]);
+    let heard: Vec<(u32, Result<u64, Cause>)> = decided
+        .into_iter()
+        .map(|decided| {
+            let outcome = decided.outcome.map(|decision| decision.depth).map_err(|refused| refused.cause);
+            (decided.cost, outcome)
+        })
+        .collect();
+    let expected =
+        [(1, Err(Cause::Unauthenticated)), (2, Ok(2)), (3, Ok(3)), (4, Err(Cause::NotFound)), (5, Ok(5))];
+    assert_eq!(heard, expected);
+}
