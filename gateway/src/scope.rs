@@ -24,10 +24,6 @@ use crate::tally::Tally;
 
 use upkeep::Due;
 
-/// Pause between two looks for a user type that the policy in force does not know: a flood of made-up types costs Redis
-/// ten reads a second.
-const LOOK_FOR_TYPE: Duration = Duration::from_millis(100);
-
 /// What the scopes of one gateway have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
@@ -56,7 +52,8 @@ pub struct ServedScope {
     due: Mutex<Due>,
     /// Since the gateway was made, ms.
     last_used: AtomicU64,
-    looked_for_type: Mutex<Option<Instant>>,
+    /// When the last look for an unknown user type began.
+    looked_for_type: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl ServedScope {
@@ -79,7 +76,7 @@ impl ServedScope {
             shared: shared.clone(),
             due: Mutex::new(Due::at_once()),
             last_used: AtomicU64::new(0),
-            looked_for_type: Mutex::new(None),
+            looked_for_type: tokio::sync::Mutex::new(None),
         };
         scope.touch();
         scope
@@ -130,22 +127,27 @@ impl ServedScope {
         Ok(stored)
     }
 
-    /// Whether the policy knows this user type, or does once it has caught up: a type that was just declared is known
-    /// everywhere, whatever became of the message about it.
+    /// Whether the policy knows this user type, or does once it has caught up: a type is known everywhere from the moment
+    /// its declaration was stored, whatever became of the message about it.
+    ///
+    /// A look that began after the caller came answers for it too, so a flood of made-up types has one look under way at
+    /// a time, and never an answer from before its own question.
     pub(crate) async fn knows(&self, user_type: &UserType) -> bool {
         let known = || self.policy().compiled().knows(user_type);
         if known() {
             return true;
         }
-        let due = {
-            let mut looked = self.looked_for_type.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_FOR_TYPE);
-            if due {
-                *looked = Some(Instant::now());
+        let came = Instant::now();
+        let mut looked = self.looked_for_type.lock().await;
+        if looked.is_none_or(|began| began <= came) {
+            *looked = Some(Instant::now());
+            if self.catch_up().await.is_err() {
+                // Nothing is known: the next in line asks for itself.
+                *looked = None;
             }
-            due
-        };
-        due && self.catch_up().await.is_ok() && known()
+        }
+        drop(looked);
+        known()
     }
 
     /// Tells it from every other scope that this gateway serves or has served.

@@ -28,7 +28,7 @@ use slot::Slot;
 const MAX_SCOPES: usize = 16_384;
 
 /// A scope that nobody has used for this long is dropped: its next use costs one more round trip.
-const UNUSED: Duration = Duration::from_mins(10);
+const UNUSED: Duration = Duration::from_secs(600);
 
 /// Pause between two searches for such scopes.
 const SWEEP: Duration = Duration::from_secs(30);

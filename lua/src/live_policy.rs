@@ -108,7 +108,9 @@ enum Next {
 impl<T: FromBasis> LivePolicy<T> {
     /// The policy of the store's scope, beginning with its boot document.
     #[must_use]
-    pub fn new(store: ScopeStore, component: Component, boot: Loaded, replica: impl Into<String>) -> Self {
+    pub fn new(store: ScopeStore, component: Component, mut boot: Loaded, replica: impl Into<String>) -> Self {
+        // What belongs to one process was read at its start and is no part of a scope's policy, stored or not.
+        (boot.policy.instance_id, boot.policy.redis_url) = (None, None);
         let current = ArcSwap::from_pointee(T::from_basis(PolicyBasis::boot(&boot)));
         let inner = Inner {
             store,
@@ -242,7 +244,7 @@ impl<T: FromBasis> LivePolicy<T> {
     /// Checks a stored policy and puts it in force; one that does not check leaves the present one in place.
     fn put_in_force(&self, stored: StoredPolicy) {
         let stamp = stored.stamp;
-        match self.read(&stored) {
+        match read(&stored, self.inner.component) {
             Ok(loaded) => {
                 *self.fault_slot() = None;
                 self.inner.current.store(Arc::new(T::from_basis(PolicyBasis::new(loaded, Some(stored)))));
@@ -255,16 +257,6 @@ impl<T: FromBasis> LivePolicy<T> {
                 *self.fault_slot() = Some(Fault { stamp, reason: error.to_string() });
             }
         }
-    }
-
-    /// A stored document says everything itself, so no environment is asked, but what belongs to one process: that is
-    /// the boot document's.
-    fn read(&self, stored: &StoredPolicy) -> Result<Loaded, LoadError> {
-        let mut loaded = portcullis_config::parse(&stored.document, self.inner.component, &|_| None)?;
-        let own = &self.inner.boot.policy;
-        loaded.policy.instance_id.clone_from(&own.instance_id);
-        loaded.policy.redis_url = loaded.policy.redis_url.or_else(|| own.redis_url.clone());
-        Ok(loaded)
     }
 
     fn fault_slot(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
@@ -290,6 +282,11 @@ fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: O
         }
         (Some(held), _) => Next::GiveBack(held.clone()),
     }
+}
+
+/// A stored document says everything itself: no environment is asked.
+fn read(stored: &StoredPolicy, component: Component) -> Result<Loaded, LoadError> {
+    portcullis_config::parse(&stored.document, component, &|_| None)
 }
 
 impl<T> Clone for LivePolicy<T> {
