@@ -110,18 +110,20 @@ impl<D: Decide> Group<D> {
             return Err(StoreError::Unavailable("too many requests wait for redis".to_owned()));
         }
         queue.waiting.push_back(waiting);
-        self.call_sender(&mut queue);
+        self.call_sender(queue);
         Ok(())
     }
 
     /// Sees to it that somebody takes what waits: an idle sender, a new one, or, if all are in flight, the next to be
     /// back.
-    fn call_sender(self: &Arc<Self>, queue: &mut Queue<D>) {
+    fn call_sender(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<D>>) {
         if queue.idle > 0 {
             self.arrived.notify_one();
         } else if queue.senders < self.most_senders {
             queue.senders += 1;
-            self.background.spawn(Sender(self.clone()).send_batches());
+            // A runtime that is going away drops the task at once, which takes the lock.
+            drop(queue);
+            self.background.spawn(Sender { group: self.clone(), left: false }.send_batches());
         }
     }
 
@@ -138,7 +140,7 @@ impl<D: Decide> Group<D> {
             metric::gathered(gathered);
         }
         if gathered > taken.len() {
-            self.call_sender(&mut queue);
+            self.call_sender(queue);
         }
         taken
     }
@@ -188,33 +190,48 @@ impl<D: Decide> Group<D> {
     }
 }
 
-/// A place among the senders, given back however the task ends.
-struct Sender<D: Decide>(Arc<Group<D>>);
+/// A place among the senders.
+struct Sender<D: Decide> {
+    group: Arc<Group<D>>,
+    /// The place has been given back.
+    left: bool,
+}
 
 impl<D: Decide> Sender<D> {
     /// Sends batches while there is work, and a while longer.
-    async fn send_batches(self) {
+    async fn send_batches(mut self) {
         loop {
-            let gathered = self.0.take();
+            let gathered = self.group.take();
             if !gathered.is_empty() {
-                self.0.send(gathered).await;
-            } else if !self.0.somebody_came().await {
+                self.group.send(gathered).await;
+            } else if !self.group.somebody_came().await && self.leave() {
                 return;
             }
         }
     }
+
+    /// Gives the place back, unless somebody came between the last look and now.
+    fn leave(&mut self) -> bool {
+        let mut queue = self.group.lock();
+        if !queue.waiting.is_empty() {
+            return false;
+        }
+        queue.senders -= 1;
+        self.left = true;
+        // A burst leaves a large buffer behind.
+        queue.waiting.shrink_to_fit();
+        true
+    }
 }
 
 impl<D: Decide> Drop for Sender<D> {
+    /// A task that did not come to its end gives its place back all the same. Those who wait are told, because nobody
+    /// may be left to call another sender.
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        queue.senders -= 1;
-        if queue.waiting.is_empty() {
-            // A burst leaves a large buffer behind.
-            queue.waiting.shrink_to_fit();
-        } else {
-            // Somebody came between the last look and now.
-            self.0.call_sender(&mut queue);
+        if !self.left {
+            let mut queue = self.group.lock();
+            queue.senders -= 1;
+            queue.waiting.clear();
         }
     }
 }

@@ -103,9 +103,9 @@ pub(crate) mod tests {
     use super::*;
 
     /// This patch of the shipped policy as revision `revision` of the scope acme/demo.
-    pub(crate) fn policy_for_tests(patch: Value, revision: u64) -> Arc<PolicyInForce> {
+    pub(crate) fn policy_for_tests(patch: &Value, revision: u64) -> Arc<PolicyInForce> {
         let mut document = json!({"tenant": "acme", "project": "demo"});
-        portcullis_config::merge_patch(&mut document, &patch);
+        portcullis_config::merge_patch(&mut document, patch);
         let loaded = portcullis_config::parse_value(document, portcullis_config::Component::Ingress, &|_| None);
         let loaded = loaded.expect("a sound document");
         let stamp = if revision == 0 { PolicyStamp::NONE } else { PolicyStamp::new(revision, "{}") };
@@ -120,7 +120,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_form_is_of_the_same_revision() {
-        let policy = policy_for_tests(json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}}), 9);
+        let policy = policy_for_tests(&json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}}), 9);
         assert_eq!((policy.revision(), policy.revision_header().to_str().unwrap()), (9, "9"));
         let paid = UserType::new("paid").unwrap();
         assert_eq!(policy.limit_header(&paid).unwrap(), r#""burst";q=3;w=7"#);
@@ -129,10 +129,10 @@ pub(crate) mod tests {
 
     #[test]
     fn paths_are_classed_by_the_patterns_of_the_revision() {
-        let policy = policy_for_tests(json!({"guarded_rest_patterns": ["^/api/chat$"]}), 1);
+        let policy = policy_for_tests(&json!({"guarded_rest_patterns": ["^/api/chat$"]}), 1);
         assert_eq!(policy.route_class("/api/chat"), RouteClass::Guarded);
         assert_eq!(policy.route_class("/api/news"), RouteClass::Read);
-        let other = policy_for_tests(json!({"guarded_rest_patterns": ["^/api/news$"]}), 2);
+        let other = policy_for_tests(&json!({"guarded_rest_patterns": ["^/api/news$"]}), 2);
         assert_eq!(other.route_class("/api/news"), RouteClass::Guarded);
         assert_eq!(other.route_class("/api/chat"), RouteClass::Read);
     }

@@ -25,6 +25,9 @@ const SESSION_MEMORY: Duration = Duration::from_secs(1);
 /// How long a user type's refusal under pressure is repeated at most: depth changes with every task that ends.
 const PRESSURE_MEMORY: Duration = Duration::from_millis(100);
 
+/// How long after a change a gateway that has not heard of it can repeat a refusal from before.
+pub(crate) const LONGEST_MEMORY: Duration = SESSION_MEMORY;
+
 /// A refusal repeated from memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recalled {

@@ -65,7 +65,9 @@ pub struct Scopes {
 impl Scopes {
     /// The scopes of this Redis, `default` to begin with; `boot` is the policy of every scope that has none of its own.
     pub(crate) fn new(store: Store, default: &Scope, boot: Loaded, shared: Shared) -> Arc<Self> {
-        let default = ServedScope::new(0, store.scope(default), boot.clone(), &shared);
+        // The same as in every other scope: without what belongs to one process, as it is stored.
+        let policy = portcullis_config::for_scope(&boot, default, shared.component).unwrap_or_else(|_| boot.clone());
+        let default = ServedScope::new(0, store.scope(default), policy, &shared);
         // Redis may have a policy for it: that is the first thing to find out.
         default.note_news();
         Arc::new(Self {

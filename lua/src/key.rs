@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds | lifetime |
 //! |---|---|---|---|
-//! | `scope` | STRING | policy stamp, virtual time, token, service time, slots, tags and counts by class | the scope's |
+//! | `scope` | STRING | policy stamp, virtual time, token, service time, slots, tags, counts | the scope's |
 //! | `queue` | ZSET | task id → start tag | until claimed |
 //! | `delayed` | ZSET | task id → due ms | until due |
 //! | `lease` | ZSET | task id → expiry ms | until settled |

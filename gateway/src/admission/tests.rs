@@ -20,7 +20,7 @@ fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: 
 async fn the_first_step_that_refuses_names_the_refusal() {
     let gateway = Gateway::new(options_without_redis());
     let (identity, memory) = (identity_for_tests(&gateway, "paid", "s"), gateway.refusal_memory());
-    let policy = policy_for_tests(json!({}), 7);
+    let policy = policy_for_tests(&json!({}), 7);
     let recalled = || recall(memory, &identity, &policy, || true).map_err(|refused| refused.cause);
     assert_eq!(recalled(), Ok(()));
     remember(memory, &identity, Reason::PressureThreshold, policy.stamp());
@@ -33,7 +33,7 @@ async fn the_first_step_that_refuses_names_the_refusal() {
 async fn a_refusal_is_repeated_only_under_its_policy_and_only_by_who_cannot_have_missed_another() {
     let gateway = Gateway::new(options_without_redis());
     let (identity, memory) = (identity_for_tests(&gateway, "paid", "s"), gateway.refusal_memory());
-    let (policy, next) = (policy_for_tests(json!({}), 7), policy_for_tests(json!({}), 8));
+    let (policy, next) = (policy_for_tests(&json!({}), 7), policy_for_tests(&json!({}), 8));
     let asked = Cell::new(0);
     let abreast = |answer: bool| {
         let asked = &asked;

@@ -39,8 +39,8 @@ fn decision(depth: u64) -> Decision {
 #[test]
 fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
     let (then, now) = (
-        policy_for_tests(json!({"kinds": {"report": {"cost": 5, "max_attempts": 2}}}), 1),
-        policy_for_tests(json!({"kinds": {"report": {"cost": 7}}, "queue": {"max_attempts": 4}}), 2),
+        policy_for_tests(&json!({"kinds": {"report": {"cost": 5, "max_attempts": 2}}}), 1),
+        policy_for_tests(&json!({"kinds": {"report": {"cost": 7}}, "queue": {"max_attempts": 4}}), 2),
     );
     let mut report = request("paid", "report");
     let mut fitted = |policy: &PolicyInForce, asked: Option<u32>| {
@@ -57,7 +57,7 @@ fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
 
 #[test]
 fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_is_refused() {
-    let policy = policy_for_tests(json!({"queue": {"max_payload_bytes": 7}}), 1);
+    let policy = policy_for_tests(&json!({"queue": {"max_payload_bytes": 7}}), 1);
     let cause = |user_type: &str| fit(&mut request(user_type, "chat"), None, &policy).map_err(|refused| refused.cause);
     assert_eq!(cause("nobility"), Err(Cause::Unauthenticated));
     assert_eq!(cause("paid"), Err(Cause::PayloadTooLarge));
@@ -65,7 +65,7 @@ fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_i
 
 #[test]
 fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
-    let policy = policy_for_tests(json!({}), 1);
+    let policy = policy_for_tests(&json!({}), 1);
     let requests: Vec<AdmitRequest> =
         (1..=5).map(|cost| AdmitRequest { cost, ..request("paid", "chat") }).collect();
     let misfits = vec![(0, Refused::unauthenticated()), (3, Refused::not_found())];

@@ -113,7 +113,7 @@ async fn faults_are_listed_with_their_paths() {
 
 #[tokio::test]
 async fn every_answer_says_who_was_served_under_which_policy() {
-    let policy = policy_for_tests(json!({}), 7);
+    let policy = policy_for_tests(&json!({}), 7);
     let identity = identity("anonymous");
     let response = finish("ok".into_response(), &request_id(), Some(&identity), &policy, false);
     let headers = response.headers();
@@ -127,7 +127,7 @@ async fn every_answer_says_who_was_served_under_which_policy() {
 
 #[tokio::test]
 async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
-    let policy = policy_for_tests(json!({}), 0);
+    let policy = policy_for_tests(&json!({}), 0);
     let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 1500 }];
     let refused = Refused { limits: limits.into(), ..decided(Reason::BurstLimit, 1500, Some("burst")) };
     let identity = identity("paid");
@@ -140,7 +140,7 @@ async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
 
 #[tokio::test]
 async fn an_answer_names_the_policy_it_was_decided_under_not_the_next_one() {
-    let (now, then) = (policy_for_tests(json!({}), 8), policy_for_tests(json!({}), 7));
+    let (now, then) = (policy_for_tests(&json!({}), 8), policy_for_tests(&json!({}), 7));
     let revision = |response: Response| {
         let finished = finish(response, &request_id(), Some(&identity("paid")), &now, false);
         finished.headers()[POLICY_REVISION].to_str().unwrap().to_owned()
@@ -151,6 +151,15 @@ async fn an_answer_names_the_policy_it_was_decided_under_not_the_next_one() {
     assert_eq!(revision(decided), "7");
     let refused = Refused { policy: Some(then), ..Refused::not_found() };
     assert_eq!(revision(refused.into_response()), "7");
+}
+
+#[tokio::test]
+async fn a_revision_conflict_names_the_revision_that_is_stored() {
+    let policy = policy_for_tests(&json!({}), 8);
+    let response = finish(Refused::revision_conflict(8).into_response(), &request_id(), None, &policy, false);
+    assert_eq!(response.status(), 409);
+    let problem = body(response).await;
+    assert_eq!((&problem["code"], &problem["current"]), (&json!("revision_conflict"), &json!(8)));
 }
 
 #[test]

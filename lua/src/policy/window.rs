@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn a_window_alone_fits_whatever_its_length_and_limit_and_releases_within_a_sixtieth() {
+        for length_ms in [1, 2, 7, 60, 600, 601, 3_600, 86_399, 86_400].map(|seconds| seconds * 1000) {
+            for limit in [1, 60, 61, 300, 390, 391, 65_535, 65_536, 100_000, 1_000_000_000] {
+                let window = shape(&[("named", 3, length_ms, limit)]).remove(0);
+                assert!(bytes(&window) <= ENTRY_BYTES, "{limit} in {length_ms} ms: {} bytes", bytes(&window));
+                assert!(window.tick_ms <= length_ms.div_ceil(60), "{limit} in {length_ms} ms: {}", window.tick_ms);
+                assert!(length_ms.div_ceil(window.tick_ms) <= 0xffff, "{limit} in {length_ms} ms: {}", window.tick_ms);
+                let most_in_a_tick = [u64::MAX, 0xffff, 0xffff_ffff][usize::from(window.kind) - 1];
+                assert!(limit <= most_in_a_tick, "{limit} units do not fit an entry of kind {}", window.kind);
+            }
+        }
+    }
+
+    #[test]
     fn a_folded_window_releases_within_a_sixtieth() {
         let shaped = windows(10, Some(120));
         assert_eq!((shaped[1].kind, shaped[1].tick_ms), (2, 60_000));

@@ -5,15 +5,19 @@
 
 use std::time::Duration;
 
-use portcullis_lua::{Convergence, ReplicaView, StoreError};
+use portcullis_lua::{Convergence, ReplicaView, Role, StoreError};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::admin::scoped::Scoped;
 use crate::admin::view;
+use crate::refusal_memory::LONGEST_MEMORY;
 
-/// Pause between two looks while waiting.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Pause between the first two looks while waiting: a message has mostly been heard by then.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+
+/// Longest pause between two looks; each is twice as long as the one before.
+const LAST_PAUSE: Duration = Duration::from_millis(128);
 
 /// How far the replicas have come. This gateway says first what it holds, if it has not yet.
 pub(crate) async fn look(scoped: &Scoped) -> Result<Convergence, StoreError> {
@@ -26,20 +30,30 @@ pub(crate) async fn look(scoped: &Scoped) -> Result<Convergence, StoreError> {
 
 /// Looks until all live replicas hold the stored policy, at most `wait` and not past the end of this gateway; what was
 /// seen last. The policy is stored whatever comes out of this.
+///
+/// However short the wait, it goes on until no gateway can repeat a refusal of the policy before: until each has said
+/// that it holds the new one, or has had the time to forget.
 pub(crate) async fn wait(scoped: &Scoped, revision: u64, wait: Duration) -> Value {
     let closed = scoped.gateway().drain_state().closed();
-    let deadline = Instant::now() + wait;
+    let stored = Instant::now();
+    let mut pause = FIRST_PAUSE;
     loop {
         let seen = look(scoped).await;
-        let converged = seen.as_ref().is_ok_and(|seen| seen.behind().next().is_none());
-        if converged || Instant::now() + LOOK_AGAIN > deadline {
+        if seen.as_ref().is_ok_and(|seen| nobody_is_waited_for(seen, stored.elapsed() + pause > wait))
+            || stored.elapsed() + pause > wait.max(LONGEST_MEMORY)
+        {
             return shown_or_unknown(seen, revision);
         }
         tokio::select! {
-            () = sleep(LOOK_AGAIN) => {}
+            () = sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             () = closed.cancelled() => return shown_or_unknown(seen, revision),
         }
     }
+}
+
+/// Whether all are in step, or where time is up all that could still answer by the policy before.
+fn nobody_is_waited_for(seen: &Convergence, time_is_up: bool) -> bool {
+    seen.behind().all(|replica| time_is_up && replica.role != Role::Gateway)
 }
 
 /// As the admin interface shows it.
@@ -69,7 +83,7 @@ fn replica(replica: &ReplicaView) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_lua::{PolicyStamp, Role};
+    use portcullis_lua::PolicyStamp;
 
     use super::*;
 
@@ -101,6 +115,23 @@ mod tests {
         assert_eq!(shown_behind["replicas"][0], expected);
         let in_step = shown(&Convergence { stored: new, replicas: vec![replicas[0].clone(), replicas[2].clone()] });
         assert_eq!((&in_step["converged"], &in_step["revision"]), (&json!(true), &json!(7)));
+    }
+
+    #[test]
+    fn gateways_are_waited_for_longer_than_processors() {
+        let (old, new) = (PolicyStamp::new(6, "{}"), PolicyStamp::new(7, "{}"));
+        let seen = |role| {
+            let replica = ReplicaView { role, ..view_of("a", old, true) };
+            Convergence { stored: new, replicas: vec![replica] }
+        };
+        for (role, time_is_up, over) in [
+            (Role::Processor, false, false),
+            (Role::Processor, true, true),
+            (Role::Gateway, false, false),
+            (Role::Gateway, true, false),
+        ] {
+            assert_eq!(nobody_is_waited_for(&seen(role), time_is_up), over, "{role:?} {time_is_up}");
+        }
     }
 
     #[test]

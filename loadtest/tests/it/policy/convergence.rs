@@ -8,9 +8,9 @@ use crate::fixture::{cluster, start, until};
 
 /// An update that waits for all replicas; what it says of them.
 async fn update_and_wait(admin: &Client, size: u64, seconds: u64) -> Value {
-    let patch = json!({ "limits": { "max_queue_size": size } });
+    let change = json!({ "limits": { "max_queue_size": size } });
     let path = format!("/admin/gateway/update-config?wait={seconds}");
-    let answer = accepted(admin.post(&path, &patch).await.expect("an answer"));
+    let answer = accepted(admin.post(&path, &change).await.expect("an answer"));
     assert_eq!(answer["convergence"]["revision"], answer["revision"]);
     answer["convergence"].clone()
 }
@@ -86,7 +86,7 @@ async fn a_replica_that_hangs_is_named_until_it_has_caught_up() {
 
 #[tokio::test]
 async fn a_replica_that_died_stops_counting() {
-    let policy = json!({ "monitoring": { "heartbeat_timeout_seconds": 2 } });
+    let policy = json!({ "monitoring": { "heartbeat_timeout_seconds": 3 } });
     let mut cluster = start(cluster().gateways(2).processors(2).policy(policy)).await;
     let admin = cluster.admin(0);
     let seen = update_and_wait(&admin, 1, 60).await;
@@ -101,6 +101,8 @@ async fn a_replica_that_died_stops_counting() {
     assert_eq!(live.len(), 2, "{seen}");
     assert!(live.iter().all(|replica| replica["revision"] == json!(2)), "{seen}");
     assert!(live.iter().all(|replica| dead.iter().all(|name| replica["name"] != **name)), "{seen}");
+    // Gateways are remembered for ten timeouts: it is not because it is forgotten that it does not count.
+    assert!(replicas(&seen, "gateway").iter().any(|replica| replica["name"] == *dead[0]), "{seen}");
 }
 
 #[tokio::test]

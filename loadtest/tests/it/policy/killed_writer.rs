@@ -1,5 +1,5 @@
-//! The gateway that writes is killed, or loses its connections, between any two steps: revisions stay whole and
-//! contiguous.
+//! The gateway that writes is killed, or Redis answers it too late or not at all, between any two steps: revisions stay
+//! whole and contiguous.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::operator::{config, number};
-use crate::fixture::{cluster, start, until};
+use crate::fixture::{cluster, impatient_cluster, start, until};
 
 const ROUNDS: usize = 6;
+
+/// Longer than a gateway waits for an answer of Redis.
+const TOO_LATE: Duration = Duration::from_millis(700);
 
 /// What writers share: the next unused number, how many updates were stored, and whether to go on.
 #[derive(Default)]
@@ -41,6 +44,23 @@ impl Written {
     }
 }
 
+/// An update that can be told from every other, and that leaves alone most of what others write.
+fn patch(unique: u64) -> Value {
+    let (shared, own) = (format!("shared-{}", unique % 5), 1 + unique % 1000);
+    json!({ "limits": { "max_queue_size": unique }, "kinds": { shared: { "cost": own } },
+        "reason": format!("number {unique}") })
+}
+
+/// A document with what such an update changes in it.
+fn patched(document: &Value, unique: u64) -> Value {
+    let (mut patched, patch) = (document.clone(), patch(unique));
+    for (kind, settings) in patch["kinds"].as_object().expect("kinds") {
+        patched["kinds"][kind] = settings.clone();
+    }
+    patched["limits"]["max_queue_size"] = json!(unique);
+    patched
+}
+
 /// Writes one number after the other until the desk is closed or its gateway is gone.
 fn write(admin: Client, desk: &Arc<Desk>) -> JoinHandle<Written> {
     let desk = Arc::clone(desk);
@@ -48,8 +68,7 @@ fn write(admin: Client, desk: &Arc<Desk>) -> JoinHandle<Written> {
         let mut written = Written::default();
         while !desk.closed.load(Ordering::SeqCst) {
             let unique = 1 + desk.next.fetch_add(1, Ordering::SeqCst);
-            let patch = json!({ "limits": { "max_queue_size": unique }, "reason": format!("number {unique}") });
-            let answer = admin.post("/admin/gateway/update-config", &patch).await;
+            let answer = admin.post("/admin/gateway/update-config", &patch(unique)).await;
             match answer.as_ref().map(|answer| (answer.status, answer.code())) {
                 Ok((200, _)) => {
                     let revision = number(&answer.expect("an answer").body);
@@ -102,14 +121,22 @@ async fn every_update_is_one_whole_revision_or_none_whenever_its_writer_is_kille
 
 #[tokio::test]
 async fn an_update_whose_answer_from_redis_was_lost_is_stored_once_or_not_at_all() {
-    let cluster = start(cluster().gateways(2).policy(keeping_all())).await;
+    let mut cluster = start(impatient_cluster().gateways(2).policy(keeping_all())).await;
     let probe = cluster.probe().await.expect("a connection");
     let desk = Arc::new(Desk::default());
     let writers: Vec<_> = (0..4).map(|writer| write(cluster.admin(writer), &desk)).collect();
-    for round in 1..=5 * ROUNDS {
-        until("more was written", || async { (desk.answered.load(Ordering::SeqCst) > 3 * round).then_some(()) }).await;
+    for round in 0..2 * ROUNDS {
+        let goal = desk.answered.load(Ordering::SeqCst) + 5;
+        until("more was written", || async { (desk.answered.load(Ordering::SeqCst) >= goal).then_some(()) }).await;
         tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..5000))).await;
-        probe.command("CLIENT", ["KILL", "TYPE", "normal", "SKIPME", "yes"]).await.expect("killed");
+        if round % 2 == 0 {
+            probe.command("CLIENT", ["KILL", "TYPE", "normal", "SKIPME", "yes"]).await.expect("killed");
+        } else {
+            // Redis does what it was asked for, but only after whoever asked has given up.
+            cluster.redis().expect("its own").pause().expect("frozen");
+            tokio::time::sleep(TOO_LATE).await;
+            cluster.redis().expect("its own").resume().expect("awake again");
+        }
     }
     desk.closed.store(true, Ordering::SeqCst);
     let mut written = Written::default();
@@ -143,11 +170,16 @@ async fn whole_and_contiguous(store: &ScopeStore, written: &Written) -> (u64, Va
     assert!(answered.len() > 5 * ROUNDS, "too few updates to prove anything: {}", answered.len());
     assert!(answered.keys().all(|revision| *revision <= last), "answered, but not there");
     let (mut before, mut seen) = (None, Vec::new());
+    let mut boot = keeping_all();
+    (boot["tenant"], boot["project"]) = (json!(store.scope().tenant()), json!(store.scope().project()));
     for revision in 1..=last {
         let record = store.revision(revision).await.expect("an answer").expect("it is kept");
         assert_eq!(record.before, before, "revision {revision}");
         let size = record.after["limits"]["max_queue_size"].as_u64().expect("a number");
         assert_eq!(record.summary.about.reason, Some(format!("number {size}")), "reason and content of one update");
+        // Nothing that others wrote in between was undone: this update is all that is different.
+        let base = record.before.as_ref().unwrap_or(&boot);
+        assert_eq!(record.after, patched(base, size), "revision {revision}");
         match answered.get(&revision) {
             Some(number) => assert_eq!(size, *number, "revision {revision}"),
             None => assert!(unknown.contains(&size), "revision {revision} holds {size}, which nobody tried"),

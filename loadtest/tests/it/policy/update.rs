@@ -34,7 +34,7 @@ async fn comes_to_hold(admin: &Client, wanted: u64) -> Value {
 }
 
 /// The document of the scope with these sections.
-fn document(cluster: &Fixture, sections: Value) -> Value {
+fn document(cluster: &Fixture, sections: &Value) -> Value {
     let mut document = json!({ "tenant": cluster.scope().tenant(), "project": cluster.scope().project() });
     for (name, section) in sections.as_object().expect("sections") {
         document[name] = section.clone();
@@ -79,7 +79,7 @@ async fn a_patch_changes_what_it_names_and_leaves_the_rest_alone_on_every_gatewa
     let answer = updated(&one, &json!({ "budgets": null, "queue": null, "rate_limits": null })).await;
     assert_eq!(number(&answer), 3);
     assert_eq!(effective(&one).await, before);
-    assert_eq!(config(&one).await["document"], document(&cluster, json!({})), "{answer}");
+    assert_eq!(config(&one).await["document"], document(&cluster, &json!({})), "{answer}");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_whole_document_replaces_the_one_before() {
     let answer = updated(&admin, &json!({ "config": sections })).await;
     assert_eq!(strings(&answer["changed"]), ["limits.max_queue_size", "profile", "queue.lease_ms"], "{answer}");
     assert_eq!(strings(&answer["without_effect"]), ["profile"]);
-    assert_eq!(config(&admin).await["document"], document(&cluster, sections));
+    assert_eq!(config(&admin).await["document"], document(&cluster, &sections));
     let both = json!({ "config": {}, "limits": { "max_queue_size": 5 } });
     assert_eq!(update(&admin, &both).await.status, 400, "a patch or a document, not both");
     assert_eq!(number(&config(&admin).await), 2);
@@ -158,7 +158,7 @@ async fn rollback_and_reset_make_new_revisions_of_old_content_and_everything_is_
     let at_last = accepted(reset(&one, &json!({ "reason": "from the beginning" })).await);
     assert_eq!(number(&at_last), 4);
     let now = config(&one).await;
-    assert_eq!((&now["document"], &now["effective"]), (&document(&cluster, boot), &at_boot));
+    assert_eq!((&now["document"], &now["effective"]), (&document(&cluster, &boot), &at_boot));
 
     for answer in [rollback(&one, 99, json!({})).await, revision(&one, 99).await, revision(&one, 0).await] {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{}", answer.text);

@@ -215,7 +215,8 @@ impl Model {
 }
 
 /// The ticks of the limits of some user types, seen from outside: whoever is admitted at 1 ms past a tick is told when
-/// the window lets it go. Each kind is asked for in a scope of its own, as one that has every subject a limit can count.
+/// the window lets it go. Who asks has every subject that a limit can count; each kind is asked for in a scope of its
+/// own.
 pub(crate) async fn ticks_of(stage: &Stage, policy: &CompiledPolicy, user_types: &[&str]) -> Ticks {
     let mut ticks = Ticks::new();
     for (name, kind) in user_types.iter().flat_map(|name| ["k0", "k1"].map(|kind| (name, kind))) {

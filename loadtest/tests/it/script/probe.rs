@@ -2,7 +2,9 @@
 //!
 //! Responsible for what random histories meet too rarely. Must never be satisfied with "at most".
 
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Lease, Outcome, PolicyStamp, Reason, Settlement, TaskError, TaskResult, Verdict};
+use portcullis_lua::{
+    AdmitRequest, CompiledPolicy, Lease, Outcome, PolicyStamp, Reason, Settlement, TaskError, TaskResult, Verdict,
+};
 
 use super::stage::{Act, START_MS, Stage, request, roomy};
 

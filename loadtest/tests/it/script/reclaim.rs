@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Outcome, PolicyStamp, Purpose, Settled, Settlement, TaskError, TaskStatus};
+use portcullis_lua::{
+    AdmitRequest, CompiledPolicy, Outcome, PolicyStamp, Purpose, Settled, Settlement, TaskError, TaskStatus,
+};
 
 use super::stage::{START_MS, Stage, request, roomy};
 

@@ -3,7 +3,7 @@
 use portcullis_loadtest::Client;
 use serde_json::{Value, json};
 
-use super::{refused, task};
+use super::{accepted_after, refused, task};
 use crate::fixture::{accepted, cluster, start};
 use crate::policy::operator::updated;
 
@@ -37,8 +37,8 @@ async fn a_budget_holds_from_its_revision_on_and_follows_its_amount() {
     accepted(&here, &task()).await;
     refused(&there, &task(), "budget_exhausted").await;
 
-    updated(&admin, &tokens(&json!({ "amount": 145, "default_estimate": 10 }))).await;
-    accepted(&there, &worth(50)).await;
+    let raised = updated(&admin, &tokens(&json!({ "amount": 145, "default_estimate": 10 }))).await;
+    accepted_after(&raised, &there, &worth(50)).await;
     accepted(&here, &task()).await;
     refused(&there, &worth(1), "budget_exhausted").await;
     let view = shown(&there).await.remove(0);
@@ -46,10 +46,10 @@ async fn a_budget_holds_from_its_revision_on_and_follows_its_amount() {
 
     updated(&admin, &tokens(&json!({ "amount": 50 }))).await;
     refused(&there, &worth(1), "budget_exhausted").await;
-    updated(&admin, &tokens(&json!({ "user_types": ["registered"] }))).await;
-    accepted(&there, &worth(1000)).await;
+    let narrowed = updated(&admin, &tokens(&json!({ "user_types": ["registered"] }))).await;
+    accepted_after(&narrowed, &there, &worth(1000)).await;
     refused(&cluster.gateway(1).caller("registered", "bob"), &worth(51), "budget_exhausted").await;
-    updated(&admin, &tokens(&Value::Null)).await;
-    accepted(&cluster.gateway(1).caller("registered", "bob"), &worth(51)).await;
+    let removed = updated(&admin, &tokens(&Value::Null)).await;
+    accepted_after(&removed, &cluster.gateway(1).caller("registered", "bob"), &worth(51)).await;
     assert_eq!(shown(&there).await, Vec::<Value>::new());
 }

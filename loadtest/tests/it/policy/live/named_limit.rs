@@ -4,7 +4,7 @@ use portcullis_loadtest::Client;
 use portcullis_loadtest::client::Submission;
 use serde_json::{Value, json};
 
-use super::{refused, task};
+use super::{accepted_after, refused, task};
 use crate::fixture::{Fixture, accepted, cluster, start};
 use crate::policy::operator::updated;
 
@@ -65,12 +65,12 @@ async fn a_named_limit_counts_its_subjects_from_the_next_request_on() {
             left["limits"].as_array().expect("a list").iter().find(|limit| limit["name"] == json!(name)).cloned();
         assert_eq!(left.expect("it is shown")["remaining"], json!(0));
 
-        updated(&admin, &named(&name, &json!({ "limit": 3 }))).await;
-        accepted(&at(&cluster, 1, one), &task()).await;
+        let raised = updated(&admin, &named(&name, &json!({ "limit": 3 }))).await;
+        accepted_after(&raised, &at(&cluster, 1, one), &task()).await;
         refused(&at(&cluster, 1, one), &task(), "rate_limit").await;
-        updated(&admin, &named(&name, &Value::Null)).await;
+        let removed = updated(&admin, &named(&name, &Value::Null)).await;
         for (index, caller) in [(0, one), (1, other)] {
-            accepted(&at(&cluster, index, caller), &task()).await;
+            accepted_after(&removed, &at(&cluster, index, caller), &task()).await;
         }
     }
     // Nobody here is an agent's caller, so a limit of agents limits nobody.
@@ -115,11 +115,9 @@ async fn a_limit_of_tokens_counts_estimates_and_a_limit_of_requests_counts_what_
     refused(&there, &task(), "rate_limit").await;
     accepted(&there, &Submission::new("other", Value::Null)).await;
     accepted(&at(&cluster, 1, ADA_AS_ANOTHER_TYPE), &heavy).await;
-    updated(
-        &admin,
-        &json!({ "kinds": { "heavy": { "cost": 1 } }, "rate_limits": { "named": { "work": { "limit": 8 } } } }),
-    )
-    .await;
-    accepted(&there, &heavy).await;
+    let cheaper =
+        json!({ "kinds": { "heavy": { "cost": 1 } }, "rate_limits": { "named": { "work": { "limit": 8 } } } });
+    let cheaper = updated(&admin, &cheaper).await;
+    accepted_after(&cheaper, &there, &heavy).await;
     refused(&here, &heavy, "rate_limit").await;
 }

@@ -4,7 +4,7 @@ use portcullis_loadtest::Client;
 use portcullis_loadtest::client::EventReader;
 use serde_json::{Value, json};
 
-use super::{refused, task};
+use super::{accepted_after, after, refused, task};
 use crate::fixture::{accepted, cluster, start, until};
 use crate::policy::operator::updated;
 
@@ -20,8 +20,9 @@ fn thresholds(registered: f64, paid: f64, hard: f64) -> Value {
     } })
 }
 
-async fn capacity(client: &Client) -> Value {
-    let answer = client.submit(&task()).await.expect("an answer");
+/// The capacity at which a task is accepted after this change.
+async fn capacity(change: &Value, client: &Client) -> Value {
+    let answer = after(change, client, &task()).await;
     assert!(answer.is_accepted(), "{}", answer.text);
     answer.body["capacity"].clone()
 }
@@ -40,8 +41,8 @@ async fn bounds_of_depth_move_under_a_queue_that_stays_as_it_is() {
     updated(&admin, &json!({ "limits": { "max_queue_size": 4 } })).await;
     refused(&paid, &task(), "queue_full").await;
     refused(&privileged, &task(), "queue_full").await;
-    updated(&admin, &json!({ "limits": { "max_queue_size": null } })).await;
-    accepted(&paid, &task()).await;
+    let unbound = updated(&admin, &json!({ "limits": { "max_queue_size": null } })).await;
+    accepted_after(&unbound, &paid, &task()).await;
 
     // At a depth of 5: floor(28 × 0.1) = 2, floor(28 × 0.2) = 5, floor(28 × 0.3) = 8.
     updated(&admin, &thresholds(0.1, 0.3, 0.5)).await;
@@ -51,20 +52,21 @@ async fn bounds_of_depth_move_under_a_queue_that_stays_as_it_is() {
     let refusal = refused(&paid, &task(), "pressure_threshold").await;
     // Nothing has been measured yet, so the wait follows from what the policy assumes: ten times as much of it.
     let slow = json!({ "service_capacity": { "avg_processing_time_seconds": 250 } });
-    updated(&admin, &slow).await;
-    let slower = refused(&paid, &task(), "pressure_threshold").await;
-    let [before, after] = [&refusal, &slower].map(|answer| answer.body["retry_after"].as_f64().expect("a number"));
-    assert!(after > 8.0 * before, "{before} s, then {after} s");
+    let slow = updated(&admin, &slow).await;
+    let slower = after(&slow, &paid, &task()).await;
+    let [quick_seconds, slow_seconds] =
+        [&refusal, &slower].map(|answer| answer.body["retry_after"].as_f64().expect("a number"));
+    assert!(slow_seconds > 8.0 * quick_seconds, "{quick_seconds} s, then {slow_seconds} s");
 
-    accepted(&privileged, &task()).await;
+    accepted_after(&slow, &privileged, &task()).await;
     updated(&admin, &thresholds(0.1, 0.2, 0.25)).await;
     refused(&privileged, &task(), "hard_limit").await;
-    updated(&admin, &json!({ "backpressure": null })).await;
-    assert_eq!(capacity(&registered).await, json!(28));
-    updated(&admin, &json!({ "backpressure": { "queue_depth_multiplier": 10 } })).await;
-    assert_eq!(capacity(&registered).await, json!(108));
-    updated(&admin, &json!({ "backpressure": { "capacity_buffer": 0.5 } })).await;
-    assert_eq!(capacity(&registered).await, json!(105));
+    for (backpressure, expected) in
+        [(Value::Null, 28), (json!({ "queue_depth_multiplier": 10 }), 108), (json!({ "capacity_buffer": 0.5 }), 105)]
+    {
+        let change = updated(&admin, &json!({ "backpressure": backpressure })).await;
+        assert_eq!(capacity(&change, &registered).await, json!(expected));
+    }
 }
 
 async fn stream(client: &Client, task_id: &str) -> Option<EventReader> {

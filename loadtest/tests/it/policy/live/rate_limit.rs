@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{refused, task};
+use super::{accepted_after, refused, task};
 use crate::fixture::{accepted, cluster, start};
 use crate::policy::operator::updated;
 
@@ -25,21 +25,20 @@ async fn the_windows_of_a_user_type_change_for_sessions_that_are_in_them() {
         let refusal = refused(client, &task(), "burst_limit").await;
         assert_eq!(refusal.header("x-policy-revision"), Some("1"));
     }
-    // What was refused before the update is not refused from memory after it.
-    updated(&admin, &registered(&json!({ "burst": 5 }))).await;
+    let raised = updated(&admin, &registered(&json!({ "burst": 5 }))).await;
     for client in [&there, &here] {
-        accepted(client, &task()).await;
+        accepted_after(&raised, client, &task()).await;
     }
     refused(&there, &task(), "burst_limit").await;
     refused(&here, &task(), "burst_limit").await;
 
-    updated(&admin, &registered(&json!({ "burst": 1000, "hourly": 6 }))).await;
-    accepted(&there, &task()).await;
+    let raised = updated(&admin, &registered(&json!({ "burst": 1000, "hourly": 6 }))).await;
+    accepted_after(&raised, &there, &task()).await;
     refused(&here, &task(), "hourly_limit").await;
     refused(&there, &task(), "hourly_limit").await;
-    updated(&admin, &registered(&json!({ "hourly": -1 }))).await;
-    accepted(&there, &task()).await;
-    accepted(&here, &task()).await;
+    let raised = updated(&admin, &registered(&json!({ "hourly": -1 }))).await;
+    accepted_after(&raised, &there, &task()).await;
+    accepted_after(&raised, &here, &task()).await;
 
     let limits = there.limits().await.expect("an answer").body;
     let names: Vec<&str> =
