@@ -3,7 +3,8 @@ A replica that holds another policy than is stored gives it back where it is the
 came back from an older copy, or failed over without the last writes.
 
 Guarantees
-  - Of held and stored the one written later wins, whoever asks and in whatever order; of the same time, the higher stamp.
+  - Of held and stored the one written later wins, whoever asks and in whatever order; of the same time, the one with
+    the higher stamp.
   - The stamp never falls: a winner whose revision is not above the loser's is stored under the next one.
   - A replica that is merely behind changes nothing.
 
@@ -32,7 +33,8 @@ local policy = {
   most_revisions = tonumber(ARGV[8]), most_events = ARGV[9], stamp = winner,
 }
 if held_wins then
-  policy.document, policy.before, policy.at, policy.about, policy.write = ARGV[3], stored[2] or '', held_at, ARGV[5], ARGV[7]
+  policy.document, policy.before, policy.at = ARGV[3], stored[2] or '', held_at
+  policy.about, policy.write = ARGV[5], ARGV[7]
 else
   policy.document, policy.before, policy.at, policy.about, policy.write = stored[2], ARGV[3], at, stored[4], stored[5]
 end

@@ -83,9 +83,7 @@ impl ScopeDecider {
             let policy = self.live.load();
             let fitted = requests.iter_mut().zip(&attempts).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
-                .filter_map(|(index, (request, attempts))| {
-                    Some((index, fit(request, *attempts, &policy).err()?))
-                })
+                .filter_map(|(index, (request, attempts))| Some((index, fit(request, *attempts, &policy).err()?)))
                 .collect();
             let answer = if misfits.is_empty() {
                 self.call(&policy, &requests, mode).await
@@ -148,7 +146,8 @@ fn merged(
     for (index, refused) in misfits {
         outcomes.insert(index.min(outcomes.len()), Err(refused));
     }
-    let decided = |(outcome, request): (_, &AdmitRequest)| Decided { policy: policy.clone(), cost: request.cost, outcome };
+    let decided =
+        |(outcome, request): (_, &AdmitRequest)| Decided { policy: policy.clone(), cost: request.cost, outcome };
     outcomes.into_iter().zip(requests).map(decided).collect()
 }
 

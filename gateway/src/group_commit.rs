@@ -165,8 +165,7 @@ impl<D: Decide> Group<D> {
 
     /// Sends what was taken, in calls that stay short.
     async fn send(&self, mut gathered: Vec<Waiting<D>>) {
-        let worth_sending =
-            |waiting: &Waiting<D>| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
+        let worth_sending = |waiting: &Waiting<D>| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
         while !gathered.is_empty() {
             let batch = gathered.drain(..fitting(&gathered)).filter(worth_sending);
             let (questions, answers): (Vec<_>, Vec<_>) =

@@ -60,7 +60,7 @@ pub use client_address::TrustedProxies;
 pub use drain::Shutdown;
 pub use state::{Gateway, GatewayOptions};
 
-use scopes::{Scopes, TOPICS};
+use scopes::Scopes;
 use server::Server;
 
 /// The two sockets of a gateway, bound by the caller so that a test can bind port 0.
@@ -155,11 +155,7 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
     background.spawn_until_stopped({
         let gateway = gateway.clone();
         async move {
-            let subscribe = async || {
-                gateway.scopes().default_scope().store().subscribe(&TOPICS).await?;
-                gateway.store().watch().await
-            };
-            news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), subscribe).await;
+            news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), || gateway.store().watch()).await;
         }
     });
     if gateway.force_boot() && !looked {

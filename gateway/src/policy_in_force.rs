@@ -120,7 +120,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_form_is_of_the_same_revision() {
-        let policy = policy_for_tests(&json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}}), 9);
+        let limits = json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}});
+        let policy = policy_for_tests(&limits, 9);
         assert_eq!((policy.revision(), policy.revision_header().to_str().unwrap()), (9, "9"));
         let paid = UserType::new("paid").unwrap();
         assert_eq!(policy.limit_header(&paid).unwrap(), r#""burst";q=3;w=7"#);

@@ -147,7 +147,8 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         status: status.as_u16(),
         detail: refused.detail,
         code: cause.code(),
-        step: cause.step().map(Step::as_str),
+        // A body that no caller submitted was not on its way into the queue.
+        step: cause.step().filter(|_| cause != Cause::Invalid || identity.is_some()).map(Step::as_str),
         retry_after: comes_back.then_some(exact_seconds),
         user_type: identity.map(Identity::user_type),
         session_id: identity.map(Identity::session_id),

@@ -127,11 +127,11 @@ impl ServedScope {
         Ok(stored)
     }
 
-    /// Whether the policy knows this user type, or does once it has caught up: a type is known everywhere from the moment
-    /// its declaration was stored, whatever became of the message about it.
+    /// Whether the policy knows this user type, or does once it has caught up: a type is known everywhere from the
+    /// moment its declaration was stored, whatever became of the message about it.
     ///
-    /// A look that began after the caller came answers for it too, so a flood of made-up types has one look under way at
-    /// a time, and never an answer from before its own question.
+    /// A look that began after the caller came answers for it too, so a flood of made-up types has one look under way
+    /// at a time, and never an answer from before its own question.
     pub(crate) async fn knows(&self, user_type: &UserType) -> bool {
         let known = || self.policy().compiled().knows(user_type);
         if known() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use portcullis_config::{Loaded, Scope};
-use portcullis_lua::{Store, StoreError, Topic};
+use portcullis_lua::{Store, StoreError};
 use tokio::time::{sleep, timeout};
 
 use crate::metric;
@@ -45,9 +45,6 @@ const TALLY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest time for Redis to confirm that a scope is no longer followed.
 const UNSUBSCRIBE: Duration = Duration::from_secs(1);
-
-/// What a gateway follows of a scope.
-pub(crate) const TOPICS: [Topic; 2] = [Topic::Tasks, Topic::Policy];
 
 /// The scopes of one gateway.
 #[derive(Debug)]
@@ -127,7 +124,7 @@ impl Scopes {
         };
         match &opened {
             Ok(_) => {
-                // It has not been reported yet.
+                // It has not been subscribed to or reported yet.
                 self.shared.wake.notify_one();
                 metric::scopes(self.read().len() + 1);
             }
@@ -136,7 +133,7 @@ impl Scopes {
         opened
     }
 
-    /// Makes a scope and catches up with Redis; until both are done it leaves no trace.
+    /// Makes a scope and catches up with Redis. Until it is served it leaves no trace, wherever this ends.
     async fn open(&self, scope: &Scope) -> Result<Arc<ServedScope>, StoreError> {
         if self.shared.breaker.is_open() {
             return Err(StoreError::Unavailable("not asked: the last commands failed".to_owned()));
@@ -148,7 +145,6 @@ impl Scopes {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let served = ServedScope::new(number, self.store.scope(scope), boot, &self.shared);
         served.catch_up().await?;
-        served.store().subscribe(&TOPICS).await?;
         Ok(Arc::new(served))
     }
 

@@ -226,7 +226,8 @@ mod tests {
     async fn answers_that_are_errors_are_still_answers() {
         let breaker = StoreBreaker::new(TIMEOUT);
         for _ in 0..10 {
-            let answer: Result<(), _> = Err(StoreError::StalePolicy { held: PolicyStamp::NONE, current: PolicyStamp::new(2, "{}") });
+            let (held, current) = (PolicyStamp::NONE, PolicyStamp::new(2, "{}"));
+            let answer: Result<(), _> = Err(StoreError::StalePolicy { held, current });
             assert!(breaker.call(ready(answer)).await.is_err());
         }
         assert!(!breaker.is_open());

@@ -1,6 +1,6 @@
 --- Capacity from live heartbeats, read without writing: the sums that `heartbeat` keeps, less what has lapsed since.
--- A heartbeat: [accepting 1 or 0][slots][time][policy stamp held][since ms] and then what else the processor says, which
--- only Rust reads.
+-- A heartbeat: [accepting 1 or 0][slots][time][policy stamp held][since ms] and then what else the processor says,
+-- which only Rust reads.
 local HEARTBEAT = '<BI4ddd'
 
 local function live_slots(beat_key, processor_key, slots, processors, now)

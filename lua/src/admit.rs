@@ -20,7 +20,8 @@ mod call;
 use call::Call;
 pub(crate) use call::Question;
 
-/// Most requests in one call: keeps the script well under a millisecond.
+/// Most requests in one call: keeps the script well under a millisecond, and within a few where dozens of named limits
+/// apply to each.
 pub const ADMIT_BATCH: usize = 32;
 
 const ADMITTED: u8 = 0;

@@ -99,8 +99,13 @@ impl Watches {
 
     /// Tells every follower to look again.
     pub(crate) fn resync(&self) {
-        // Nobody follows: nobody needs to look.
-        _ = self.sender.send(Change::Resync);
+        self.say(Change::Resync);
+    }
+
+    /// Tells every follower.
+    pub(crate) fn say(&self, change: Change) {
+        // Nobody follows: nobody needs to know.
+        _ = self.sender.send(change);
     }
 
     /// Enters channels to be subscribed, now and after each reconnect; which of them are new.
@@ -177,13 +182,13 @@ impl Watches {
             (channel.topic, channel.scope.clone())
         };
         if topic == Topic::Policy {
-            _ = self.sender.send(Change::Policy(scope));
+            self.say(Change::Policy(scope));
             return;
         }
         let Some(ids) = value.as_str() else { return };
         for id in ids.as_bytes().chunks(ID_LENGTH) {
             if let Ok(id) = std::str::from_utf8(id) {
-                _ = self.sender.send(Change::Task(TaskId::from_store(id.to_owned())));
+                self.say(Change::Task(TaskId::from_store(id.to_owned())));
             }
         }
     }

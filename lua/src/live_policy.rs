@@ -1,9 +1,9 @@
 //! The policy of one scope as a replica holds it, and how it keeps up with the one that is stored.
 //!
 //! Responsible for one thing at a time: whatever a replica hears (a message, a reconnect, a poll, a refusal of `admit`)
-//! leads to the same question, "what is stored?", and to one of three answers: nothing to do, load it, or give back what
-//! Redis has lost. A reader gets one whole policy, the old or the new, and never waits. Must never put a document in
-//! force that does not check, nor decide which of two policies is the newer: `restore.lua` does.
+//! leads to the same question, "what is stored?", and to one of three answers: nothing to do, load it, or give back
+//! what Redis has lost. A reader gets one whole policy, the old or the new, and never waits. Must never put a document
+//! in force that does not check, nor decide which of two policies is the newer: `restore.lua` does.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -275,9 +275,7 @@ fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: O
             Some(heard) if heard != held.stamp => Next::GiveBack(held.clone()),
             _ => Next::InStep(held.stamp),
         },
-        (Some(held), Some(stored))
-            if stored.at_ms >= held.at_ms && stored.stamp.revision() > held.stamp.revision() =>
-        {
+        (Some(held), Some(stored)) if stored.at_ms >= held.at_ms && stored.stamp.revision() > held.stamp.revision() => {
             Next::Load(stored)
         }
         (Some(held), _) => Next::GiveBack(held.clone()),

@@ -1,7 +1,7 @@
 //! The replicas of a scope, gateways and processors, and the policy each of them holds.
 //!
-//! Responsible for one view of the two kinds of reports (`follow.lua`, `heartbeat.lua`). Must never count a replica that
-//! has fallen silent as one that still has to catch up.
+//! Responsible for one view of the two kinds of reports (`follow.lua`, `heartbeat.lua`). Must never count a replica
+//! that has fallen silent as one that still has to catch up.
 
 use std::collections::HashMap;
 

@@ -84,8 +84,7 @@ impl ScopeStore {
 
     /// The newest `limit` audit events, newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
-        let entries: Value =
-            self.store.client().xrevrange(self.keys.audit(), "+", "-", Some(u64::from(limit))).await?;
+        let entries: Value = self.store.client().xrevrange(self.keys.audit(), "+", "-", Some(u64::from(limit))).await?;
         if entries.is_null() {
             return Ok(Vec::new());
         }

@@ -98,8 +98,8 @@ impl ScopeStore {
             return Ok(None);
         }
         let field = |name: &str| {
-            let bytes = fields.get(name).ok_or_else(|| StoreError::Protocol(format!("a stored policy without {name}")))?;
-            text(bytes)
+            let missing = || StoreError::Protocol(format!("a stored policy without {name}"));
+            text(fields.get(name).ok_or_else(missing)?)
         };
         let number = |name: &str| {
             field(name)?.parse().map_err(|_| StoreError::Protocol(format!("a stored policy whose {name} is no number")))

@@ -8,16 +8,17 @@ use crate::error::StoreError;
 use crate::store::{ScopeStore, Store};
 
 impl Store {
-    /// Hears the changes of every scope that has been subscribed to, on a connection of its own. While Redis is away the
-    /// receiver is made all the same: it is told to resync when Redis is back.
+    /// Hears the changes of every scope that has been subscribed to, on a connection of its own. While Redis is away
+    /// the receiver is made all the same: it is told to resync when Redis is back.
     pub async fn watch(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
         Ok(self.subscriber().await?.1.receiver())
     }
 }
 
 impl ScopeStore {
-    /// From soon on, the store's receivers hear these topics of this scope; each begins with a [`Change::Resync`].
-    /// Needs no Redis at this moment: what cannot be subscribed now is after the next reconnect.
+    /// From soon on, the store's receivers hear these topics of this scope; it begins with a [`Change::Policy`],
+    /// because the policy may have changed before. Needs no Redis at this moment: what cannot be subscribed now is
+    /// after the next reconnect.
     pub async fn subscribe(&self, topics: &[Topic]) -> Result<(), StoreError> {
         let (client, watches) = self.store.subscriber().await?;
         let channels = topics.iter().map(|&topic| (topic, self.channel(topic))).collect();
@@ -25,11 +26,12 @@ impl ScopeStore {
         if new.is_empty() {
             return Ok(());
         }
-        let (client, watches) = (client.clone(), watches.clone());
+        let (client, watches, scope) = (client.clone(), watches.clone(), self.scope().clone());
         // Subscribing waits for the connection, for which nobody here should wait.
         tokio::spawn(async move {
             match watches.subscribe(&client, &new).await {
-                Ok(()) => watches.resync(),
+                // Only of this scope: whoever serves thousands should not look at all of them for each.
+                Ok(()) => watches.say(Change::Policy(scope)),
                 Err(error) => {
                     tracing::warn!(%error, "could not subscribe");
                     start_over(&client).await;

@@ -88,11 +88,7 @@ pub(crate) fn unreadable_body() -> Refused {
 }
 
 /// Refuses a request that this policy does not allow, although the one under which its body was read did.
-pub(crate) fn within_bounds(
-    request: &AdmitRequest,
-    max_attempts: Option<u32>,
-    policy: &Policy,
-) -> Result<(), Refused> {
+pub(crate) fn within_bounds(request: &AdmitRequest, max_attempts: Option<u32>, policy: &Policy) -> Result<(), Refused> {
     let queue = &policy.queue;
     let mut faults = Vec::new();
     if request.delay_ms > queue.max_delay_ms {

@@ -66,8 +66,7 @@ fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_i
 #[test]
 fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
     let policy = policy_for_tests(&json!({}), 1);
-    let requests: Vec<AdmitRequest> =
-        (1..=5).map(|cost| AdmitRequest { cost, ..request("paid", "chat") }).collect();
+    let requests: Vec<AdmitRequest> = (1..=5).map(|cost| AdmitRequest { cost, ..request("paid", "chat") }).collect();
     let misfits = vec![(0, Refused::unauthenticated()), (3, Refused::not_found())];
     let decided = merged(&policy, &requests, misfits, vec![decision(2), decision(3), decision(5)]);
     let heard: Vec<(u32, Result<u64, Cause>)> = decided
@@ -77,7 +76,6 @@ fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
             (decided.cost, outcome)
         })
         .collect();
-    let expected =
-        [(1, Err(Cause::Unauthenticated)), (2, Ok(2)), (3, Ok(3)), (4, Err(Cause::NotFound)), (5, Ok(5))];
+    let expected = [(1, Err(Cause::Unauthenticated)), (2, Ok(2)), (3, Ok(3)), (4, Err(Cause::NotFound)), (5, Ok(5))];
     assert_eq!(heard, expected);
 }

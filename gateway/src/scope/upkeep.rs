@@ -7,11 +7,14 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_lua::{PolicyStamp, Presence, Said, StoreError};
+use portcullis_lua::{PolicyStamp, Presence, Said, StoreError, Topic};
 use tokio::time::Instant;
 
 use super::ServedScope;
 use crate::metric;
+
+/// What a gateway follows of a scope.
+const TOPICS: [Topic; 2] = [Topic::Tasks, Topic::Policy];
 
 /// Pause before something that Redis did not answer is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -19,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// What a scope is waiting for.
 #[derive(Debug)]
 pub(super) struct Due {
+    /// Whether news of it has been asked for.
+    subscribed: bool,
     /// Pieces of news heard.
     heard: u64,
     /// How many of them have been looked at.
@@ -38,7 +43,12 @@ impl Due {
     /// Of a scope nothing has been done about yet.
     pub(super) fn at_once() -> Self {
         let now = Instant::now();
-        Self { heard: 0, looked: 0, report_at: now, not_before: now, reported: None }
+        Self { subscribed: false, heard: 0, looked: 0, report_at: now, not_before: now, reported: None }
+    }
+
+    /// Whether to report what is held.
+    fn report(&self, holding: &Holding) -> bool {
+        Instant::now() >= self.report_at || self.reported.as_ref() != Some(holding)
     }
 }
 
@@ -58,31 +68,42 @@ impl ServedScope {
     /// Whether there is anything for [`keep_in_step`](Self::keep_in_step) to do.
     pub(crate) fn is_due(&self) -> bool {
         let holding = self.holding();
-        let (due, now) = (self.due(), Instant::now());
-        now >= due.not_before && (due.heard != due.looked || now >= due.report_at || due.reported.as_ref() != Some(&holding))
+        let due = self.due();
+        Instant::now() >= due.not_before && (!due.subscribed || due.heard != due.looked || due.report(&holding))
     }
 
-    /// Looks at news and reports, where due. What Redis does not answer stays due.
+    /// Subscribes, looks at news and reports, where due. What Redis does not answer stays due.
     pub(crate) async fn keep_in_step(&self) {
-        let (heard, looked) = {
+        if let Err(error) = self.do_what_is_due().await {
+            metric::upkeep_failed();
+            tracing::debug!(%error, scope = %self.store.scope(), "not in step with redis yet");
+            self.due().not_before = Instant::now() + RETRY;
+        }
+    }
+
+    async fn do_what_is_due(&self) -> Result<(), StoreError> {
+        let (subscribed, heard, looked) = {
             let due = self.due();
-            (due.heard, due.looked)
+            (due.subscribed, due.heard, due.looked)
         };
+        // Not where the scope is made: whoever made it may go away meanwhile, and what a new subscription has to say is
+        // for a scope that is served.
+        if !subscribed {
+            self.store.subscribe(&TOPICS).await?;
+            self.due().subscribed = true;
+        }
         if heard != looked {
-            if let Err(error) = self.catch_up().await {
-                return self.try_later(&error);
-            }
+            self.catch_up().await?;
             // What was heard during the look asks for another one.
             self.due().looked = heard;
         }
-        if let Err(error) = self.report().await {
-            self.try_later(&error);
-        }
+        let holding = self.holding();
+        let report = self.due().report(&holding);
+        if report { self.report(holding).await } else { Ok(()) }
     }
 
     /// Says which policy this gateway holds, hears which is stored, and follows it.
-    async fn report(&self) -> Result<(), StoreError> {
-        let holding = self.holding();
+    async fn report(&self, holding: Holding) -> Result<(), StoreError> {
         let timeout_ms = self.policy().policy().monitoring.heartbeat_timeout_seconds * 1000;
         let presence = Presence {
             name: self.shared.replica.to_string(),
@@ -102,6 +123,17 @@ impl ServedScope {
             self.shared.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Reports now, whenever it last did.
+    pub(crate) async fn report_anew(&self) {
+        self.due().reported = None;
+        self.keep_in_step().await;
+    }
+
+    /// What this gateway is called in the reports of replicas.
+    pub(crate) fn replica(&self) -> &str {
+        &self.shared.replica
     }
 
     /// Takes this gateway's report back.
@@ -128,12 +160,6 @@ impl ServedScope {
 
     fn holding(&self) -> Holding {
         (self.live.stamp(), self.live.fault())
-    }
-
-    fn try_later(&self, error: &StoreError) {
-        metric::upkeep_failed();
-        tracing::debug!(%error, scope = %self.store.scope(), "not in step with redis yet");
-        self.due().not_before = Instant::now() + RETRY;
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {

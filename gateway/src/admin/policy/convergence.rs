@@ -19,11 +19,21 @@ const FIRST_PAUSE: Duration = Duration::from_millis(4);
 /// Longest pause between two looks; each is twice as long as the one before.
 const LAST_PAUSE: Duration = Duration::from_millis(128);
 
-/// How far the replicas have come. This gateway says first what it holds, if it has not yet.
+/// How far the replicas have come. This gateway says first what it holds, if it has not yet, or if Redis has forgotten
+/// its last report.
 pub(crate) async fn look(scoped: &Scoped) -> Result<Convergence, StoreError> {
     if scoped.scope().is_due() {
         scoped.scope().keep_in_step().await;
     }
+    let seen = read(scoped).await?;
+    if seen.replicas.iter().any(|replica| replica.name == scoped.scope().replica()) {
+        return Ok(seen);
+    }
+    scoped.scope().report_anew().await;
+    read(scoped).await
+}
+
+async fn read(scoped: &Scoped) -> Result<Convergence, StoreError> {
     let policy = scoped.policy();
     scoped.read(scoped.store().convergence(policy.compiled())).await
 }

@@ -13,6 +13,7 @@ impl ServedScope {
     pub(crate) fn settle_for_tests(&self) {
         let holding = self.holding();
         let mut due = self.due();
+        due.subscribed = true;
         due.looked = due.heard;
         due.reported = Some(holding);
         due.report_at = Instant::now() + Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! An operator at the gateways' admin listeners: the routes of the policy, as tests ask them.
 //!
-//! Responsible for the shapes of their answers. Must never repeat a question by itself: how often something was asked is
-//! part of what is proved.
+//! Responsible for the shapes of their answers. Must never repeat a question by itself: how often something was asked
+//! is part of what is proved.
 
 use portcullis_loadtest::Client;
 use portcullis_loadtest::client::Answer;

@@ -98,7 +98,8 @@ async fn payloads_in_the_shapes_of_the_reference_system_mean_what_they_meant() {
     assert_eq!(as_processor(&store).await, proc);
 
     // Slices in the section itself; an alias of the component.
-    let sliced = json!({ "service_capacity": { "processor": { "concurrent_requests_per_process": 9, "processes_per_instance": 4 } } });
+    let slice = json!({ "concurrent_requests_per_process": 9, "processes_per_instance": 4 });
+    let sliced = json!({ "service_capacity": { "processor": slice } });
     let answer = updated(&admin, &sliced).await;
     let paths =
         ["service_capacity.proc.concurrent_requests_per_process", "service_capacity.proc.processes_per_instance"];
