@@ -95,10 +95,14 @@ impl ScopeDecider {
             };
             match answer {
                 Ok(decisions) => return Ok(merged(&policy, &requests, misfits, decisions)),
-                Err(StoreError::StalePolicy { current, .. }) if round < ROUNDS => {
+                Err(StoreError::StalePolicy { held, current }) if round < ROUNDS => {
                     metric::stale_policy();
                     self.breaker.call(self.live.hear(current)).await?;
                     self.changed.notify_one();
+                    if self.live.fault().is_some() {
+                        // It cannot be put in force here: another replica may be able to decide.
+                        return Err(StoreError::StalePolicy { held, current });
+                    }
                     round += 1;
                 }
                 Err(error) => return Err(error),

@@ -9,6 +9,7 @@ use crate::decision::{AdmitRequest, BudgetState, Decision, Reason, Refusal, Verd
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
 use crate::policy::CompiledPolicy;
+use crate::question::Question;
 use crate::reply::Reply;
 use crate::script::ADMIT;
 use crate::stamp::PolicyStamp;
@@ -18,7 +19,6 @@ use crate::task::TaskId;
 mod call;
 
 use call::Call;
-pub(crate) use call::Question;
 
 /// Most requests in one call: keeps the script well under a millisecond, and within a few where dozens of named limits
 /// apply to each.

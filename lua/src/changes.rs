@@ -207,10 +207,8 @@ pub(crate) async fn start_over(client: &Client) {
     }
 }
 
-/// `["pong", nonce]` in RESP2, where a subscriber speaks, and the nonce alone otherwise.
+/// Whether this is a subscriber's echo: in RESP2 `["pong", nonce]`. Whoever has subscribed to nothing hears the nonce
+/// alone; the error that says why is lost if it comes before anything waits for an answer.
 fn echoes(echo: &Value, nonce: &str) -> bool {
-    match echo {
-        Value::Array(parts) => parts.iter().any(|part| part.as_str().is_some_and(|text| text == nonce)),
-        other => other.as_str().is_some_and(|text| text == nonce),
-    }
+    matches!(echo, Value::Array(parts) if parts.last().and_then(Value::as_str).is_some_and(|text| text == nonce))
 }

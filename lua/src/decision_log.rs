@@ -5,10 +5,10 @@ use fred::interfaces::StreamsInterface;
 use fred::types::Value;
 use serde::Serialize;
 
-use crate::admit::Question;
 use crate::decision::Reason;
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
+use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;

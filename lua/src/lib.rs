@@ -32,6 +32,7 @@ mod policy;
 mod changes;
 mod store;
 mod script;
+mod question;
 mod admit;
 mod decision_log;
 mod claim;

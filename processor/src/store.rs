@@ -110,7 +110,7 @@ impl TaskStore for RedisTasks {
     }
 
     async fn changes(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
-        // First the receiver, so that it hears the resync with which a subscription begins.
+        // First the receiver, so that it hears the news with which a subscription begins.
         let changes = self.store.watch().await?;
         self.scope.subscribe(&[Topic::Policy]).await?;
         Ok(changes)

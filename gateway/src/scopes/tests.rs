@@ -2,6 +2,7 @@
 
 use portcullis_lua::StoreOptions;
 
+use super::duty::{SWEEP, UNUSED};
 use super::*;
 use crate::background::Background;
 use crate::state::tests::shipped;

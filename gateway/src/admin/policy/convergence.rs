@@ -49,13 +49,14 @@ pub(crate) async fn wait(scoped: &Scoped, revision: u64, wait: Duration) -> Valu
     let mut pause = FIRST_PAUSE;
     loop {
         let seen = look(scoped).await;
-        if seen.as_ref().is_ok_and(|seen| nobody_is_waited_for(seen, stored.elapsed() + pause > wait))
-            || stored.elapsed() + pause > wait.max(LONGEST_MEMORY)
-        {
+        let passed = stored.elapsed();
+        let settled = seen.as_ref().is_ok_and(|seen| nobody_is_waited_for(seen, passed >= wait));
+        if settled || passed >= wait.max(LONGEST_MEMORY) {
             return shown_or_unknown(seen, revision);
         }
+        let next = if passed < wait { wait } else { LONGEST_MEMORY };
         tokio::select! {
-            () = sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+            () = sleep(pause.min(next.saturating_sub(passed))) => pause = (pause * 2).min(LAST_PAUSE),
             () = closed.cancelled() => return shown_or_unknown(seen, revision),
         }
     }
