@@ -88,14 +88,18 @@ fn recall(
     Err(refused(refusal, limits, policy.clone()))
 }
 
-/// The caller's limits and budgets as they stand, and the policy that says so; consumes nothing.
+/// The caller's limits and budgets as they stand, those of tasks of this kind or of any, and the policy that says so;
+/// consumes nothing.
 pub(crate) async fn peek(
     gateway: &Gateway,
     identity: &Identity,
     request_id: &str,
+    kind: Option<String>,
 ) -> Result<(Decision, Arc<PolicyInForce>), Refused> {
     circuit_breaker::consult(gateway)?;
-    let question = question(identity, request_id, Submission::nominal());
+    let nominal = Submission::nominal();
+    let submission = Submission { kind: kind.unwrap_or_else(|| nominal.kind.clone()), ..nominal };
+    let question = question(identity, request_id, submission);
     // The future of a call is large, and every request for anything would carry it.
     let answer = Box::pin(identity.scope().decider().ask(vec![question], Mode::Peek)).await;
     let nothing = || StoreError::Protocol("no decision for one request".to_owned());

@@ -1,23 +1,31 @@
-//! `GET /v1/limits`: what the caller may still do.
+//! `GET /v1/limits`: what the caller may still do. With `?kind=`, with tasks of that kind.
 //!
 //! Responsible for showing the caller's own limits and budgets. Must never consume any of them: it asks the question of
 //! an admission without acting on the answer.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use portcullis_config::UserType;
 use portcullis_lua::{BudgetState, LimitState};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admission;
+use crate::admission::enqueue;
 use crate::admission::session::Identity;
-use crate::refusal::Refused;
+use crate::refusal::{Refused, RequestFault};
 use crate::respond::{RequestId, set_limits, set_policy};
 use crate::state::Gateway;
+
+/// What is asked about.
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    kind: Option<String>,
+}
 
 #[derive(Serialize)]
 struct LimitsView<'a> {
@@ -55,8 +63,14 @@ pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,
     request_id: RequestId,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let (decision, policy) = admission::peek(&gateway, &identity, request_id.as_str()).await?;
+    let unreadable = |error: QueryRejection| Refused::invalid(vec![RequestFault::new("query", error.body_text())]);
+    let Query(Asked { kind }) = asked.map_err(unreadable)?;
+    if let Some(fault) = kind.as_deref().and_then(enqueue::kind_fault) {
+        return Err(Refused::invalid(vec![fault]));
+    }
+    let (decision, policy) = admission::peek(&gateway, &identity, request_id.as_str(), kind).await?;
     let view = LimitsView {
         user_type: identity.user_type(),
         session_id: identity.session_id(),

@@ -52,10 +52,11 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// A submission to ask about, not to send.
+    /// A submission of no kind in particular, to ask about, not to send: a name that no task can have, so that what
+    /// applies to some kinds only is left out.
     pub(super) fn nominal() -> Self {
         Self {
-            kind: "any".to_owned(),
+            kind: String::new(),
             payload: Bytes::new(),
             deadline_ms: None,
             delay_ms: 0,
@@ -197,15 +198,18 @@ fn read_body(body: &Bytes, policy: &Policy, faults: &mut Vec<RequestFault>) -> O
 
 fn read_kind(raw: &RawValue, faults: &mut Vec<RequestFault>) -> String {
     let kind = serde_json::from_str::<String>(raw.get()).unwrap_or_default();
+    faults.extend(kind_fault(&kind));
+    kind
+}
+
+/// What is wrong with the name of a kind.
+pub(crate) fn kind_fault(kind: &str) -> Option<RequestFault> {
     let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let well_formed = (1..=64).contains(&kind.len())
         && kind.starts_with(first)
         && kind.chars().all(|c| first(c) || matches!(c, '.' | '_' | '-'));
-    if !well_formed {
-        let message = "must be a string of 1 to 64 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit";
-        faults.push(RequestFault::new("kind", message));
-    }
-    kind
+    let message = "must be a string of 1 to 64 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit";
+    (!well_formed).then(|| RequestFault::new("kind", message))
 }
 
 fn whole(name: &str, raw: &RawValue, least: u64, most: u64, faults: &mut Vec<RequestFault>) -> u64 {

@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -131,9 +131,12 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
-    /// SIGSTOP: it freezes with every connection open.
+    /// SIGSTOP: it freezes with every connection open. Returns when it has: on a busy machine its threads run on for a
+    /// while after the signal was sent.
     pub fn pause(&self) -> Result<(), HarnessError> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let stopped = waitid(WaitId::Pid(self.pid()?), WaitIdOptions::STOPPED);
+        stopped.map(drop).map_err(|errno| HarnessError::io(format!("freezing {}", self.name))(errno.into()))
     }
 
     /// SIGCONT: it goes on, not knowing that it was away.
@@ -156,9 +159,13 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), HarnessError> {
+        kill_process(self.pid()?, signal)
+            .map_err(|errno| HarnessError::io(format!("signalling {}", self.name))(errno.into()))
+    }
+
+    fn pid(&self) -> Result<Pid, HarnessError> {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let pid = pid.ok_or_else(|| self.failure("has already ended".to_owned()))?;
-        kill_process(pid, signal).map_err(|errno| HarnessError::io(format!("signalling {}", self.name))(errno.into()))
+        pid.ok_or_else(|| self.failure("has already ended".to_owned()))
     }
 
     fn failure(&self, reason: String) -> HarnessError {

@@ -121,3 +121,22 @@ async fn a_limit_of_tokens_counts_estimates_and_a_limit_of_requests_counts_what_
     accepted_after(&cheaper, &there, &heavy).await;
     refused(&here, &heavy, "rate_limit").await;
 }
+
+#[tokio::test]
+async fn a_limit_of_some_kinds_counts_and_shows_for_those_only() {
+    let cluster = behind_a_proxy().await;
+    let limit =
+        json!({ "per": "principal", "unit": "requests", "limit": 1, "window_seconds": 3600, "kinds": ["slow"] });
+    updated(&cluster.admin(0), &named("slow_ones", &limit)).await;
+    let ada = at(&cluster, 1, ADA);
+    let slow = Submission::new("slow", json!({ "ms": 0 }));
+    accepted(&ada, &slow).await;
+    assert_eq!(refused(&ada, &slow, "rate_limit").await.body["limit"], "slow_ones");
+    accepted(&ada, &task()).await;
+    for (path, shown) in [("/v1/limits", false), ("/v1/limits?kind=demo", false), ("/v1/limits?kind=slow", true)] {
+        let answer = ada.get(path).await.expect("an answer");
+        assert_eq!((answer.status, answer.text.contains("slow_ones")), (200, shown), "{path} {}", answer.text);
+    }
+    let refusal = ada.get("/v1/limits?kind=No%20Kind").await.expect("an answer");
+    assert_eq!((refusal.status, &refusal.body["errors"][0]["path"]), (400, &json!("kind")), "{}", refusal.text);
+}
