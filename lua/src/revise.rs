@@ -46,7 +46,7 @@ pub enum Revised {
 
 impl ScopeStore {
     /// Stores a document if the stored policy is still `expected`. A lost answer is looked up: an error means that
-    /// nothing is known, not even after [`READ_BACK`].
+    /// nothing is known, not even after two seconds of asking.
     pub async fn revise(
         &self,
         expected: PolicyStamp,
