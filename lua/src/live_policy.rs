@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use portcullis_config::{Component, LoadError, Loaded, Policy};
+use portcullis_config::{Component, LoadError, Loaded, Policy, Source};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -185,6 +185,10 @@ impl<T: FromBasis> LivePolicy<T> {
 
     /// Makes the boot document the stored policy, unless it is; whether it had to.
     pub async fn force_boot(&self) -> Result<bool, StoreError> {
+        if self.inner.boot.source == Source::Shipped {
+            tracing::warn!(scope = %self.inner.store.scope(),
+                "no document is configured, so the shipped policy is what is forced over the stored one");
+        }
         let document = self.boot_document();
         for _ in 0..FORCE_ROUNDS {
             let seen = self.catch_up().await?;
