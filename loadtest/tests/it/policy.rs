@@ -13,6 +13,7 @@ mod killed_writer;
 mod deaf;
 mod cutover;
 mod convergence;
+mod silence;
 mod loss;
 mod live;
 mod scopes;
