@@ -22,8 +22,8 @@ use crate::metric;
 /// Most requests that wait for their call. More could not be decided within [`PATIENCE`] at any rate seen.
 const MAX_WAITING: usize = 4096;
 
-/// Payload bytes in one call, unless a single request has more: the script copies each byte a few times, and should be
-/// over within a millisecond.
+/// Payload bytes in one call, or what takes the script as long, unless a single request has more: it copies each byte a
+/// few times, and should be over within a millisecond.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// Tasks that send batches, so calls in flight at once: while Redis decides one, the next is made ready.
@@ -44,7 +44,7 @@ pub(crate) trait Decide: Send + Sync + 'static {
     type Answer: Debug + Send + 'static;
 
     /// How much of [`BATCH_BYTES`] a question takes.
-    fn bytes(question: &Self::Question) -> usize;
+    fn bytes(&self, question: &Self::Question) -> usize;
 
     /// One answer per question, in order.
     fn decide(
@@ -167,7 +167,7 @@ impl<D: Decide> Group<D> {
     async fn send(&self, mut gathered: Vec<Waiting<D>>) {
         let worth_sending = |waiting: &Waiting<D>| !waiting.answer.is_closed() && waiting.since.elapsed() <= PATIENCE;
         while !gathered.is_empty() {
-            let batch = gathered.drain(..fitting(&gathered)).filter(worth_sending);
+            let batch = gathered.drain(..self.fitting(&gathered)).filter(worth_sending);
             let (questions, answers): (Vec<_>, Vec<_>) =
                 batch.map(|waiting| (waiting.question, waiting.answer)).unzip();
             if questions.is_empty() {
@@ -182,6 +182,16 @@ impl<D: Decide> Group<D> {
             }
             answer_all::<D>(answers, result);
         }
+    }
+
+    /// How many of these go into one call: as many as keep the script short, at least one.
+    fn fitting(&self, gathered: &[Waiting<D>]) -> usize {
+        let mut bytes = 0;
+        let more = gathered.iter().take_while(|waiting| {
+            bytes += self.decider.bytes(&waiting.question);
+            bytes <= BATCH_BYTES
+        });
+        more.count().max(1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<D>> {
@@ -233,16 +243,6 @@ impl<D: Decide> Drop for Sender<D> {
             queue.waiting.clear();
         }
     }
-}
-
-/// How many of these go into one call: as many as keep the script short, at least one.
-fn fitting<D: Decide>(gathered: &[Waiting<D>]) -> usize {
-    let mut bytes = 0;
-    let more = gathered.iter().take_while(|waiting| {
-        bytes += D::bytes(&waiting.question);
-        bytes <= BATCH_BYTES
-    });
-    more.count().max(1)
 }
 
 /// A caller that has gone meanwhile is no reason to stop.

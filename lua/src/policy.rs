@@ -127,6 +127,12 @@ impl CompiledPolicy {
         self.stamp.revision()
     }
 
+    /// How many named limits may apply to a request of this type: each makes its decision longer.
+    #[must_use]
+    pub fn named_limits_of(&self, user_type: &UserType) -> usize {
+        self.classes.get(user_type).map_or(0, |class| class.limits.len())
+    }
+
     /// Whether admissions of this type can be decided.
     #[must_use]
     pub fn knows(&self, user_type: &UserType) -> bool {

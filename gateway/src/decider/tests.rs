@@ -79,3 +79,13 @@ fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
     let expected = [(1, Err(Cause::Unauthenticated)), (2, Ok(2)), (3, Ok(3)), (4, Err(Cause::NotFound)), (5, Ok(5))];
     assert_eq!(heard, expected);
 }
+
+#[test]
+fn named_limits_that_may_apply_make_a_request_weigh_more() {
+    let limit = |user_types| json!({"per": "tenant", "unit": "requests", "limit": 9, "window_seconds": 1, "user_types": user_types});
+    let named = json!({"all": limit(json!(null)), "paid": limit(json!(["paid"]))});
+    let policy = policy_for_tests(&json!({"rate_limits": {"named": named}}), 1);
+    let weights = ["anonymous", "paid"].map(|user_type| weight(&request(user_type, "chat"), &policy));
+    let payload = request("paid", "chat").payload.len();
+    assert_eq!(weights, [payload + LIMIT_BYTES, payload + 2 * LIMIT_BYTES]);
+}

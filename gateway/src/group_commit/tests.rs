@@ -32,7 +32,7 @@ impl Decide for Script {
     type Question = AdmitRequest;
     type Answer = Decision;
 
-    fn bytes(question: &AdmitRequest) -> usize {
+    fn bytes(&self, question: &AdmitRequest) -> usize {
         question.payload.len()
     }
 
