@@ -105,10 +105,13 @@ fn take_component(patch: &mut Value, flaws: &mut Vec<Flaw>) -> Option<Component>
     }
 }
 
-/// What the slice of the processors is called in this section of the document, if it has one.
+/// What the slice of the processors is called in this section of the document, if it has one, or will have: a list for
+/// both becomes one for each.
 fn name_in(document: &Value, section: &str) -> Option<String> {
-    let content = document.get(section)?.as_object()?;
-    slice_of(content, Component::Proc).map(|(name, _)| name.to_owned())
+    match document.get(section)? {
+        Value::Array(_) if holds_list(section) => Some(Component::Proc.to_string()),
+        content => slice_of(content.as_object()?, Component::Proc).map(|(name, _)| name.to_owned()),
+    }
 }
 
 /// Moves what a section says of no component by name into the slice of this one.
@@ -274,5 +277,14 @@ mod tests {
         assert_eq!(faults(json!({"component": 5})), ["component"]);
         let twice = json!({"component": "proc", "limits": {"a": 1, "worker": {"a": 2}}});
         assert_eq!(faults(twice), ["limits.worker"]);
+    }
+
+    #[test]
+    fn a_list_for_one_component_by_any_of_its_names_leaves_the_others_alone() {
+        for name in ["proc", "processor", "worker"] {
+            let document = json!({"guarded_rest_patterns": ["/x$"]});
+            let after = patched(document, json!({"guarded_rest_patterns": {name: ["/y$"]}}));
+            assert_eq!(after["guarded_rest_patterns"], json!({"ingress": ["/x$"], "proc": ["/y$"]}), "{name}");
+        }
     }
 }

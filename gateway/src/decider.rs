@@ -95,6 +95,14 @@ impl ScopeDecider {
                 let misfit = |index: usize| misfits.iter().any(|(each, _)| *each == index);
                 let fitting = requests.iter().enumerate().filter(|(index, _)| !misfit(*index));
                 let fitting: Vec<AdmitRequest> = fitting.map(|(_, request)| request.clone()).collect();
+                if fitting.is_empty() && round < ROUNDS {
+                    // Nothing is asked of the script, which would say whether this policy still counts.
+                    self.breaker.call(self.live.catch_up()).await?;
+                    if self.live.stamp() != policy.stamp() {
+                        round += 1;
+                        continue;
+                    }
+                }
                 self.call(&policy, &fitting, mode).await
             };
             match answer {

@@ -132,22 +132,32 @@ impl ServedScope {
     ///
     /// A look that began after the caller came answers for it too, so a flood of made-up types has one look under way
     /// at a time, and never an answer from before its own question.
-    pub(crate) async fn knows(&self, user_type: &UserType) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// When Redis does not say what is stored.
+    pub(crate) async fn knows(&self, user_type: &UserType) -> Result<bool, StoreError> {
         let known = || self.policy().compiled().knows(user_type);
         if known() {
-            return true;
+            return Ok(true);
         }
         let came = Instant::now();
         let mut looked = self.looked_for_type.lock().await;
         if looked.is_none_or(|began| began <= came) {
-            *looked = Some(Instant::now());
-            if self.catch_up().await.is_err() {
-                // Nothing is known: the next in line asks for itself.
-                *looked = None;
-            }
+            // Noted when it is over: one that failed, or whose caller went away, has answered nobody.
+            let began = Instant::now();
+            *looked = None;
+            self.catch_up().await?;
+            *looked = Some(began);
         }
         drop(looked);
-        known()
+        Ok(known())
+    }
+
+    /// Looks what is stored if this gateway may have missed a change; whether another policy is in force then.
+    pub(crate) async fn caught_up(&self) -> bool {
+        let held = self.live.stamp();
+        !self.is_abreast() && self.catch_up().await.is_ok() && self.live.stamp() != held
     }
 
     /// Tells it from every other scope that this gateway serves or has served.

@@ -58,10 +58,19 @@ pub(crate) async fn submit(
     }
     let (parts, body) = request.into_parts();
     let submission = async {
-        let most = enqueue::max_body_bytes(identity.scope().policy().policy());
-        let body = read_body(&parts.headers, body, most).await?;
+        let scope = identity.scope();
+        let most = || enqueue::max_body_bytes(scope.policy().policy());
+        // The bounds are the policy's: nobody is refused by those of one that may have been changed.
+        if announced_bytes(&parts.headers) > most() as u64 {
+            scope.caught_up().await;
+        }
+        let body = read_body(&parts.headers, body, most()).await?;
         // Bodies take their time: the policy may be another one now.
-        enqueue::submission(&parts.headers, &body, identity.principal(), identity.scope().policy().policy())
+        let read = || enqueue::submission(&parts.headers, &body, identity.principal(), scope.policy().policy());
+        match read() {
+            Err(_) if scope.caught_up().await => read(),
+            outcome => outcome,
+        }
     };
     let admission = admission::admit(&gateway, &identity, request_id.as_str(), submission).await?;
     let wait_seconds = prefer::wait_seconds(&parts.headers);
@@ -129,8 +138,7 @@ fn task_response(record: &TaskRecord) -> Response {
 }
 
 async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refused> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most as u64) {
+    if announced_bytes(headers) > most as u64 {
         return Err(enqueue::payload_too_large());
     }
     let read = timeout(READ_BODY, Limited::new(body, most).collect()).await;
@@ -139,6 +147,11 @@ async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes
         Err(error) if error.is::<LengthLimitError>() => Err(enqueue::payload_too_large()),
         Err(_) => Err(enqueue::unreadable_body()),
     }
+}
+
+/// Length of the body as far as the client says it; 0 if it does not.
+fn announced_bytes(headers: &HeaderMap) -> u64 {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 #[derive(Serialize)]

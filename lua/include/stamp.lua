@@ -13,9 +13,13 @@ local function policy_store(policy, event, by, now)
     'about', policy.about, 'write', policy.write)
   call('HSET', policy.revision_key, format('%d', number),
     struct.pack('<dI4I4', policy.at, #policy.about, #policy.before) .. policy.about .. policy.before .. policy.document)
-  -- Where the bound has been lowered, what is too much goes over several revisions.
-  for gone = number - policy.most_revisions, math.max(1, number - policy.most_revisions - 64), -1 do
-    if call('HDEL', policy.revision_key, format('%d', gone)) == 0 then break end
+  -- By what is there, not by counting: the bound may have been lowered, and a loss of data leaves gaps.
+  if call('HLEN', policy.revision_key) > policy.most_revisions then
+    local gone = {}
+    for _, kept in ipairs(call('HKEYS', policy.revision_key)) do
+      if tonumber(kept) <= number - policy.most_revisions and #gone < 512 then gone[#gone + 1] = kept end
+    end
+    if #gone > 0 then call('HDEL', policy.revision_key, unpack(gone)) end
   end
   if call('STRLEN', policy.scope_key) < #SCOPE_NEW then call('SETRANGE', policy.scope_key, '48', ZERO) end
   call('SETRANGE', policy.scope_key, '0', struct.pack('<d', policy.stamp))

@@ -20,8 +20,8 @@ mod call;
 
 use call::Call;
 
-/// Most requests in one call: keeps the script well under a millisecond. Fewer are sent where many named limits apply to
-/// each.
+/// Most requests in one call: keeps the script well under a millisecond. Fewer are sent where many named limits apply
+/// to each.
 pub const ADMIT_BATCH: usize = 32;
 
 const ADMITTED: u8 = 0;

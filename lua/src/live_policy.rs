@@ -163,9 +163,15 @@ impl<T: FromBasis> LivePolicy<T> {
 
     /// Somebody says what is stored: catches up if it is not what is held.
     pub async fn hear(&self, stored: PolicyStamp) -> Result<PolicyStamp, StoreError> {
-        let refused_before = self.fault_slot().as_ref().is_some_and(|fault| fault.stamp == stored);
-        if stored == self.stamp() || refused_before {
-            return Ok(stored);
+        {
+            let mut fault = self.fault_slot();
+            if stored == self.stamp() {
+                *fault = None;
+                return Ok(stored);
+            }
+            if fault.as_ref().is_some_and(|fault| fault.stamp == stored) {
+                return Ok(stored);
+            }
         }
         self.look(Some(stored)).await
     }
@@ -175,12 +181,10 @@ impl<T: FromBasis> LivePolicy<T> {
         self.look(None).await
     }
 
-    /// Puts in force what this replica has just stored.
+    /// Puts in force what this replica has just stored, unless a newer one has been heard of meanwhile.
     pub fn adopt(&self, stored: StoredPolicy) {
-        // A newer one may have been heard of meanwhile.
-        if self.load().basis().stored.as_ref().is_none_or(|held| held.at_ms < stored.at_ms) {
-            self.put_in_force(stored);
-        }
+        let at_ms = stored.at_ms;
+        self.put_in_force(stored, |held| held.stored.as_ref().is_none_or(|held| held.at_ms < at_ms));
     }
 
     /// Makes the boot document the stored policy, unless it is; whether it had to.
@@ -225,10 +229,14 @@ impl<T: FromBasis> LivePolicy<T> {
             let held = self.load();
             let stored = self.inner.store.stored_policy().await?;
             match next(held.basis().stored.as_ref(), stored, heard) {
-                Next::InStep(stamp) => return Ok(stamp),
+                Next::InStep(stamp) => {
+                    // What could not be put in force here is not stored any longer.
+                    *self.fault_slot() = None;
+                    return Ok(stamp);
+                }
                 Next::Load(stored) => {
                     let stamp = stored.stamp;
-                    self.put_in_force(stored);
+                    self.put_in_force(stored, |_| true);
                     return Ok(stamp);
                 }
                 Next::GiveBack(held_policy) => {
@@ -237,6 +245,7 @@ impl<T: FromBasis> LivePolicy<T> {
                     let retention = Retention::of(&held.basis().policy);
                     let stamp = self.inner.store.restore(&held_policy, retention, &self.inner.replica).await?;
                     if stamp == self.stamp() {
+                        *self.fault_slot() = None;
                         return Ok(stamp);
                     }
                 }
@@ -245,20 +254,28 @@ impl<T: FromBasis> LivePolicy<T> {
         Err(StoreError::Protocol("the policy kept changing".to_owned()))
     }
 
-    /// Checks a stored policy and puts it in force; one that does not check leaves the present one in place.
-    fn put_in_force(&self, stored: StoredPolicy) {
+    /// Checks a stored policy and puts it in force where it is still `wanted` then; one that does not check leaves the
+    /// present one in place.
+    fn put_in_force(&self, stored: StoredPolicy, wanted: impl Fn(&PolicyBasis) -> bool) {
         let stamp = stored.stamp;
-        match read(&stored, self.inner.component) {
-            Ok(loaded) => {
-                *self.fault_slot() = None;
-                self.inner.current.store(Arc::new(T::from_basis(PolicyBasis::new(loaded, Some(stored)))));
+        let prepared = read(&stored, self.inner.component)
+            .map(|loaded| Arc::new(T::from_basis(PolicyBasis::new(loaded, Some(stored)))));
+        // Held over the look and the change, so that nobody changes it in between.
+        let mut fault = self.fault_slot();
+        if !wanted(self.inner.current.load().basis()) {
+            return;
+        }
+        match prepared {
+            Ok(prepared) => {
+                *fault = None;
+                self.inner.current.store(prepared);
                 tracing::info!(policy = %stamp, scope = %self.inner.store.scope(), "policy in force");
                 self.inner.stamps.send_replace(stamp);
             }
             Err(error) => {
                 tracing::error!(policy = %stamp, scope = %self.inner.store.scope(), %error,
                     "the stored policy cannot be put in force here");
-                *self.fault_slot() = Some(Fault { stamp, reason: error.to_string() });
+                *fault = Some(Fault { stamp, reason: error.to_string() });
             }
         }
     }

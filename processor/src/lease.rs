@@ -108,6 +108,7 @@ impl Leases {
         let mut answered = true;
         for batch in all.chunks(RENEW_BATCH) {
             let sent = Instant::now();
+            self.expect_no_longer(batch, trusted_until(sent, lease_ms));
             match store.renew(active.compiled(), batch).await {
                 Ok(renewals) if renewals.len() == batch.len() => {
                     for ((_, token), renewal) in batch.iter().zip(renewals) {
@@ -125,6 +126,20 @@ impl Leases {
             }
         }
         answered
+    }
+
+    /// Redis may run a renewal whose answer is lost, and the policy may have made leases shorter meanwhile: from here
+    /// on none is trusted for longer than this one grants.
+    fn expect_no_longer(&self, batch: &[(TaskId, FencingToken)], until: Instant) {
+        self.entries(|held| {
+            for entry in batch.iter().filter_map(|(_, token)| held.get(token)) {
+                entry.standing.send_if_modified(|standing| {
+                    let shorter = until < standing.trusted_until;
+                    standing.trusted_until = standing.trusted_until.min(until);
+                    shorter
+                });
+            }
+        });
     }
 
     fn note(&self, token: FencingToken, renewal: Renewal, until: Instant) {

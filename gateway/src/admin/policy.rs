@@ -91,6 +91,9 @@ pub(super) async fn rollback(State(admin): Shared, asked: Asked, id: RequestId, 
     let number = request::take_revision(&mut submitted);
     let scoped = admin.address(&request.names, &asked, &submitted.faults).await?;
     let Some(number) = number else { return Err(Refused::invalid(submitted.faults)) };
+    if !submitted.faults.is_empty() {
+        return Err(Refused::invalid(submitted.faults));
+    }
     let record = scoped.ask(scoped.store().revision(number)).await?.ok_or_else(Refused::not_found)?;
     let amendment = Amendment::Whole(record.after);
     let plan = Plan { amendment, origin: Origin::Rollback, rolled_back_to: Some(number) };

@@ -92,8 +92,9 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
         None => gateway.scopes().default_scope().clone(),
     };
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
-    if !scope.knows(&caller.user_type).await {
-        return Err(Refused::unauthenticated());
+    let known = scope.knows(&caller.user_type).await;
+    if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
+        return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
     Ok(Identity(Arc::new(Resolved { caller, scope, client_address })))
 }

@@ -82,7 +82,11 @@ fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
 
 #[test]
 fn named_limits_that_may_apply_make_a_request_weigh_more() {
-    let limit = |user_types| json!({"per": "tenant", "unit": "requests", "limit": 9, "window_seconds": 1, "user_types": user_types});
+    let limit = |user_types| {
+        let mut limit = json!({"per": "tenant", "unit": "requests", "limit": 9, "window_seconds": 1});
+        limit["user_types"] = user_types;
+        limit
+    };
     let named = json!({"all": limit(json!(null)), "paid": limit(json!(["paid"]))});
     let policy = policy_for_tests(&json!({"rate_limits": {"named": named}}), 1);
     let weights = ["anonymous", "paid"].map(|user_type| weight(&request(user_type, "chat"), &policy));

@@ -115,6 +115,10 @@ async fn what_is_kept_is_bounded_also_after_the_bound_was_lowered() {
     }
     assert_eq!(write(31, 3).await, [31, 30, 29]);
     assert_eq!(write(32, 3).await, [32, 31, 30]);
+    for number in 33..=233 {
+        write(number, 1000).await;
+    }
+    assert_eq!(write(234, 3).await, [234, 233, 232]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The slow poll: a policy of which no message was sent, on connections that never broke, is found all the same.
 //!
-//! Responsible for the last resort alone: nobody asks the replicas anything, because a request would find out by itself.
+//! Responsible for the last resort alone: nobody asks the replicas anything, because a request would find out by
+//! itself.
 
 use portcullis_loadtest::probe::Probe;
 use portcullis_lua::PolicyStamp;
