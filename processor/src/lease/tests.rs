@@ -50,6 +50,18 @@ async fn a_renewed_lease_goes_on_and_an_outage_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_may_have_made_a_long_lease_short() {
+    let (leases, store) = (Leases::default(), FakeStore::with(fake::Contents::default()));
+    let began = Instant::now();
+    // Held under a policy of much longer leases than the one in force.
+    let held = leases.hold(&fake::lease("chat", 1), began, 60 * LEASE_MS);
+    store.change(|contents| contents.outage = true);
+    let end = keeping(&leases, &store, held.ended()).await;
+    assert_eq!(end, LeaseEnd::Lost);
+    assert!(began.elapsed() < 2 * Duration::from_millis(LEASE_MS), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_outage_loses_nothing() {
     let (leases, store) = (Leases::default(), FakeStore::with(fake::Contents::default()));
     let held = leases.hold(&fake::lease("chat", 1), Instant::now(), LEASE_MS);
