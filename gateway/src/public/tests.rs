@@ -73,7 +73,6 @@ async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
     let gateway = gateway();
     let credentials = [
         ("authorization", "Bearer nonsense"),
-        ("authorization", "Bearer dev:nobility:ada"),
         ("authorization", "Basic YTpi"),
         ("x-internal-token", "0123456789abcdef0123456789abcdef"),
         ("x-api-key", ""),
@@ -88,6 +87,12 @@ async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
         }
     }
     assert_eq!(bodies.len(), 1);
+}
+
+#[tokio::test]
+async fn whether_a_user_type_is_known_is_not_said_while_redis_does_not_say_it() {
+    let answer = ask(&gateway(), "GET", "/v1/limits", &[("authorization", "Bearer dev:nobility:ada")], "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
 }
 
 #[tokio::test]
@@ -172,6 +177,8 @@ async fn a_body_that_is_too_large_is_refused_whether_announced_or_not() {
     assert_eq!((announced.status, announced.code().as_str()), (413, "payload_too_large"));
     let chunks = large.as_bytes().chunks(4096).map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)));
     let chunks: Vec<_> = chunks.collect();
+    // One that has not found out yet that its Redis is not there.
+    let gateway = self::gateway();
     let streamed = ask(&gateway, "POST", "/v1/tasks", &[], Body::from_stream(futures_util::stream::iter(chunks))).await;
     assert_eq!((streamed.status, streamed.code().as_str()), (413, "payload_too_large"));
 }
