@@ -154,10 +154,14 @@ impl ServedScope {
         Ok(known())
     }
 
-    /// Looks what is stored if this gateway may have missed a change; whether another policy is in force then.
-    pub(crate) async fn caught_up(&self) -> bool {
-        let held = self.live.stamp();
-        !self.is_abreast() && self.catch_up().await.is_ok() && self.live.stamp() != held
+    /// Whether another policy is in force than the one of this stamp. A gateway that may have missed a change looks
+    /// first.
+    pub(crate) async fn has_moved_on_from(&self, stamp: PolicyStamp) -> bool {
+        if self.live.stamp() == stamp && !self.is_abreast() {
+            // Without an answer there is nothing to judge by but what is held.
+            _ = self.catch_up().await;
+        }
+        self.live.stamp() != stamp
     }
 
     /// Tells it from every other scope that this gateway serves or has served.

@@ -163,7 +163,10 @@ impl Scopes {
         let Some(turn) = slot.try_turn() else { return };
         if let Some(served) = slot.take_unused() {
             // Whoever wants the scope again waits for our turn to end.
-            served.flush_tally().await;
+            if !served.flush_tally().await {
+                slot.fill(served);
+                return;
+            }
             let unsubscribed = timeout(UNSUBSCRIBE, served.store().unsubscribe()).await;
             if !matches!(unsubscribed, Ok(Ok(()))) {
                 tracing::debug!(%scope, "the subscription ends with the connection");

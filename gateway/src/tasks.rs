@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::admission::enqueue;
 use crate::admission::session::Identity;
 use crate::admission::{self, Admission};
+use crate::policy_in_force::PolicyInForce;
 use crate::prefer;
 use crate::refusal::Refused;
 use crate::respond::{RequestId, set_limits, set_policy};
@@ -59,16 +60,19 @@ pub(crate) async fn submit(
     let (parts, body) = request.into_parts();
     let submission = async {
         let scope = identity.scope();
-        let most = || enqueue::max_body_bytes(scope.policy().policy());
+        let policy = scope.policy();
+        let mut most = enqueue::max_body_bytes(policy.policy());
         // The bounds are the policy's: nobody is refused by those of one that may have been changed.
-        if announced_bytes(&parts.headers) > most() as u64 {
-            scope.caught_up().await;
+        if announced_bytes(&parts.headers) > most as u64 && scope.has_moved_on_from(policy.stamp()).await {
+            most = enqueue::max_body_bytes(scope.policy().policy());
         }
-        let body = read_body(&parts.headers, body, most()).await?;
+        let body = read_body(&parts.headers, body, most).await?;
         // Bodies take their time: the policy may be another one now.
-        let read = || enqueue::submission(&parts.headers, &body, identity.principal(), scope.policy().policy());
-        match read() {
-            Err(_) if scope.caught_up().await => read(),
+        let policy = scope.policy();
+        let read =
+            |policy: &PolicyInForce| enqueue::submission(&parts.headers, &body, identity.principal(), policy.policy());
+        match read(&policy) {
+            Err(_) if scope.has_moved_on_from(policy.stamp()).await => read(&scope.policy()),
             outcome => outcome,
         }
     };

@@ -205,7 +205,7 @@ impl<T: FromBasis> LivePolicy<T> {
                 actor: self.inner.replica.clone(),
                 reason: Some("GATEWAY_CONFIG_FORCE_ENV_ON_STARTUP".to_owned()),
                 rolled_back_to: None,
-                changed: Vec::new(),
+                changed: changed(held.basis(), &document),
             };
             let new = NewRevision { document: document.clone(), about, write_id: ulid::Ulid::generate().to_string() };
             match self.inner.store.revise(seen, Retention::of(&held.basis().policy), &new).await? {
@@ -283,6 +283,14 @@ impl<T: FromBasis> LivePolicy<T> {
     fn fault_slot(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
         self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The paths whose value a document changes; none where nothing was stored before it.
+fn changed(held: &PolicyBasis, document: &Value) -> Vec<String> {
+    let before = if held.stored.is_some() { held.written.as_ref() } else { document };
+    // What this process cannot read it cannot compare.
+    let changes = portcullis_config::changes(before, document).unwrap_or_default();
+    changes.into_iter().map(|change| change.path).collect()
 }
 
 /// What to do about the two. A stored policy that is later and higher is simply the next one; anything else that

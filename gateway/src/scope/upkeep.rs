@@ -19,6 +19,10 @@ const TOPICS: [Topic; 2] = [Topic::Tasks, Topic::Policy];
 /// Pause before something that Redis did not answer is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Longest time between two reports, however long one counts: a connection that broke without a sign is noticed by
+/// then.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
 /// What a scope is waiting for.
 #[derive(Debug)]
 pub(super) struct Due {
@@ -115,7 +119,7 @@ impl ServedScope {
         let stored = breaker.call(self.store.follow(&presence)).await?;
         {
             let mut due = self.due();
-            due.report_at = Instant::now() + Duration::from_millis(timeout_ms / 2);
+            due.report_at = Instant::now() + Duration::from_millis(timeout_ms / 2).min(LONGEST_SILENCE);
             due.reported = Some(holding);
         }
         breaker.call(self.live.hear(stored)).await?;
@@ -144,18 +148,21 @@ impl ServedScope {
         }
     }
 
-    /// Writes what was decided to the scope's statistics; what cannot be written now is written later.
-    pub(crate) async fn flush_tally(&self) {
+    /// Writes what was decided to the scope's statistics; what cannot be written now is written later. Whether nothing
+    /// is left to be written.
+    pub(crate) async fn flush_tally(&self) -> bool {
         let counts = self.tally.take();
         if counts.is_empty() {
-            return;
+            return true;
         }
         let (policy, entries) = (self.policy(), counts.entries());
         let written = self.shared.breaker.call(self.store.tally(policy.compiled(), &entries)).await;
         if let Err(error) = written {
             tracing::debug!(%error, "the latest decisions are not in the statistics yet");
             self.tally.put_back(&counts);
+            return false;
         }
+        true
     }
 
     fn holding(&self) -> Holding {

@@ -71,7 +71,11 @@ impl Scopes {
         loop {
             let stopped = stopping.run_until_cancelled(sleep(TALLY_INTERVAL)).await.is_none();
             let counted = stream::iter(self.served());
-            counted.for_each_concurrent(AT_ONCE, |served| async move { served.flush_tally().await }).await;
+            counted
+                .for_each_concurrent(AT_ONCE, |served| async move {
+                    served.flush_tally().await;
+                })
+                .await;
             if stopped {
                 return;
             }

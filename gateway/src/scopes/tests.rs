@@ -112,6 +112,22 @@ async fn a_full_gateway_makes_room_by_dropping_the_longest_unused_scope() {
 }
 
 #[tokio::test]
+async fn a_scope_whose_counts_cannot_be_written_yet_is_not_dropped() {
+    let scopes = scopes(8);
+    let served = fill(&scopes, "a");
+    served.tally().count("admitted", &portcullis_config::UserType::anonymous());
+    drop(served);
+    let (unused, slot) = scopes.longest_unused().unwrap();
+    scopes.close(&unused, slot).await;
+    let kept = scopes.find(&unused).expect("there is no Redis to write them to");
+    assert_eq!(kept.tally().take().entries()[0].count, 1);
+    drop(kept);
+    let (unused, slot) = scopes.longest_unused().unwrap();
+    scopes.close(&unused, slot).await;
+    assert!(scopes.find(&unused).is_none());
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_while_a_scope_is_made_leaves_nothing_that_stays() {
     let scopes = scopes(8);
     let slot = scopes.slot(&scope("a")).await.unwrap();

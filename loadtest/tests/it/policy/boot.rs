@@ -137,6 +137,9 @@ async fn a_gateway_started_while_redis_is_away_follows_the_stored_document_once_
         })
         .await;
     }
-    let origins: Vec<Value> = revisions(&cluster.admin(0)).await.iter().map(|each| each["origin"].clone()).collect();
+    let revisions = revisions(&cluster.admin(0)).await;
+    let origins: Vec<Value> = revisions.iter().map(|each| each["origin"].clone()).collect();
     assert_eq!(origins, [json!("boot"), json!("update")]);
+    assert_eq!(revisions[0]["changed"], revisions[1]["changed"], "the same setting was changed");
+    assert_eq!(revisions[0]["changed"].as_array().map(Vec::len), Some(1));
 }
