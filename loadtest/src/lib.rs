@@ -9,6 +9,7 @@
 //! | [`cluster`] | starts, breaks and ends Redis, gateways and processors |
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
+//! | [`record`] | what a run saw |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
@@ -19,6 +20,7 @@ pub mod eventually;
 pub mod probe;
 pub mod client;
 pub mod cluster;
+pub mod record;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::decision::Reason;
 use crate::error::StoreError;
@@ -15,7 +15,7 @@ use crate::store::ScopeStore;
 use crate::task::Envelope;
 
 /// One decision, as it was recorded by the script that made it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionEvent {
     /// Stream id of the batch and number within it.
     pub id: String,
