@@ -10,9 +10,10 @@
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
+//! | [`report`] | figures, tables, plots, differences |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
-//! | [`bench_http`] | what a decision costs through HTTP |
+//! | [`compare`] | the same work against points of reference |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
 
 pub mod error;
@@ -24,7 +25,7 @@ pub mod record;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;
-pub mod bench_http;
+pub mod compare;
 pub mod bench_scopes;
 pub mod cli;
 
