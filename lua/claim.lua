@@ -46,8 +46,9 @@ local function read(ids, records)
   return bytes
 end
 
-local due = call('ZRANGEBYSCORE', delayed_key, '-inf', format('%d', now), 'LIMIT', '0', '64')
-if #due > 0 then
+local first = call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')
+if first[2] and tonumber(first[2]) <= now then
+  local due = call('ZRANGEBYSCORE', delayed_key, '-inf', format('%d', now), 'LIMIT', '0', '64')
   local records, entries, bytes = {}, {}, 0
   while #records < #due and bytes < BYTES_MAX do bytes = bytes + read(due, records) end
   call('ZREM', delayed_key, unpack(due, 1, #records))
@@ -60,22 +61,22 @@ if #due > 0 then
     end
   end
   if #entries > 0 then call('ZADD', queue_key, unpack(entries)) end
+  first = call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')
 end
-
-local first = call('ZRANGE', delayed_key, '0', '0', 'WITHSCORES')
 local next_due = first[2] and math.max(0, tonumber(first[2]) - now) or -1
 
-local ids, tags, records, bytes = {}, {}, {}, 0
+local ids, tags, records, bytes, emptied = {}, {}, {}, 0, false
 while #ids < most and bytes < BYTES_MAX do
   local asked = math.min(READ, most - #ids)
   local popped = call('ZPOPMIN', queue_key, format('%d', asked))
   for i = 1, #popped, 2 do ids[#ids + 1], tags[#tags + 1] = popped[i], popped[i + 1] end
   if #popped > 0 then bytes = bytes + read(ids, records) end
-  if #popped < 2 * asked then break end
+  emptied = #popped < 2 * asked
+  if emptied then break end
 end
 if #ids == 0 then
   count_queued(scope_key, scope, counts, false)
-  local waiting = call('ZCARD', queue_key)
+  local waiting = emptied and 0 or call('ZCARD', queue_key)
   if waiting > 0 then wake(wake_key) end
   return { now, waiting, next_due }
 end
@@ -115,7 +116,7 @@ if #leases > 0 then
   call('PUBLISH', channel, table.concat(ids))
 end
 call('SETRANGE', scope_key, VIRTUAL_AT, pack('<dd', virtual, token))
-reply[2] = call('ZCARD', queue_key)
+reply[2] = emptied and 0 or call('ZCARD', queue_key)
 count_queued(scope_key, scope, counts, reply[2] == 0)
 if reply[2] > 0 then wake(wake_key) end
 return reply

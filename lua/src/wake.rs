@@ -1,8 +1,8 @@
 //! Waiting for work without polling: a blocking pop with the claim right behind it, on a connection of its own.
 //!
-//! While the pop blocks, the claim lies unread in the server's buffer of that connection. What ends the pop, a wake-up or
-//! its limit, lets the server go on with the claim at once, before it answers either: a task is in hand one hop after
-//! its admission. A connection that breaks first takes the claim with it unrun.
+//! While the pop blocks, the claim lies unread in the server's buffer of that connection. What ends the pop, a wake-up
+//! or its limit, lets the server go on with the claim at once, before it answers either: a task is in hand one hop
+//! after its admission. A connection that breaks first takes the claim with it unrun.
 //!
 //! Must never wait for ever: whatever happens to the connection, a wait ends shortly after its limit, because a parked
 //! worker that nobody wakes is the most reported fault of Redis queues. Must never leave a claim behind that nobody
