@@ -45,9 +45,9 @@ impl RedisClock {
     /// A script sent at `sent`, whose answer is here, ran at this time of Redis, rounded down to a millisecond.
     pub(crate) fn note(&self, sent: Instant, redis_ms: u64) {
         let now = Instant::now();
-        let redis_us = redis_ms.saturating_mul(1000) as i64;
-        let earliest = self.local_us(sent) - redis_us - 1000;
-        let latest = self.local_us(now) - redis_us;
+        let ran_us = redis_ms.saturating_mul(1000) as i64;
+        let earliest = self.local_us(sent) - ran_us - 1000;
+        let latest = self.local_us(now) - ran_us;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let known = bound.filter(|known| now - known.learned <= KEEP && known.at(now) > earliest);
         *bound = Some(match known {
@@ -60,8 +60,8 @@ impl RedisClock {
     /// beyond what an instant can hold.
     pub(crate) fn earliest(&self, redis_ms: u64) -> Option<Instant> {
         let bound = (*self.bound.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let redis_us = i64::try_from(redis_ms.checked_mul(1000)?).ok()?;
-        let local_us = redis_us.checked_add(bound.at(Instant::now()))?;
+        let shown_us = i64::try_from(redis_ms.checked_mul(1000)?).ok()?;
+        let local_us = shown_us.checked_add(bound.at(Instant::now()))?;
         self.zero.checked_add(Duration::from_micros(u64::try_from(local_us).unwrap_or(0)))
     }
 

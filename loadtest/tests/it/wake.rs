@@ -142,7 +142,7 @@ async fn a_wait_can_be_ended_early_and_its_connection_used_again() {
     let act = scope(&stage).await;
     let (mut waker, policy) = (act.store.waker(), policy());
     for _ in 0..3 {
-        let blocked = until_blocked(&act, 1);
+        let blocked = Box::pin(until_blocked(&act, 1));
         let claimed = waker.claim(&policy, 4, NEVER, blocked);
         let claimed = tokio::time::timeout(PATIENCE, claimed).await.expect("it ends").expect("an answer");
         assert_eq!((claimed.leases.len(), claimed.waiting), (0, 0));
@@ -213,7 +213,7 @@ async fn waiting_goes_the_same_way_on_a_cluster() {
     }
     assert!(left.is_empty(), "{left:?}");
     let (mut waker, policy) = (act.store.waker(), policy());
-    let ended = waker.claim(&policy, 1, NEVER, until_blocked(&act, 1));
+    let ended = waker.claim(&policy, 1, NEVER, Box::pin(until_blocked(&act, 1)));
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends").expect("an answer");
     assert!(ended.leases.is_empty());
 }
