@@ -8,7 +8,7 @@ use crate::pack::Unpacker;
 use crate::reply::Reply;
 use crate::script::INSPECT;
 use crate::store::ScopeStore;
-use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus, decode_body};
+use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus};
 
 impl ScopeStore {
     /// The task, whoever asks: it is the caller's to compare the principal.
@@ -55,7 +55,6 @@ fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError> {
 
 fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result<TaskRecord, StoreError> {
     let record = Record::read(record)?;
-    let (envelope, _) = decode_body(record.body)?;
     let (mut attempts, mut status) = (Vec::new(), TaskStatus::Queued);
     if let Some(run) = run {
         let mut run = Unpacker::new(run);
@@ -72,7 +71,7 @@ fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result
     }
     Ok(TaskRecord {
         task_id: id.clone(),
-        envelope,
+        envelope: record.envelope,
         status,
         created_ms: record.created_ms,
         attempts,

@@ -126,6 +126,23 @@ pub struct Envelope {
     pub holds: Vec<Hold>,
 }
 
+impl Envelope {
+    /// Stands in for one that cannot be read: of no kind and no principal.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            kind: String::new(),
+            user_type: UserType::anonymous(),
+            session_id: String::new(),
+            principal: String::new(),
+            actor: None,
+            request_id: String::new(),
+            traceparent: None,
+            content_type: String::new(),
+            holds: Vec::new(),
+        }
+    }
+}
+
 /// An amount of a budget held by a task from its admission to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -177,6 +194,8 @@ pub enum Purpose {
     Cancel,
     /// Its last attempt lapsed: settle as dead, do not run.
     Bury,
+    /// Its record cannot be read: settle as dead, do not run. The envelope is nobody's.
+    Unreadable,
 }
 
 /// How a leased task ended its attempt.
@@ -238,7 +257,7 @@ pub struct TaskResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskError {
     /// Stable word: `handler_status`, `handler_timeout`, `handler_unreachable`, `lease_lapsed`, `no_handler`,
-    /// `result_too_large`, or one the handler chooses.
+    /// `record_unreadable`, `result_too_large`, or one the handler chooses.
     pub code: String,
     /// What happened.
     pub detail: String,

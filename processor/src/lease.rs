@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_lua::{FencingToken, Lease, Renewal, TaskId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ const RENEW_PERIOD_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<FencingToken, Entry>>>,
+    /// Told of a lease that cannot wait for its turn.
+    short: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -69,9 +71,13 @@ pub(crate) enum LeaseEnd {
 }
 
 impl Leases {
-    /// Starts keeping a lease that was granted by a call sent at `sent`.
+    /// Starts keeping a lease that was granted by a call sent at `sent`. One whose call took so long that half of it
+    /// may be over is renewed at once.
     pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
         let standing = Standing { trusted_until: trusted_until(sent, lease_ms), cancelled: false, lost: false };
+        if sent.elapsed() > Duration::from_millis(lease_ms / 2) {
+            self.short.notify_one();
+        }
         let (sender, receiver) = watch::channel(standing);
         let entry = Entry { task_id: lease.task_id.clone(), standing: sender };
         self.entries(|held| held.insert(lease.token, entry));
@@ -87,6 +93,7 @@ impl Leases {
                 () = sleep(pause) => {}
                 // Leases that are claimed from now on may be over before the pause is. The sender lives in `policy`.
                 _ = changes.changed() => {}
+                () = self.short.notified() => {}
                 () = stop.cancelled() => return,
             }
             let started = Instant::now();

@@ -15,5 +15,6 @@ mod events;
 mod crash;
 mod outage;
 mod drain;
+mod wake;
 mod script;
 mod policy;
