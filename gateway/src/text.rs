@@ -33,8 +33,9 @@ pub(crate) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
 
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-    if plain {
+    // Every byte is looked at, whatever came before: that is done many at a time.
+    let special = text.bytes().fold(false, |any, byte| any | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
+    if !special {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

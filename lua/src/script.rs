@@ -66,21 +66,36 @@ pub fn sources() -> Vec<(&'static str, &'static str)> {
 impl Script {
     /// Calls the script; loads it first if the server does not know it.
     pub(crate) async fn call(&self, store: &Store, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
-        let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(key.cluster_hash()));
-        let mut command: Vec<Value> = Vec::with_capacity(2 + keys.len() + args.len());
-        command.push(self.sha.as_str().into());
-        command.push((keys.len() as i64).into());
-        command.extend(keys.into_iter().map(Value::from));
-        command.extend(args);
+        self.call_again(store, || Ok((keys.clone(), args.clone()))).await
+    }
+
+    /// The same for a call whose arguments are many: they are made again where they have to be sent again, instead of
+    /// being kept for that case.
+    pub(crate) async fn call_again(
+        &self,
+        store: &Store,
+        arguments: impl Fn() -> Result<(Vec<Key>, Vec<Value>), StoreError>,
+    ) -> Result<Value, StoreError> {
+        let command = || {
+            let (keys, args) = arguments()?;
+            let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(key.cluster_hash()));
+            let mut command: Vec<Value> = Vec::with_capacity(2 + keys.len() + args.len());
+            command.push(self.sha.as_str().into());
+            command.push((keys.len() as i64).into());
+            command.extend(keys.into_iter().map(Value::from));
+            command.extend(args);
+            Ok::<_, StoreError>((slot, command))
+        };
         // The client's own `evalsha` ignores per-call options: no deadline, and it would send a lost call again.
-        let evalsha = CustomCommand::new_static("EVALSHA", slot.clone(), false);
+        let evalsha = |slot| CustomCommand::new_static("EVALSHA", slot, false);
         let client = store.client();
-        match client.custom(evalsha.clone(), command.clone()).await {
+        let (slot, first) = command()?;
+        match client.custom(evalsha(slot.clone()), first).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 tracing::info!(script = self.name, "loading a script the server does not know");
-                let load = CustomCommand::new_static("SCRIPT", slot, false);
+                let load = CustomCommand::new_static("SCRIPT", slot.clone(), false);
                 let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
-                Ok(client.custom(evalsha, command).await?)
+                Ok(client.custom(evalsha(slot), command()?.1).await?)
             }
             answer => Ok(answer?),
         }
