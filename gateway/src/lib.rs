@@ -19,6 +19,7 @@ pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;
+mod text;
 mod ratelimit_field;
 pub mod drain;
 mod background;
@@ -38,6 +39,7 @@ mod watch_hub;
 mod news;
 pub mod state;
 mod admission;
+mod problem;
 mod respond;
 mod task_view;
 mod prefer;
@@ -60,6 +62,7 @@ pub use client_address::TrustedProxies;
 pub use drain::Shutdown;
 pub use state::{Gateway, GatewayOptions};
 
+use public::Public;
 use scopes::Scopes;
 use server::Server;
 
@@ -105,7 +108,7 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
     let looked = first_look(&gateway).await;
     spawn_owned_tasks(&gateway, looked);
 
-    let public = Server::start(listeners.public, public::router(gateway.clone()));
+    let public = Server::start(listeners.public, Public::new(gateway.clone()));
     let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
     let drained = async {
         shutdown.drain_requested().await;

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::Reason;
 use crate::error::StoreError;
-use crate::pack::{Unpacker, text};
+use crate::pack::{Packer, Unpacker, text};
 use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
-use crate::task::Envelope;
+use crate::task::TASK_ID_BYTES;
 
 /// One decision, as it was recorded by the script that made it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,28 +60,43 @@ const SEPARATOR: char = '\u{1f}';
 /// Between the names of limits, none of which has one.
 const NAME_SEPARATOR: &str = ",";
 
-pub(crate) fn about(question: &Question<'_>, envelope: &Envelope) -> String {
+/// What the event of a batch says about its requests, one after another: `[length (4)][fields]`.
+pub(crate) fn abouts(questions: &[Question<'_>]) -> Bytes {
+    let mut all = Packer::with_capacity(192 * questions.len());
+    let mut about = String::with_capacity(192);
+    for question in questions {
+        about.clear();
+        push_about(&mut about, question);
+        all.u32(about.len() as u32).bytes(about.as_bytes());
+    }
+    all.finish()
+}
+
+fn push_about(about: &mut String, question: &Question<'_>) {
+    let request = question.request;
     let limits = if question.uses.is_empty() {
         String::new()
     } else {
         question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
     };
     let fields = [
-        question.request.task_id.as_str(),
-        envelope.user_type.as_str(),
-        &envelope.session_id,
-        &envelope.principal,
-        envelope.actor.as_deref().unwrap_or_default(),
-        &envelope.kind,
-        &envelope.request_id,
+        request.task_id.as_str(),
+        request.user_type.as_str(),
+        &request.session_id,
+        &request.principal,
+        request.actor.as_deref().unwrap_or_default(),
+        &request.kind,
+        &request.request_id,
         &limits,
     ];
-    let mut about = String::with_capacity(160);
-    for field in fields.into_iter().chain(envelope.holds.iter().map(|hold| hold.budget.as_str())) {
-        about.extend(field.chars().filter(|&c| c != SEPARATOR));
+    for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
+        if field.contains(SEPARATOR) {
+            about.extend(field.chars().filter(|&c| c != SEPARATOR));
+        } else {
+            about.push_str(field);
+        }
         about.push(SEPARATOR);
     }
-    about
 }
 
 impl ScopeStore {
@@ -104,14 +119,18 @@ impl ScopeStore {
     }
 }
 
+/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
 fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
-    fields.bytes()?;
-    let mut batch = Unpacker::new(fields.bytes()?);
+    let mut field = || -> Result<Unpacker, StoreError> {
+        fields.bytes()?;
+        Ok(Unpacker::new(fields.bytes()?))
+    };
+    let (mut batch, mut abouts, mut outcomes) = (field()?, field()?, field()?);
     let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
-    let mut events = Vec::with_capacity(fields.len() / 2);
-    while !fields.is_empty() {
-        let about = fields.bytes()?;
-        let about = text(&about)?;
+    let mut events = Vec::new();
+    while !abouts.is_empty() {
+        let length = abouts.u32()?;
+        let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
         let [task_id, user_type, session_id, principal, actor, kind, request_id, limits, budgets @ ..] =
             about.as_slice()
@@ -138,7 +157,7 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             capacity: 0,
         };
         let names = Names { limits, budgets };
-        events.push(decided(event, task_id, &names, fields.bytes()?)?);
+        events.push(decided(event, task_id, &names, &mut outcomes)?);
     }
     Ok(events)
 }
@@ -153,9 +172,8 @@ fn decided(
     mut event: DecisionEvent,
     task_id: &str,
     names: &Names<'_>,
-    outcome: Bytes,
+    outcome: &mut Unpacker,
 ) -> Result<DecisionEvent, StoreError> {
-    let mut outcome = Unpacker::new(outcome);
     let (code, which) = (outcome.u8()?, usize::from(outcome.u8()?));
     event.retry_after_ms = outcome.count()?;
     (event.depth, event.capacity) = (outcome.count()?, outcome.count()?);
@@ -166,7 +184,7 @@ fn decided(
         }
         255 => {
             "replayed".clone_into(&mut event.outcome);
-            event.task_id = Some(text(&outcome.rest())?);
+            event.task_id = Some(text(&outcome.take(TASK_ID_BYTES)?)?);
         }
         code => {
             let reason = Reason::from_code(code)

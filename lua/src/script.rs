@@ -67,15 +67,27 @@ pub fn sources() -> Vec<(&'static str, &'static str)> {
 impl Script {
     /// Calls the script; loads it first if the server does not know it.
     pub(crate) async fn call(&self, store: &Store, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
+        self.call_again(store, || Ok((keys.clone(), args.clone()))).await
+    }
+
+    /// The same for a call whose arguments are many: they are made again where they have to be sent again, instead of
+    /// being kept for that case.
+    pub(crate) async fn call_again(
+        &self,
+        store: &Store,
+        arguments: impl Fn() -> Result<(Vec<Key>, Vec<Value>), StoreError>,
+    ) -> Result<Value, StoreError> {
+        let client = store.client();
+        let (keys, args) = arguments()?;
         let slot = slot_of(&keys);
         let (evalsha, args) = self.command(keys, args);
-        let client = store.client();
-        match client.custom(evalsha.clone(), args.clone()).await {
+        match client.custom(evalsha.clone(), args).await {
             Err(error) if is_unknown(&error) => {
                 tracing::info!(script = self.name, "loading a script the server does not know");
                 let load = CustomCommand::new_static("SCRIPT", slot, false);
                 let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
-                Ok(client.custom(evalsha, args).await?)
+                let (keys, args) = arguments()?;
+                Ok(client.custom(evalsha, self.command(keys, args).1).await?)
             }
             answer => Ok(answer?),
         }
