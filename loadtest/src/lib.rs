@@ -10,6 +10,7 @@
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
+//! | [`model`] | the rules of the scripts, in plain Rust |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
@@ -26,6 +27,7 @@ pub mod demo;
 pub mod bench_scripts;
 pub mod bench_http;
 pub mod bench_scopes;
+pub mod model;
 pub mod cli;
 
 pub use client::Client;
