@@ -152,12 +152,7 @@ impl Task {
 
 impl Model {
     /// Leases the first tasks in the queue under these tokens; also how many still wait, and when the next is due.
-    pub fn claim(
-        &mut self,
-        now_ms: u64,
-        slots: usize,
-        tokens: &[FencingToken],
-    ) -> (Vec<Lease>, u64, Option<u64>) {
+    pub fn claim(&mut self, now_ms: u64, slots: usize, tokens: &[FencingToken]) -> (Vec<Lease>, u64, Option<u64>) {
         for (_, id) in self.delayed().into_iter().filter(|(due_ms, _)| *due_ms <= now_ms).take(BATCH) {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.state = State::Queued { tag: self.virtual_time };
