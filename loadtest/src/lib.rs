@@ -28,6 +28,7 @@ pub mod bench_scripts;
 pub mod bench_http;
 pub mod bench_scopes;
 pub mod model;
+pub mod simulate;
 pub mod cli;
 
 pub use client::Client;
