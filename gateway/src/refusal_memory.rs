@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::UserType;
-use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal};
+use portcullis_lua::{LimitState, PolicyStamp, Refusal};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::refusal::Limits;
+mod remembered;
+
+use remembered::SESSION_MEMORY;
+pub use remembered::{Recalled, Remembered, Shared};
 
 /// Sessions remembered at once. At about 200 bytes each this bounds a flood of sessions to 20 MB.
 const MAX_SESSIONS: usize = 100_000;
@@ -21,23 +24,8 @@ const MAX_SESSIONS: usize = 100_000;
 /// User types remembered at once; a policy declares a handful.
 const MAX_USER_TYPES: usize = 10_000;
 
-/// How long a session's refusal is repeated at most.
-const SESSION_MEMORY: Duration = Duration::from_secs(1);
-
-/// How long a user type's refusal under pressure is repeated at most: depth changes with every task that ends.
-const PRESSURE_MEMORY: Duration = Duration::from_millis(100);
-
 /// How long after a change a gateway that has not heard of it can repeat a refusal from before.
 pub(crate) const LONGEST_MEMORY: Duration = SESSION_MEMORY;
-
-/// A refusal repeated from memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Recalled {
-    /// The decision, with the time that is left of it.
-    pub(crate) refusal: Refusal,
-    /// The caller's limits at that decision, and how long ago it was.
-    pub(crate) limits: Limits,
-}
 
 /// Somebody in a scope, by the scope's number in this gateway.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +33,6 @@ pub(crate) struct Subject<'a> {
     pub(crate) scope: u64,
     pub(crate) session_id: &'a str,
     pub(crate) user_type: &'a UserType,
-}
-
-#[derive(Debug)]
-struct Remembered {
-    refusal: Refusal,
-    limits: Arc<[LimitState]>,
-    decided_at: Instant,
-    forget_at: Instant,
-    stamp: PolicyStamp,
 }
 
 /// A name within a scope.
@@ -94,9 +73,7 @@ impl RefusalMemory {
         Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES) }
     }
 
-    /// Takes note of a decision about a request that counts as `cost`, if its like will be decided the same for a
-    /// while: a full window of a session, and pressure on a user type. Everything else depends on more than the caller,
-    /// such as a deadline or a kind; so does a window that is only too full for a request that counts for many.
+    /// Takes note of a decision about a request that counts as `cost`, if it may be repeated.
     pub(crate) fn remember(
         &self,
         subject: Subject<'_>,
@@ -105,52 +82,30 @@ impl RefusalMemory {
         limits: &Arc<[LimitState]>,
         stamp: PolicyStamp,
     ) {
-        let remembered = |longest: Duration| {
-            let decided_at = Instant::now();
-            let forget_at = decided_at + longest.min(Duration::from_millis(refusal.retry_after_ms));
-            Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), decided_at, forget_at, stamp })
-        };
         let scope = subject.scope;
-        match refusal.reason {
-            Reason::BurstLimit | Reason::HourlyLimit if cost == 1 => {
-                // Another gate, which may be the kind's alone, may need longer than the window does.
-                let full = limits.iter().find(|limit| Some(&limit.name) == refusal.name.as_ref());
-                let window = full.map_or(Duration::MAX, |limit| Duration::from_millis(limit.reset_ms));
+        match Remembered::of(Instant::now(), cost, refusal, limits, stamp) {
+            Some((Shared::BySession, remembered)) => {
                 let key = Key { scope, name: subject.session_id.to_owned() };
-                self.sessions.insert(key, remembered(SESSION_MEMORY.min(window)));
+                self.sessions.insert(key, Arc::new(remembered));
             }
-            Reason::PressureThreshold | Reason::HardLimit | Reason::NoLiveProcessors => {
+            Some((Shared::ByUserType, remembered)) => {
                 let key = Key { scope, name: subject.user_type.clone() };
-                self.user_types.insert(key, remembered(PRESSURE_MEMORY));
+                self.user_types.insert(key, Arc::new(remembered));
             }
-            _ => {}
+            None => {}
         }
     }
 
     /// The refusal of this session by one of its windows, if it would be repeated now.
     pub(crate) fn session(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let key = Borrowed { scope: subject.scope, name: subject.session_id };
-        self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
+        self.sessions.get(&key).and_then(|remembered| remembered.recall(Instant::now(), stamp))
     }
 
     /// The refusal of this user type by pressure, if it would be repeated now.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let key = Borrowed { scope: subject.scope, name: subject.user_type };
-        self.user_types.get(&key).and_then(|remembered| remembered.recall(stamp))
-    }
-}
-
-impl Remembered {
-    fn recall(&self, stamp: PolicyStamp) -> Option<Recalled> {
-        let now = Instant::now();
-        if self.stamp != stamp || now >= self.forget_at {
-            return None;
-        }
-        let passed_ms = now.duration_since(self.decided_at).as_millis() as u64;
-        // Never 0: what is remembered still stands.
-        let retry_after_ms = self.refusal.retry_after_ms.saturating_sub(passed_ms).max(1);
-        let limits = Limits { states: self.limits.clone(), aged_ms: passed_ms };
-        Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits })
+        self.user_types.get(&key).and_then(|remembered| remembered.recall(Instant::now(), stamp))
     }
 }
 

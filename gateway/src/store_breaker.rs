@@ -27,7 +27,7 @@ const TIMEOUTS_TO_OPEN: u32 = 3;
 const TURNS: u32 = 8;
 
 /// Pause between two probes: an outage costs Redis ten commands a second per gateway.
-const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Open or closed; see the module's header.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub struct StoreBreaker {
 }
 
 impl StoreBreaker {
-    pub(crate) fn new(command_timeout: Duration) -> Self {
+    /// A closed breaker for commands that are given this long.
+    #[must_use]
+    pub fn new(command_timeout: Duration) -> Self {
         Self {
             command_timeout,
             open: AtomicBool::new(false),
@@ -91,7 +93,8 @@ impl StoreBreaker {
         }
     }
 
-    fn learn<T>(&self, result: &Result<T, StoreError>, took: Duration) {
+    /// Takes note of how a command went that took this long.
+    pub fn learn<T>(&self, result: &Result<T, StoreError>, took: Duration) {
         // Said once per command, not once per caller that waited for it.
         match result {
             Ok(_) | Err(StoreError::Unavailable(_)) => {}
@@ -122,7 +125,8 @@ impl StoreBreaker {
         }
     }
 
-    fn close(&self) {
+    /// A probe was answered.
+    pub fn close(&self) {
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
         self.open.store(false, Ordering::Release);
         metric::store_breaker(false);

@@ -11,6 +11,7 @@
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
 //! | [`report`] | figures, tables, plots, differences |
+//! | [`model`] | the rules of the scripts, in plain Rust |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
@@ -27,6 +28,8 @@ pub mod demo;
 pub mod bench_scripts;
 pub mod compare;
 pub mod bench_scopes;
+pub mod model;
+pub mod simulate;
 pub mod cli;
 
 pub use client::Client;

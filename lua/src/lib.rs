@@ -66,7 +66,7 @@ pub use decision_log::DecisionEvent;
 pub use error::StoreError;
 pub use follow::{Presence, Said};
 pub use heartbeat::{Heartbeat, ProcessorView};
-pub use live_policy::{FromBasis, LivePolicy, PolicyBasis};
+pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use output::OUTPUT_BATCH;
 pub use policy::CompiledPolicy;
 pub use reclaim::Reclaimed;

@@ -99,9 +99,13 @@ struct Fault {
 }
 
 /// What a look at Redis leads to.
-enum Next {
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing: what is held is what is stored.
     InStep(PolicyStamp),
+    /// The stored policy is put in force.
     Load(StoredPolicy),
+    /// The held policy is handed to `restore`, and Redis is looked at again.
     GiveBack(Arc<StoredPolicy>),
 }
 
@@ -293,9 +297,10 @@ fn changed(held: &PolicyBasis, document: &Value) -> Vec<String> {
     changes.into_iter().map(|change| change.path).collect()
 }
 
-/// What to do about the two. A stored policy that is later and higher is simply the next one; anything else that
+/// What to do about the two, where `heard` is what somebody said is stored. A stored policy that is later and higher is simply the next one; anything else that
 /// differs is for the script to judge.
-fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: Option<PolicyStamp>) -> Next {
+#[must_use]
+pub fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: Option<PolicyStamp>) -> Next {
     match (held, stored) {
         (None, None) => Next::InStep(PolicyStamp::NONE),
         (None, Some(stored)) => Next::Load(stored),

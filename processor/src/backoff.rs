@@ -9,7 +9,7 @@ use portcullis_config::policy::Retry;
 
 /// Wait before the attempt after `attempt` (1 is the first run), ms, full jitter as the policy's `retry` documents.
 pub(crate) fn retry_ms(retry: &Retry, attempt: u32) -> u64 {
-    spread(retry, attempt, rand::random_range(0.5..=1.0))
+    jittered_retry_ms(retry, attempt, rand::random_range(0.5..=1.0))
 }
 
 /// Wait before calling Redis again after a failure: long enough not to spin, short enough to be back at work well
@@ -24,7 +24,9 @@ pub(crate) fn resettle(failures: u32) -> Duration {
     Duration::from_millis(rand::random_range(longest_ms / 2..=longest_ms))
 }
 
-fn spread(retry: &Retry, attempt: u32, jitter: f64) -> u64 {
+/// The same with the jitter handed in, from 0.5 to 1.
+#[must_use]
+pub fn jittered_retry_ms(retry: &Retry, attempt: u32, jitter: f64) -> u64 {
     let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
     // Overflow gives infinity, which `min` turns into the longest backoff.
     let grown_ms = retry.initial_ms as f64 * retry.factor.powi(exponent);
@@ -39,14 +41,14 @@ mod tests {
 
     #[test]
     fn grows_from_initial_to_max() {
-        let longest: Vec<u64> = (1..=9).map(|attempt| spread(&RETRY, attempt, 1.0)).collect();
+        let longest: Vec<u64> = (1..=9).map(|attempt| jittered_retry_ms(&RETRY, attempt, 1.0)).collect();
         assert_eq!(longest, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
     }
 
     #[test]
     fn jitter_takes_away_at_most_half() {
         for attempt in 1..=40 {
-            let (low, high) = (spread(&RETRY, attempt, 0.5), spread(&RETRY, attempt, 1.0));
+            let (low, high) = (jittered_retry_ms(&RETRY, attempt, 0.5), jittered_retry_ms(&RETRY, attempt, 1.0));
             assert_eq!(low * 2, high);
             assert!((low..=high).contains(&retry_ms(&RETRY, attempt)));
         }
@@ -54,10 +56,10 @@ mod tests {
 
     #[test]
     fn any_attempt_number_is_bounded() {
-        assert_eq!(spread(&RETRY, u32::MAX, 1.0), 60_000);
-        assert_eq!(spread(&RETRY, 0, 1.0), 500);
+        assert_eq!(jittered_retry_ms(&RETRY, u32::MAX, 1.0), 60_000);
+        assert_eq!(jittered_retry_ms(&RETRY, 0, 1.0), 500);
         let level = Retry { initial_ms: 10, factor: 1.0, max_ms: 10 };
-        assert_eq!(spread(&level, 1000, 1.0), 10);
+        assert_eq!(jittered_retry_ms(&level, 1000, 1.0), 10);
     }
 
     #[test]

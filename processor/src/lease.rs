@@ -26,11 +26,12 @@ use crate::policy::{ActivePolicy, ScopePolicy};
 use crate::store::{self, TaskStore};
 use crate::{backoff, metric};
 
+mod standing;
+
+pub use standing::{LeaseEnd, Standing, renew_period, trusted_until};
+
 /// Most leases in one call of the script; a longer list would only mean several scripts under one trust window.
 const RENEW_BATCH: usize = 64;
-
-/// Longest time between two renewals; with it a cancellation reaches an attempt within a second.
-const RENEW_PERIOD_MAX: Duration = Duration::from_millis(500);
 
 /// All leases this processor holds, from claim to settlement. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +47,6 @@ struct Entry {
     standing: watch::Sender<Standing>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
-    trusted_until: Instant,
-    cancelled: bool,
-    lost: bool,
-}
-
 /// One lease being kept. It is renewed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -61,20 +55,11 @@ pub(crate) struct Held {
     leases: Leases,
 }
 
-/// Why an attempt may not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseEnd {
-    /// The task's caller cancelled it; the lease is still ours to settle.
-    Cancelled,
-    /// Somebody else may hold the task: nothing may be settled.
-    Lost,
-}
-
 impl Leases {
     /// Starts keeping a lease that was granted by a call sent at `sent`. One whose call took so long that half of it
     /// may be over is renewed at once.
     pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
-        let standing = Standing { trusted_until: trusted_until(sent, lease_ms), cancelled: false, lost: false };
+        let standing = Standing::new(trusted_until(sent, lease_ms));
         if sent.elapsed() > Duration::from_millis(lease_ms / 2) {
             self.short.notify_one();
         }
@@ -135,16 +120,11 @@ impl Leases {
         answered
     }
 
-    /// Redis may run a renewal whose answer is lost, and the policy may have made leases shorter meanwhile: from here
-    /// on none is trusted for longer than this one grants.
+    /// From here on none is trusted for longer than the renewal that is being sent grants.
     fn expect_no_longer(&self, batch: &[(TaskId, FencingToken)], until: Instant) {
         self.entries(|held| {
             for entry in batch.iter().filter_map(|(_, token)| held.get(token)) {
-                entry.standing.send_if_modified(|standing| {
-                    let shorter = until < standing.trusted_until;
-                    standing.trusted_until = standing.trusted_until.min(until);
-                    shorter
-                });
+                entry.standing.send_if_modified(|standing| standing.expect_no_longer(until));
             }
         });
     }
@@ -158,14 +138,7 @@ impl Leases {
         self.entries(|held| {
             // Settled while the call was in flight: its answer is about the past.
             let Some(entry) = held.get(&token) else { return };
-            entry.standing.send_modify(|standing| match renewal {
-                Renewal::Held => standing.trusted_until = until,
-                Renewal::Cancelled => {
-                    standing.trusted_until = until;
-                    standing.cancelled = true;
-                }
-                Renewal::Lost => standing.lost = true,
-            });
+            entry.standing.send_modify(|standing| standing.note(renewal, until));
         });
     }
 
@@ -176,16 +149,13 @@ impl Leases {
 }
 
 impl Held {
-    /// Resolves when the attempt may not go on. Cancellation wins over loss only while the lease is trusted.
+    /// Resolves when the attempt may not go on.
     pub(crate) async fn ended(&self) -> LeaseEnd {
         let mut standing = self.standing.clone();
         loop {
             let now = *standing.borrow_and_update();
-            if now.lost || now.trusted_until <= Instant::now() {
-                return LeaseEnd::Lost;
-            }
-            if now.cancelled {
-                return LeaseEnd::Cancelled;
+            if let Some(end) = now.end(Instant::now()) {
+                return end;
             }
             tokio::select! {
                 () = sleep_until(now.trusted_until) => {}
@@ -197,8 +167,7 @@ impl Held {
 
     /// Whether nobody else can hold the task yet.
     pub(crate) fn trusted(&self) -> bool {
-        let standing = *self.standing.borrow();
-        !standing.lost && Instant::now() < standing.trusted_until
+        self.standing.borrow().is_trusted(Instant::now())
     }
 }
 
@@ -206,16 +175,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.leases.entries(|held| held.remove(&self.token));
     }
-}
-
-/// A third of the lease, so that two renewals may fail before it is in danger.
-fn renew_period(lease_ms: u64) -> Duration {
-    Duration::from_millis(lease_ms / 3).min(RENEW_PERIOD_MAX)
-}
-
-/// A tenth of the lease is the margin for clock drift and for ending the attempt.
-fn trusted_until(sent: Instant, lease_ms: u64) -> Instant {
-    sent + Duration::from_millis(lease_ms - lease_ms / 10)
 }
 
 #[cfg(test)]

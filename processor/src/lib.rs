@@ -37,7 +37,9 @@ mod reclaimer;
 
 mod drain;
 mod processor;
+pub use backoff::jittered_retry_ms;
 pub use drain::{Ending, Shutdown};
+pub use lease::{LeaseEnd, Standing, renew_period, trusted_until};
 pub use processor::{Processor, ProcessorOptions};
 
 mod admin;

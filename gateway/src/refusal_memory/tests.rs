@@ -1,5 +1,6 @@
 //! What is remembered, for whom, under which policy and for how long.
 
+use portcullis_lua::Reason;
 use tokio::time::advance;
 
 use super::*;

@@ -4,7 +4,7 @@
 //! it: the model knows the rules, the oracles know the definitions, and neither knows the scripts.
 
 pub(crate) mod stage;
-mod model;
+mod ticks;
 mod operation;
 mod cast;
 mod sequence;

@@ -1,6 +1,7 @@
 //! Renewal, trust and loss, on a clock that only moves when everybody waits.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use serde_json::json;
 

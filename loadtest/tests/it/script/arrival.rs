@@ -6,14 +6,15 @@
 
 use futures_util::future::join_all;
 use portcullis_config::Policy;
+use portcullis_loadtest::model::{Ticks, Window, most_in_any_window};
 use portcullis_lua::{AdmitRequest, CompiledPolicy, Decision, PolicyStamp, TaskId, Verdict};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 
-use super::model::{Ticks, Window, most_in_any_window, ticks_of};
 use super::stage::{Act, FOR_EVER_SECONDS, START_MS, Stage, cases, limit, request, roomy};
+use super::ticks::ticks_of;
 
 /// Sessions that share their instants, each coming at some of them: as many as one call decides.
 const LOCKSTEP: usize = 32;

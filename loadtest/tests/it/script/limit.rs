@@ -4,17 +4,19 @@
 //! end it is counted what was admitted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portcullis_config::Policy;
 use portcullis_config::policy::Subject;
 use portcullis_loadtest::cluster::stand_in_beat;
+use portcullis_loadtest::model::{Model, Ticks, most_in_any_window};
 use portcullis_lua::{AdmitRequest, CompiledPolicy, Decision, PolicyStamp, Reason, Refusal, Verdict};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::model::{Model, Ticks, most_in_any_window, ticks_of};
 use super::stage::{Act, START_MS, Stage, cases, named_limit, request, roomy, user_type};
+use super::ticks::ticks_of;
 
 /// What each window was given, by limit and subject: when, and how many units.
 type Given = BTreeMap<(&'static str, String), Vec<(u64, u64)>>;
@@ -64,7 +66,7 @@ fn note(given: &mut Given, now_ms: u64, request: &AdmitRequest) {
 /// Plays one load to its end; the names of the limits that refused.
 async fn play(act: &Act, policy: &Policy, ticks: &Ticks, seed: u64) -> Vec<String> {
     let (compiled, mut random) = (CompiledPolicy::new(policy, PolicyStamp::NONE), StdRng::seed_from_u64(seed));
-    let mut model = Model::new(policy, ticks.clone());
+    let mut model = Model::new(&Arc::new(policy.clone()), ticks.clone());
     act.beat(&compiled, START_MS, u32::MAX).await;
     model.heartbeat(START_MS, &stand_in_beat("stand-in".to_owned(), u32::MAX));
     let (mut now_ms, mut given, mut refused) = (START_MS, Given::new(), Vec::new());

@@ -4,13 +4,14 @@
 //! never demand what cannot be known: what had left an old, shorter window when it was last written is forgotten.
 
 use portcullis_config::policy::{RoleLimit, Subject};
+use portcullis_loadtest::model::Ticks;
 use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, Verdict};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::model::{Ticks, ticks_of};
 use super::stage::{Act, START_MS, Stage, cases, limit, named_limit, request, roomy};
+use super::ticks::ticks_of;
 
 const BURSTS: [(u64, u64); 9] =
     [(10, 60), (10, 120), (150, 60), (3, 5), (5_000, 60), (100_000, 60), (40, 600), (7, 3_600), (2, 1)];

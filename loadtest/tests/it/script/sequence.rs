@@ -5,10 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use portcullis_config::Policy;
 use portcullis_config::policy::Period;
 use portcullis_loadtest::cluster::stand_in_beat;
+use portcullis_loadtest::model::{Model, Ticks, period_end_ms};
 use portcullis_lua::{
     AdmitRequest, CompiledPolicy, Decision, FencingToken, Lease, OutputId, PolicyStamp, Purpose, Reason, Settlement,
     TaskId, Verdict,
@@ -17,9 +19,9 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
 use super::cast::{CALLERS, LOOK, failing, outcome, tight, to_request};
-use super::model::{Model, Ticks, period_end_ms, ticks_of};
 use super::operation::{Ask, End, Jump, Operation, Pick, history};
 use super::stage::{Act, Stage, cases};
+use super::ticks::ticks_of;
 
 /// Starts: an ordinary second; the ends of a leap year's February, of a year, of a month in spring, and of February in
 /// the century's year that is no leap year.
@@ -322,7 +324,7 @@ pub(crate) fn play_many(runtime: &Runtime, stage: &Stage, policy: &Policy, numbe
     });
     let played = runner.run(&(0..STARTS_MS.len(), history(LENGTH)), |(start, operations)| {
         let act = stage.act();
-        let model = Model::new(policy, ticks.clone());
+        let model = Model::new(&Arc::new(policy.clone()), ticks.clone());
         let answers = runtime.block_on(play(&act, &compiled, model, STARTS_MS[start], &operations));
         seen.borrow_mut().extend(answers);
         runtime.block_on(act.strike());

@@ -16,7 +16,7 @@ const NEVER_MS: f64 = f64::INFINITY;
 
 impl Model {
     /// Decides, and takes what an admitted request needs.
-    pub(crate) fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
+    pub fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let verdict = self.verdict(now_ms, request);
         if matches!(verdict, Verdict::Admitted { .. }) {
             self.take(now_ms, request);
@@ -27,7 +27,8 @@ impl Model {
     }
 
     /// Decides. A look ahead estimates no wait.
-    pub(crate) fn peek(&self, now_ms: u64, request: &AdmitRequest) -> Decision {
+    #[must_use]
+    pub fn peek(&self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let mut verdict = self.verdict(now_ms, request);
         if let Verdict::Admitted { estimated_wait_ms, .. } = &mut verdict {
             *estimated_wait_ms = 0;
@@ -132,7 +133,7 @@ impl Model {
             let wait_ms = delayed.first().map_or(0, |(due_ms, _)| due_ms.saturating_sub(now_ms));
             noes.push(No(Reason::QueueFull, None, wait_ms as f64));
         }
-        let threshold = self.policy.threshold_of(&request.user_type).expect("a threshold");
+        let threshold = self.policy.threshold_of(&request.user_type).unwrap_or_default();
         let hard = self.policy.backpressure.hard_limit_threshold;
         for (reason, share) in [(Reason::HardLimit, hard), (Reason::PressureThreshold, threshold)] {
             let bound = self.share(now_ms, share);
@@ -188,7 +189,7 @@ impl Model {
 
     /// Start-time fair queueing: a type's tags are apart by the inverse of its weight, and never before the present.
     fn start_tag(&mut self, request: &AdmitRequest) -> u64 {
-        let weight = self.policy.weight_of(&request.user_type).expect("a weight");
+        let weight = self.policy.weight_of(&request.user_type).unwrap_or(1.0);
         let finish = self.finish.entry(request.user_type.to_string()).or_default();
         let start = self.virtual_time.max(*finish);
         *finish = start + (1e6 / weight).round() as u64;

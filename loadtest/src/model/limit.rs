@@ -8,23 +8,24 @@ use portcullis_lua::AdmitRequest;
 use super::{Model, Window};
 
 /// What a request would use of a named limit.
-pub(crate) struct Used {
-    pub(crate) subject: String,
-    pub(crate) window: Window,
-    pub(crate) units: u64,
+pub(super) struct Used {
+    pub(super) subject: String,
+    pub(super) window: Window,
+    pub(super) units: u64,
 }
 
 impl Model {
     /// The session's windows as they stand.
     pub(super) fn windows(&self, request: &AdmitRequest) -> Vec<Window> {
-        if let Some(windows) = self.sessions.get(&request.session_id) {
-            return windows.clone();
-        }
-        let role = self.policy.limits_of(&request.user_type).expect("limits");
+        let counted = self.sessions.get(&request.session_id);
+        let Some(role) = self.policy.limits_of(&request.user_type) else { return Vec::new() };
         let burst = ("burst", role.burst, role.burst_window * 1000);
         let hourly = u64::try_from(role.hourly).ok().map(|limit| ("hourly", limit, 3_600_000));
-        let all = [burst].into_iter().chain(hourly);
-        all.map(|(name, limit, window_ms)| self.window(request, name, limit, window_ms)).collect()
+        let all = [burst].into_iter().chain(hourly).map(|(name, limit, window_ms)| {
+            let known = counted.and_then(|windows| windows.iter().find(|window| window.name == name));
+            self.window(request, known, Window::new(name, limit, window_ms, 1))
+        });
+        all.collect()
     }
 
     /// The named limits that apply, in policy order.
@@ -34,17 +35,22 @@ impl Model {
             let of_type = limit.user_types.as_ref().is_none_or(|types| types.contains(&request.user_type));
             let of_kind = limit.kinds.as_ref().is_none_or(|kinds| kinds.contains(&request.kind));
             let Some(subject) = subject(request, limit.per).filter(|_| of_type && of_kind) else { continue };
-            let window = self.named.get(&(name.clone(), subject.clone())).cloned();
-            let window = window.unwrap_or_else(|| self.window(request, name, limit.limit, limit.window_seconds * 1000));
+            let known = self.named.get(&(name.clone(), subject.clone()));
+            let window = self.window(request, known, Window::new(name, limit.limit, limit.window_seconds * 1000, 1));
             let units = units(request, &limit.unit, limit.default_estimate.unwrap_or(0));
             all.push(Used { subject, window, units });
         }
         all
     }
 
-    fn window(&self, request: &AdmitRequest, name: &str, limit: u64, window_ms: u64) -> Window {
-        let tick_ms = self.ticks[&(request.user_type.to_string(), name.to_owned())];
-        Window::new(name, limit, window_ms, tick_ms)
+    /// A window of this shape with what is known to be in it.
+    fn window(&self, request: &AdmitRequest, known: Option<&Window>, shape: Window) -> Window {
+        let tick_ms = self.ticks.get(&(request.user_type.to_string(), shape.name.clone())).copied();
+        let shape = Window::new(&shape.name, shape.limit, shape.length_ms, tick_ms.unwrap_or(1));
+        match known {
+            Some(known) => known.reshaped(shape),
+            None => shape,
+        }
     }
 }
 

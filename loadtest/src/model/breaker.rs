@@ -7,12 +7,12 @@ use portcullis_lua::BreakerView;
 
 /// The breaker of a task kind.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Breaker {
+pub(super) struct Breaker {
     state: State,
     /// Number of the half-open phase it is in, or was in last.
     epoch: u64,
     /// Whether anything was ever counted.
-    pub(crate) known: bool,
+    pub(super) known: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ struct Call {
 
 /// What an attempt says about the kind's backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(super) enum Sign {
     /// It worked; `true`: slowly.
     Success(bool),
     Failure,
@@ -57,12 +57,12 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn open_until_ms(&self) -> Option<u64> {
+    pub(super) fn open_until_ms(&self) -> Option<u64> {
         if let State::Open { until_ms } = self.state { Some(until_ms) } else { None }
     }
 
     /// Time until a request may come, ms; `None` when it may come now.
-    pub(crate) fn wait_ms(&self, rules: &TaskBreaker, now_ms: u64, service_ms: f64) -> Option<f64> {
+    pub(super) fn wait_ms(&self, rules: &TaskBreaker, now_ms: u64, service_ms: f64) -> Option<f64> {
         let mut then = self.clone();
         then.turn(now_ms);
         match then.state {
@@ -73,7 +73,7 @@ impl Breaker {
     }
 
     /// Lets a request through; the phase it is a probe of, 0 for none.
-    pub(crate) fn admit(&mut self, now_ms: u64) -> u64 {
+    pub(super) fn admit(&mut self, now_ms: u64) -> u64 {
         self.turn(now_ms);
         match &mut self.state {
             State::HalfOpen { out, .. } => {
@@ -85,12 +85,12 @@ impl Breaker {
     }
 
     /// An attempt was settled.
-    pub(crate) fn feed(&mut self, rules: &TaskBreaker, now_ms: u64, epoch: u64, sign: Sign) {
+    pub(super) fn feed(&mut self, rules: &TaskBreaker, now_ms: u64, epoch: u64, sign: Sign) {
         self.turn(now_ms);
         let open = State::Open { until_ms: now_ms + rules.open_seconds * 1000 };
         match &mut self.state {
             State::HalfOpen { out, passed } if epoch == self.epoch => {
-                *out -= 1;
+                *out = out.saturating_sub(1);
                 match sign {
                     Sign::None => {}
                     Sign::Success(false) => {
@@ -119,7 +119,7 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn view(&self, rules: &TaskBreaker, now_ms: u64, name: &str) -> BreakerView {
+    pub(super) fn view(&self, rules: &TaskBreaker, now_ms: u64, name: &str) -> BreakerView {
         let mut then = self.clone();
         then.turn(now_ms);
         let mut view = BreakerView {
@@ -142,7 +142,7 @@ impl Breaker {
             }
             State::HalfOpen { out, passed } => {
                 "half_open".clone_into(&mut view.state);
-                view.probes_left = Some(rules.half_open_probes - out - passed);
+                view.probes_left = Some(rules.half_open_probes.saturating_sub(out + passed));
             }
         }
         view

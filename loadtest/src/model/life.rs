@@ -14,35 +14,47 @@ const BATCH: usize = 64;
 
 /// A task.
 #[derive(Clone, Debug)]
-pub(crate) struct Task {
-    pub(crate) request: AdmitRequest,
-    pub(crate) envelope: Envelope,
-    pub(crate) created_ms: u64,
-    pub(crate) deadline_ms: Option<u64>,
+pub struct Task {
+    /// What it was admitted as.
+    pub request: AdmitRequest,
+    /// What is kept of it beside its payload.
+    pub envelope: Envelope,
+    /// Time of its admission, ms.
+    pub created_ms: u64,
+    /// When it is worth nothing any more, ms.
+    pub deadline_ms: Option<u64>,
     /// Half-open phase it is a probe of; 0 for none.
-    pub(crate) epoch: u64,
-    pub(crate) state: State,
-    pub(crate) runs: u32,
+    pub epoch: u64,
+    /// Where it is now.
+    pub state: State,
+    /// Runs so far.
+    pub runs: u32,
     /// Runs that do not count.
-    pub(crate) spared: u32,
+    pub spared: u32,
     /// Start and end of each run that is over.
-    pub(crate) history: Vec<(u64, u64)>,
+    pub history: Vec<(u64, u64)>,
     /// Its caller wants it no more, but a processor has it.
-    pub(crate) cancelled: bool,
-    pub(crate) output: Vec<OutputId>,
+    pub cancelled: bool,
+    /// Positions of what its runs have written.
+    pub output: Vec<OutputId>,
 }
 
 /// Where a task is.
 #[derive(Clone, Debug)]
-pub(crate) enum State {
+#[expect(missing_docs, reason = "times in ms; the names say the rest")]
+pub enum State {
+    /// In the queue; the smallest tag runs next.
     Queued { tag: u64 },
+    /// Waiting for its start or for its next attempt.
     Delayed { due_ms: u64 },
+    /// In somebody's hands.
     Leased { token: FencingToken, until_ms: u64, purpose: Purpose, since_ms: u64 },
+    /// Over.
     Ended { status: TaskStatus, at_ms: u64, result: Option<TaskResult>, error: Option<TaskError> },
 }
 
 impl Task {
-    pub(crate) fn new(request: &AdmitRequest, now_ms: u64, epoch: u64, holds: Vec<Hold>, state: State) -> Self {
+    pub(super) fn new(request: &AdmitRequest, now_ms: u64, epoch: u64, holds: Vec<Hold>, state: State) -> Self {
         Self {
             envelope: Envelope {
                 kind: request.kind.clone(),
@@ -68,21 +80,24 @@ impl Task {
         }
     }
 
-    pub(crate) fn is_of(&self, user_type: &str) -> bool {
+    pub(super) fn is_of(&self, user_type: &str) -> bool {
         self.request.user_type.as_str() == user_type
     }
 
     /// Whether this token is the newest, and the lease it stands for is still out.
-    pub(crate) fn is_held_under(&self, held: FencingToken) -> bool {
+    #[must_use]
+    pub fn is_held_under(&self, held: FencingToken) -> bool {
         matches!(self.state, State::Leased { token, .. } if token == held)
     }
 
-    pub(crate) fn is_leased(&self) -> bool {
+    /// Whether somebody has it.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
         matches!(self.state, State::Leased { .. })
     }
 
     /// Whether every run that counts has been used up.
-    pub(crate) fn is_used_up(&self) -> bool {
+    pub(super) fn is_used_up(&self) -> bool {
         self.runs - self.spared >= self.request.max_attempts
     }
 
@@ -103,7 +118,8 @@ impl Task {
     }
 
     /// What anybody may know of it.
-    pub(crate) fn record(&self) -> TaskRecord {
+    #[must_use]
+    pub fn record(&self) -> TaskRecord {
         let ended = self.history.iter().map(|(from_ms, to_ms)| (*from_ms, Some(*to_ms)));
         let (mut running, mut finished_ms, mut outcome) = (None, None, (None, None));
         let status = match &self.state {
@@ -136,14 +152,11 @@ impl Task {
 
 impl Model {
     /// Leases the first tasks in the queue under these tokens; also how many still wait, and when the next is due.
-    pub(crate) fn claim(
-        &mut self,
-        now_ms: u64,
-        slots: usize,
-        tokens: &[FencingToken],
-    ) -> (Vec<Lease>, u64, Option<u64>) {
+    pub fn claim(&mut self, now_ms: u64, slots: usize, tokens: &[FencingToken]) -> (Vec<Lease>, u64, Option<u64>) {
         for (_, id) in self.delayed().into_iter().filter(|(due_ms, _)| *due_ms <= now_ms).take(BATCH) {
-            self.task(&id).state = State::Queued { tag: self.virtual_time };
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.state = State::Queued { tag: self.virtual_time };
+            }
         }
         let until_ms = now_ms + self.policy.queue.lease_ms;
         let mut tokens = tokens.iter().copied();
@@ -151,7 +164,7 @@ impl Model {
         for (tag, id) in self.queue().into_iter().take(slots) {
             self.virtual_time = self.virtual_time.max(tag);
             let token = tokens.next().unwrap_or(FencingToken(0));
-            let task = self.task(&id);
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
             let purpose = match task.deadline_ms {
                 Some(deadline_ms) if now_ms >= deadline_ms => Purpose::Expire,
                 _ => Purpose::Run,
@@ -164,9 +177,10 @@ impl Model {
         (leases, self.queue().len() as u64, next_due_ms)
     }
 
-    pub(crate) fn renew(&mut self, now_ms: u64, id: &TaskId, held: FencingToken) -> Renewal {
+    /// Extends a lease, if it is the task's newest.
+    pub fn renew(&mut self, now_ms: u64, id: &TaskId, held: FencingToken) -> Renewal {
         let lease_ms = self.policy.queue.lease_ms;
-        let task = self.task(id);
+        let Some(task) = self.tasks.get_mut(id) else { return Renewal::Lost };
         let cancelled = task.cancelled;
         match &mut task.state {
             State::Leased { token, until_ms, .. } if *token == held => {
@@ -178,32 +192,32 @@ impl Model {
     }
 
     /// Pieces the running attempt has written so far.
-    pub(crate) fn written(&mut self, lease: &Lease) -> u64 {
-        let task = self.task(&lease.task_id);
-        let attempt = u64::from(task.runs);
-        task.output.iter().filter(|id| id.attempt == attempt).count() as u64
+    #[must_use]
+    pub fn written(&self, lease: &Lease) -> u64 {
+        let Some(task) = self.tasks.get(&lease.task_id) else { return 0 };
+        task.output.iter().filter(|id| id.attempt == u64::from(task.runs)).count() as u64
     }
 
-    pub(crate) fn append_output(&mut self, lease: &Lease, pieces: usize) -> bool {
-        let task = self.task(&lease.task_id);
+    /// Appends output under a lease; `false` if it is not the task's newest.
+    pub fn append_output(&mut self, lease: &Lease, pieces: usize) -> bool {
+        let written = self.written(lease);
+        let Some(task) = self.tasks.get_mut(&lease.task_id) else { return false };
         if !task.is_held_under(lease.token) {
             return false;
         }
         let attempt = u64::from(task.runs);
-        let written = self.written(lease);
-        let task = self.task(&lease.task_id);
         task.output.extend((1..=pieces as u64).map(|piece| OutputId { attempt, piece: written + piece }));
         true
     }
 
     /// Takes back lapsed leases: how many are to run again, and those to be ended, under these tokens.
-    pub(crate) fn reclaim(&mut self, now_ms: u64, tokens: &[FencingToken]) -> (u64, Vec<Lease>) {
+    pub fn reclaim(&mut self, now_ms: u64, tokens: &[FencingToken]) -> (u64, Vec<Lease>) {
         let next_until_ms = now_ms + self.policy.queue.lease_ms;
         let mut tokens = tokens.iter().copied();
         let (mut requeued, mut leases) = (0, Vec::new());
         for (_, id) in self.leased().into_iter().filter(|(until_ms, _)| *until_ms <= now_ms).take(BATCH) {
-            let task = self.task(&id);
-            let State::Leased { mut purpose, since_ms, .. } = task.state else { unreachable!("it is leased") };
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let State::Leased { mut purpose, since_ms, .. } = task.state else { continue };
             if purpose == Purpose::Run {
                 task.history.push((since_ms, now_ms));
                 if task.cancelled {
@@ -224,21 +238,13 @@ impl Model {
     }
 
     /// Cancels for the task's principal; what is known of it then.
-    pub(crate) fn cancel(&mut self, now_ms: u64, id: &TaskId, principal: &str) -> Option<TaskRecord> {
-        let task = self.task(id);
-        if task.request.principal != principal {
-            return None;
-        }
+    pub fn cancel(&mut self, now_ms: u64, id: &TaskId, principal: &str) -> Option<TaskRecord> {
+        let task = self.tasks.get_mut(id).filter(|task| task.request.principal == principal)?;
         match task.state {
             State::Ended { .. } => {}
             State::Leased { .. } => task.cancelled = true,
             State::Queued { .. } | State::Delayed { .. } => self.end_unrun(now_ms, id),
         }
-        Some(self.tasks[id].record())
-    }
-
-    /// A task that is known to exist.
-    pub(crate) fn task(&mut self, id: &TaskId) -> &mut Task {
-        self.tasks.get_mut(id).expect("a task of this scope")
+        self.tasks.get(id).map(Task::record)
     }
 }

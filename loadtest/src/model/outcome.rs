@@ -15,9 +15,9 @@ enum Fate {
 
 impl Model {
     /// Settles an attempt, if its token is the task's newest.
-    pub(crate) fn settle(&mut self, now_ms: u64, settlement: &Settlement) -> Settled {
+    pub fn settle(&mut self, now_ms: u64, settlement: &Settlement) -> Settled {
         let (lease, outcome) = (&settlement.lease, &settlement.outcome);
-        let task = self.task(&lease.task_id);
+        let Some(task) = self.tasks.get_mut(&lease.task_id) else { return Settled::Stale };
         let State::Leased { token, purpose, since_ms, .. } = task.state else { return Settled::Stale };
         if token != lease.token {
             return Settled::Stale;
@@ -44,14 +44,17 @@ impl Model {
         }
         match fate {
             Fate::Again(state) => {
-                let task = self.task(&lease.task_id);
-                task.spared += u32::from(ran && matches!(outcome, Outcome::HandedBack));
-                task.state = state;
+                if let Some(task) = self.tasks.get_mut(&lease.task_id) {
+                    task.spared += u32::from(ran && matches!(outcome, Outcome::HandedBack));
+                    task.state = state;
+                }
                 Settled::Done(TaskStatus::Queued)
             }
             Fate::End(status, result, error) => {
                 self.release(now_ms, &lease.task_id, outcome);
-                self.task(&lease.task_id).state = State::Ended { status, at_ms: now_ms, result, error };
+                if let Some(task) = self.tasks.get_mut(&lease.task_id) {
+                    task.state = State::Ended { status, at_ms: now_ms, result, error };
+                }
                 if status == TaskStatus::Dead {
                     self.bury(now_ms, &lease.task_id);
                 }
@@ -61,8 +64,8 @@ impl Model {
     }
 
     /// Ends a waiting task at its caller's wish.
-    pub(crate) fn end_unrun(&mut self, now_ms: u64, id: &TaskId) {
-        let task = self.task(id);
+    pub(super) fn end_unrun(&mut self, now_ms: u64, id: &TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
         task.state = State::Ended { status: TaskStatus::Cancelled, at_ms: now_ms, result: None, error: None };
         let (kind, epoch) = (task.request.kind.clone(), task.epoch);
         self.feed(now_ms, &kind, epoch, Sign::None);
@@ -81,10 +84,12 @@ impl Model {
 
     /// Commits what was used of the holds and gives the rest back.
     fn release(&mut self, now_ms: u64, id: &TaskId, outcome: &Outcome) {
-        for hold in self.tasks[id].envelope.holds.clone() {
-            let account = self.budgets.get_mut(&(hold.budget, hold.subject)).expect("the account it is held on");
+        let holds = self.tasks.get(id).map(|task| task.envelope.holds.clone()).unwrap_or_default();
+        for hold in holds {
+            // An account is made by its first hold and never goes.
+            let Some(account) = self.budgets.get_mut(&(hold.budget, hold.subject)) else { continue };
             *account = account.at(now_ms);
-            account.held -= hold.amount;
+            account.held = account.held.saturating_sub(hold.amount);
             let reported =
                 |usage: &[(String, u64)]| usage.iter().find(|(unit, _)| *unit == hold.unit).map(|(_, amount)| *amount);
             account.spent += match outcome {

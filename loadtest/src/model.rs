@@ -1,7 +1,10 @@
 //! A scope as its rules describe it: what every script must answer, computed from plain lists and maps.
 //!
-//! Responsible for being obviously right. Must never share a representation with the scripts: nothing is packed,
-//! nothing is cached, nothing is dropped before its time.
+//! Responsible for being obviously right: the integration tests hold the scripts to it, and [`crate::simulate`] runs
+//! whole clusters over it. Must never share a representation with the scripts: nothing is packed, nothing is cached,
+//! nothing is dropped before its time, unless whoever goes on for long asks for it ([`Model::forget`]).
+//!
+//! A user type that the policy does not know has no windows and no share of the capacity: it is refused.
 
 mod window;
 mod limit;
@@ -12,26 +15,24 @@ mod life;
 mod outcome;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portcullis_config::Policy;
-use portcullis_lua::{
-    AdmitRequest, BreakerView, CompiledPolicy, Decision, Heartbeat, OutputId, QueueView, TaskId, Verdict,
-};
+use portcullis_lua::{BreakerView, Decision, Heartbeat, OutputId, QueueView, TaskId};
 
-use super::stage::Stage;
+use breaker::Breaker;
+pub use budget::{Account, period_end_ms};
+pub use life::{State, Task};
+pub use window::{Window, most_in_any_window};
 
-pub(crate) use breaker::Breaker;
-pub(crate) use budget::{Account, period_end_ms};
-pub(crate) use life::{State, Task};
-pub(crate) use window::{Window, most_in_any_window};
-
-/// A window's tick in ms, by user type and window name: how coarsely an admission is rounded up.
-pub(crate) type Ticks = BTreeMap<(String, String), u64>;
+/// A window's tick in ms, by user type and window name: how coarsely an admission is rounded up. One that is missing
+/// here is not rounded at all.
+pub type Ticks = BTreeMap<(String, String), u64>;
 
 /// A scope.
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
-    policy: Policy,
+pub struct Model {
+    policy: Arc<Policy>,
     ticks: Ticks,
     /// Worker → its last heartbeat and when that lapses, ms.
     beats: BTreeMap<String, (Heartbeat, u64)>,
@@ -43,21 +44,24 @@ pub(crate) struct Model {
     breakers: BTreeMap<String, Breaker>,
     /// Idempotency key → the task it became and the body it came with.
     known: BTreeMap<String, (TaskId, String)>,
-    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    /// Every task there ever was, and is not forgotten.
+    pub tasks: BTreeMap<TaskId, Task>,
     /// Dead letters by time of death, bounded.
-    pub(crate) dead: Vec<(u64, TaskId)>,
+    pub dead: Vec<(u64, TaskId)>,
     /// Start tag of the task last handed out, and each user type's last finish tag.
     virtual_time: u64,
     finish: BTreeMap<String, u64>,
     measured_ms: Option<f64>,
     /// Every decision that was made, oldest first.
-    pub(crate) decisions: Vec<Decision>,
+    pub decisions: Vec<Decision>,
 }
 
 impl Model {
-    pub(crate) fn new(policy: &Policy, ticks: Ticks) -> Self {
+    /// A scope nobody has used yet.
+    #[must_use]
+    pub fn new(policy: &Arc<Policy>, ticks: Ticks) -> Self {
         Self {
-            policy: policy.clone(),
+            policy: Arc::clone(policy),
             ticks,
             beats: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -74,33 +78,55 @@ impl Model {
         }
     }
 
-    pub(crate) fn heartbeat(&mut self, now_ms: u64, beat: &Heartbeat) {
+    /// From here on everybody calls under this policy. A limit goes on with the admissions it has counted.
+    pub fn follow(&mut self, policy: &Arc<Policy>) {
+        self.policy = Arc::clone(policy);
+    }
+
+    /// Drops what no call at `now_ms` or later can tell from something that never was, the records of tasks that have
+    /// ended, and the decisions.
+    pub fn forget(&mut self, now_ms: u64) {
+        for windows in self.sessions.values_mut() {
+            windows.iter_mut().for_each(|window| window.forget(now_ms));
+        }
+        self.named.values_mut().for_each(|window| window.forget(now_ms));
+        self.tasks.retain(|_, task| !matches!(task.state, State::Ended { .. }));
+        self.decisions.clear();
+    }
+
+    /// A processor lives; `heartbeat.lua`.
+    pub fn heartbeat(&mut self, now_ms: u64, beat: &Heartbeat) {
         let lapses_ms = now_ms + self.policy.monitoring.heartbeat_timeout_seconds * 1000;
         self.beats.insert(beat.worker.clone(), (beat.clone(), lapses_ms));
     }
 
-    pub(crate) fn leave(&mut self, worker: &str) {
+    /// A processor has left; `leave.lua`.
+    pub fn leave(&mut self, worker: &str) {
         self.beats.remove(worker);
     }
 
     /// When the next heartbeat lapses, ms.
-    pub(crate) fn next_beat_lapse_ms(&self, now_ms: u64) -> Option<u64> {
+    #[must_use]
+    pub fn next_beat_lapse_ms(&self, now_ms: u64) -> Option<u64> {
         self.beats.values().map(|(_, lapses_ms)| *lapses_ms).filter(|lapses_ms| *lapses_ms > now_ms).min()
     }
 
     /// When the next deadline of a living task passes, ms.
-    pub(crate) fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
+    #[must_use]
+    pub fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let alive = self.tasks.values().filter(|task| !matches!(task.state, State::Ended { .. }));
         alive.filter_map(|task| task.deadline_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
     }
 
     /// When the next open breaker lets probes through, ms.
-    pub(crate) fn next_probe_ms(&self, now_ms: u64) -> Option<u64> {
+    #[must_use]
+    pub fn next_probe_ms(&self, now_ms: u64) -> Option<u64> {
         self.breakers.values().filter_map(Breaker::open_until_ms).filter(|until_ms| *until_ms > now_ms).min()
     }
 
     /// When the next lease lapses, ms.
-    pub(crate) fn next_lease_lapse_ms(&self, now_ms: u64) -> Option<u64> {
+    #[must_use]
+    pub fn next_lease_lapse_ms(&self, now_ms: u64) -> Option<u64> {
         let lapses = self.tasks.values().filter_map(|task| match task.state {
             State::Leased { until_ms, .. } => Some(until_ms),
             _ => None,
@@ -124,7 +150,9 @@ impl Model {
         (self.capacity(now_ms) as f64 * threshold).floor() as u64
     }
 
-    fn depth(&self) -> u64 {
+    /// Tasks queued or running.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
         self.count(|state| matches!(state, State::Queued { .. } | State::Leased { .. }))
     }
 
@@ -137,7 +165,8 @@ impl Model {
     }
 
     /// Waiting tasks with their tags, first to run first.
-    pub(crate) fn queue(&self) -> Vec<(u64, TaskId)> {
+    #[must_use]
+    pub fn queue(&self) -> Vec<(u64, TaskId)> {
         let mut queue: Vec<_> = self
             .tasks
             .iter()
@@ -151,7 +180,8 @@ impl Model {
     }
 
     /// Delayed tasks, next due first.
-    pub(crate) fn delayed(&self) -> Vec<(u64, TaskId)> {
+    #[must_use]
+    pub fn delayed(&self) -> Vec<(u64, TaskId)> {
         let mut delayed: Vec<_> = self
             .tasks
             .iter()
@@ -165,7 +195,8 @@ impl Model {
     }
 
     /// Leased tasks, next to lapse first.
-    pub(crate) fn leased(&self) -> Vec<(u64, TaskId)> {
+    #[must_use]
+    pub fn leased(&self) -> Vec<(u64, TaskId)> {
         let mut leased: Vec<_> = self
             .tasks
             .iter()
@@ -178,13 +209,15 @@ impl Model {
         leased
     }
 
-    pub(crate) fn queues(&self, now_ms: u64) -> QueueView {
+    /// The scope at one moment; `survey.lua`.
+    #[must_use]
+    pub fn queues(&self, now_ms: u64) -> QueueView {
         let (slots, live_processors) = self.live(now_ms);
         let (capacity, depth) = (self.capacity(now_ms), self.depth());
         let types = self.policy.known_types();
         let queued = self.queue();
         let of_type = |name: &str| queued.iter().filter(|(_, id)| self.tasks[id].is_of(name)).count() as u64;
-        let threshold = |name| self.share(now_ms, self.policy.threshold_of(name).expect("a threshold"));
+        let threshold = |name| self.share(now_ms, self.policy.threshold_of(name).unwrap_or_default());
         QueueView {
             queued: queued.len() as u64,
             running: self.leased().len() as u64,
@@ -203,39 +236,21 @@ impl Model {
         }
     }
 
-    pub(crate) fn breakers(&self, now_ms: u64) -> Vec<BreakerView> {
+    /// The breakers that have counted anything.
+    #[must_use]
+    pub fn breakers(&self, now_ms: u64) -> Vec<BreakerView> {
         let known = self.breakers.iter().filter(|(_, breaker)| breaker.known);
         known.map(|(kind, breaker)| breaker.view(&self.policy.breaker_of(kind), now_ms, kind)).collect()
     }
 
     /// Positions of all output of a task.
-    pub(crate) fn output(&self, id: &TaskId) -> Vec<OutputId> {
-        self.tasks[id].output.clone()
+    #[must_use]
+    pub fn output(&self, id: &TaskId) -> Vec<OutputId> {
+        self.tasks.get(id).map(|task| task.output.clone()).unwrap_or_default()
     }
-}
 
-/// The ticks of the limits of some user types, seen from outside: whoever is admitted at 1 ms past a tick is told when
-/// the window lets it go. Who asks has every subject that a limit can count; each kind is asked for in a scope of its
-/// own.
-pub(crate) async fn ticks_of(stage: &Stage, policy: &CompiledPolicy, user_types: &[&str]) -> Ticks {
-    let mut ticks = Ticks::new();
-    for (name, kind) in user_types.iter().flat_map(|name| ["k0", "k1"].map(|kind| (name, kind))) {
-        let act = stage.act();
-        act.beat(policy, 1, 1_000_000).await;
-        let request = AdmitRequest {
-            kind: kind.to_owned(),
-            actor: Some("agent".to_owned()),
-            client_address: Some("address".to_owned()),
-            estimates: vec![("tokens".to_owned(), 1)],
-            ..super::stage::request(name, name)
-        };
-        let decisions = act.store.at(1).admit(policy, &[request]).await.expect("a decision");
-        assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
-        for window in &decisions[0].limits {
-            let tick_ms = window.reset_ms + 1 - window.window_ms;
-            ticks.insert(((*name).to_owned(), window.name.clone()), tick_ms);
-        }
-        act.strike().await;
+    /// The accounts, by budget and subject, as they stand at this time.
+    pub fn accounts_at(&self, now_ms: u64) -> impl Iterator<Item = (&(String, String), Account)> {
+        self.budgets.iter().map(move |(of, account)| (of, account.at(now_ms)))
     }
-    ticks
 }
