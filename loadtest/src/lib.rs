@@ -12,6 +12,8 @@
 //! | [`record`] | what a run saw |
 //! | [`report`] | figures, tables, plots, differences |
 //! | [`model`] | the rules of the scripts, in plain Rust |
+//! | [`observe`] | watches a run: handlers, decision events, samples, the end |
+//! | [`invariant`] | what must be true of every record |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
@@ -23,6 +25,8 @@ pub mod probe;
 pub mod client;
 pub mod cluster;
 pub mod record;
+pub mod observe;
+pub mod invariant;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;
