@@ -10,6 +10,8 @@
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
+//! | [`observe`] | watches a run: handlers, decision events, samples, the end |
+//! | [`invariant`] | what must be true of every record |
 //! | [`report`] | figures, tables, plots, differences |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
@@ -22,6 +24,8 @@ pub mod probe;
 pub mod client;
 pub mod cluster;
 pub mod record;
+pub mod observe;
+pub mod invariant;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;
