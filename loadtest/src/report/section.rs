@@ -43,7 +43,7 @@ pub fn sections(summary: &Summary) -> Vec<Section> {
 }
 
 fn expectations(summary: &Summary) -> Section {
-    let mut table = Table::new(&["figure", "wanted", "found", ""]);
+    let mut table = Table::new(&["figure", "wanted", "found", "verdict"]);
     for expected in &summary.expectations {
         let verdict = if expected.met { "met" } else { "NOT MET" };
         table.row([expected.name.clone(), expected.wanted.clone(), expected.found.clone(), verdict.to_owned()]);
@@ -131,7 +131,7 @@ fn times(figures: &Figures) -> Section {
 }
 
 fn work(figures: &Figures) -> Section {
-    let mut table = Table::new(&["work", ""]);
+    let mut table = Table::new(&["work", "value"]);
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             table.row([name.to_owned(), value]);

@@ -41,6 +41,9 @@ pub fn verdict(summary: &Summary) -> String {
     if summary.is_good() {
         let judged = summary.verdicts.list.len() - summary.not_applicable();
         let expected = summary.expectations.len();
+        if judged + expected == 0 {
+            return "NOT JUDGED: no invariant could be checked and nothing was expected".to_owned();
+        }
         return format!("GOOD: {judged} invariants held, {expected} expectations met");
     }
     let named = |what: &str, names: &[&str]| match names.len() {
@@ -83,9 +86,17 @@ mod tests {
     }
 
     #[test]
+    fn a_good_run_says_how_much_was_judged() {
+        let mut verdicts = violated();
+        verdicts.list[0].finding = Finding::Held { checked: 7 };
+        let summary = Summary::of(&record_of(vec![admitted(0, 0)]), &verdicts, &[]);
+        assert_eq!(verdict(&summary), "GOOD: 1 invariants held, 0 expectations met");
+    }
+
+    #[test]
     fn nothing_can_be_shown_too() {
         let text = terminal(&Summary::default());
-        assert_eq!(text.lines().last(), Some("GOOD: 0 invariants held, 0 expectations met"));
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("NOT JUDGED")), "{text}");
         assert!(!text.contains("NaN"), "{text}");
     }
 }

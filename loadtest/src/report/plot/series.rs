@@ -1,7 +1,7 @@
 //! From a record to points over time, few enough to look at.
 //!
-//! Responsible for buckets of calls, for rates of counters, and for keeping the peaks of what is thinned out. Must never
-//! draw a line over a time of which nothing is known.
+//! Responsible for buckets of calls, for rates of counters, and for keeping the peaks of what is thinned out. Must
+//! never draw a line over a time of which nothing is known.
 
 use crate::record::{Record, Sample};
 
