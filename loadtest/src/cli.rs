@@ -15,6 +15,7 @@ use crate::compare::point::Point;
 use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
+use crate::invariant;
 use crate::report::command::{ReportOptions, diff, report};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
@@ -38,6 +39,15 @@ enum Command {
         /// Use this Redis, in a scope of a random name, instead of starting one.
         #[arg(long, value_name = "URL")]
         redis_url: Option<String>,
+    },
+    /// Judges the record of a run by every invariant; exit 1 if one is violated.
+    Check {
+        /// The `record.json` of a run.
+        #[arg(value_name = "RECORD")]
+        record: PathBuf,
+        /// Print the verdicts as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Measures what each script costs Redis, beside `EVALSHA return 1` on the same server in the same run.
     BenchScripts {
@@ -147,6 +157,7 @@ fn execute(command: Command) -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await,
+            Command::Check { record, json } => invariant::command::run(&record, json),
             Command::BenchScripts { json, rounds } => {
                 bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
             }
