@@ -16,5 +16,6 @@ mod crash;
 mod outage;
 mod drain;
 mod observe;
+mod compare;
 mod script;
 mod policy;
