@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fred::types::InfoKind;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Invocation, Launcher, Process};
@@ -63,10 +62,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything.
-    pub async fn start() -> Result<Self, HarnessError> {
-        let this = std::env::current_exe().map_err(HarnessError::io("finding this executable"))?;
-        let builder = Cluster::builder(Launcher::beside_current_exe()?).gateways(1).env("PORTCULLIS_LOG", "warn");
+    /// Starts everything; `program` is the harness's own executable, which is the bare server too.
+    pub async fn start(program: PathBuf, launcher: Launcher) -> Result<Self, HarnessError> {
+        let builder = Cluster::builder(launcher).gateways(1).env("PORTCULLIS_LOG", "warn");
         // Full load on few cores is not an outage.
         let builder = builder.env("PORTCULLIS_STORE_TIMEOUT_MS", "2000").policy(json!({
             "monitoring": { "heartbeat_timeout_seconds": 60 },
@@ -76,15 +74,16 @@ impl Stage {
                 SPENT: { "hourly": -1, "burst": 1_000_000 },
             } },
             "budgets": { "spent": {
-                "unit": "requests", "amount": 1, "default_estimate": 1, "period": "month", "per": "user_type", "user_types": [SPENT],
+                "unit": "requests", "amount": 1, "default_estimate": 1, "period": "month",
+                "per": "user_type", "user_types": [SPENT],
             } },
         }));
         let mut cluster = builder.start().await?;
         cluster.stand_in(SLOTS).await?;
-        let bare = Process::start(&bare_server(this, cluster.redis_url())).await?;
+        let bare = Process::start(&bare_server(program, cluster.redis_url())).await?;
         let probe = cluster.probe().await?;
         let digest = probe.load_script("return 1").await?;
-        let redis_process = probe.info_number(InfoKind::Server, "process_id").await? as u32;
+        let redis_process = probe.info_number("server", "process_id").await? as u32;
         let redis = cluster.redis_url().trim_start_matches("redis://").parse();
         let redis = redis.map_err(|_| HarnessError::Answer(format!("no address: {}", cluster.redis_url())))?;
         let benchmark = benchmark::tool().await;

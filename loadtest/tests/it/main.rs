@@ -17,5 +17,6 @@ mod outage;
 mod drain;
 mod wake;
 mod observe;
+mod compare;
 mod script;
 mod policy;
