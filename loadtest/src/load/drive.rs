@@ -119,7 +119,8 @@ impl Load {
         let Self { stage, schedules, callers, seed } = self;
         let (queue, due) = mpsc::channel(pace::QUEUE);
         let (clock, stop) = (stage.clock, stage.stop.clone());
-        let pacing = move || pace::walk(schedules, clock, &queue, &stop);
+        let ends_us = stage.streams.iter().map(|stream| stream.ends_us).max().unwrap_or(0);
+        let pacing = move || pace::walk(schedules, ends_us, clock, &queue, &stop);
         let pacing = thread::Builder::new().name("load-pace".to_owned()).spawn(pacing);
         let pacing = pacing.map_err(HarnessError::io("starting a thread"))?;
         runtime.block_on(send(&stage, due, seed));

@@ -22,14 +22,22 @@ const TOGETHER: Duration = Duration::from_micros(100);
 /// Longest sleep, so that the end of a run is noticed.
 const LOOK_UP: Duration = Duration::from_millis(20);
 
-/// Hands over every request of all schedules, in the order of their times, until they are over or `stop` is cancelled.
-pub(super) fn walk(schedules: Vec<Schedule>, clock: RunClock, queue: &mpsc::Sender<Due>, stop: &CancellationToken) {
+/// Hands over every request of all schedules, in the order of their times. Returns at the end of the load, which may be
+/// later than its last request, or when `stop` is cancelled.
+pub(super) fn walk(
+    schedules: Vec<Schedule>,
+    ends_us: u64,
+    clock: RunClock,
+    queue: &mpsc::Sender<Due>,
+    stop: &CancellationToken,
+) {
     let mut schedules: Vec<Peekable<Schedule>> = schedules.into_iter().map(Iterator::peekable).collect();
     while let Some(due) = next(&mut schedules) {
         if !sleep_until(clock, due.at_us, stop) || queue.blocking_send(due).is_err() {
             return;
         }
     }
+    sleep_until(clock, ends_us, stop);
 }
 
 /// The earliest of all; of those at the same time the one of the first stream.
@@ -66,8 +74,8 @@ mod tests {
         let (sender, mut queue) = mpsc::channel(16);
         let clock = RunClock::start();
         let schedules = vec![schedule(0, &[0, 3000]), schedule(1, &[0, 1000, 4000])];
-        walk(schedules, clock, &sender, &CancellationToken::new());
-        assert!(clock.now_us() >= 4000);
+        walk(schedules, 6000, clock, &sender, &CancellationToken::new());
+        assert!(clock.now_us() >= 6000, "the load is not over with its last request");
         drop(sender);
         let order: Vec<(u64, usize)> =
             std::iter::from_fn(|| queue.blocking_recv()).map(|due| (due.at_us, due.stream)).collect();
@@ -80,7 +88,7 @@ mod tests {
         let stop = CancellationToken::new();
         let cancelled = stop.clone();
         let walking = thread::spawn(move || {
-            walk(vec![schedule(0, &[0, u64::MAX])], RunClock::start(), &sender, &cancelled);
+            walk(vec![schedule(0, &[0])], u64::MAX, RunClock::start(), &sender, &cancelled);
         });
         assert!(queue.blocking_recv().is_some());
         stop.cancel();

@@ -136,8 +136,8 @@ async fn obedient_clients_do_not_come_back_before_they_were_told_to() {
 #[tokio::test]
 async fn clients_that_ignore_what_they_are_told_come_back_and_add_to_the_load() {
     let stub = Stub::start(|_| Reply::Refuse(503, 3600));
-    let retry = json!({ "retry_after": "ignore", "max_tries": 4, "backoff": { "initial_ms": 0 } });
-    let plan = plan(&json!({ "arrivals": burst(20), "duration_seconds": 20, "retry": retry }));
+    let retry = json!({ "retry_after": "ignore", "max_tries": 4, "backoff": { "initial_ms": 1 } });
+    let plan = plan(&json!({ "arrivals": burst(20), "retry": retry }));
     let journal = run(plan, &Targets::new([stub.url()])).await;
     assert_eq!((by_request(&journal).len(), journal.calls.len(), stub.seen().len()), (20, 80, 80));
 }
