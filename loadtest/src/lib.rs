@@ -14,6 +14,7 @@
 //! | [`model`] | the rules of the scripts, in plain Rust |
 //! | [`observe`] | watches a run: handlers, decision events, samples, the end |
 //! | [`invariant`] | what must be true of every record |
+//! | [`load`] | offers a load and keeps account of every call |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
@@ -27,6 +28,7 @@ pub mod cluster;
 pub mod record;
 pub mod observe;
 pub mod invariant;
+pub mod load;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;
