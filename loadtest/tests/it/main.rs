@@ -15,5 +15,6 @@ mod events;
 mod crash;
 mod outage;
 mod drain;
+mod topology;
 mod script;
 mod policy;
