@@ -1,10 +1,24 @@
-//! Tables of text on standard output.
+//! Reports: what a run was, in figures, tables, plots and against another run.
 //!
-//! Responsible for alignment and for the one place that prints. Must never compute a figure: what is printed was
-//! decided by whoever measured it.
+//! Responsible, itself, for tables of text and for the one place that prints. Must never compute a figure: that is
+//! [`figures`], from the record and nothing else, so that every form of a report says the same.
+
+pub mod quantiles;
+pub mod figures;
+pub mod expectation;
+pub mod finding;
+pub mod summary;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+
+pub use expectation::ExpectationResult;
+pub use figures::Figures;
+pub use finding::{Breach, Finding, Verdict};
+pub use quantiles::Quantiles;
+pub use summary::Summary;
 
 /// Rows under a header. The first column stands left, all others right.
 #[derive(Clone, Debug)]
