@@ -10,6 +10,7 @@
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
+//! | [`load`] | offers a load and keeps account of every call |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
@@ -21,6 +22,7 @@ pub mod probe;
 pub mod client;
 pub mod cluster;
 pub mod record;
+pub mod load;
 pub mod report;
 pub mod demo;
 pub mod bench_scripts;
