@@ -11,6 +11,7 @@ pub mod topology;
 pub mod redis;
 pub mod wire;
 pub mod link;
+pub mod skew;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -76,6 +77,13 @@ impl Cluster {
         let process = &self.gateways[index % self.gateways.len()];
         let address = process.address("admin").unwrap_or_else(|_| unreachable!("checked when it was started"));
         Client::new(self.http.clone(), address).bearer(&self.admin_token)
+    }
+
+    /// Whoever asks this process for its health: a gateway at its public listener, a processor at its only one.
+    pub fn health(&mut self, member: Member) -> Result<Client, HarnessError> {
+        let http = self.http.clone();
+        let listener = if matches!(member, Member::Gateway(_)) { "public" } else { "admin" };
+        Ok(Client::new(http, self.member(member)?.address(listener)?))
     }
 
     /// Where gateway `index` listens for the public.

@@ -6,9 +6,11 @@
 //! | module | |
 //! |---|---|
 //! | [`timetable`] | which fault begins and ends when, written down or drawn from a seed |
+//! | [`operator`] | changes policies, and keeps the account of them |
 //! | [`inject`] | makes a fault happen, and undoes it |
 
 pub mod timetable;
+pub mod operator;
 pub mod inject;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use inject::{Injector, Undo};
+pub use operator::Operator;
 pub use timetable::{Moment, RandomFaults, TimedFault, Timetable};
 
 use crate::cluster::{Layout, Member, TopologyKind};
@@ -135,8 +138,6 @@ pub enum Subject {
     Link(Option<Member>),
     /// The Redis servers.
     Redis,
-    /// Publishing.
-    Pubsub,
     /// The handlers.
     Backend,
     /// All processes.
@@ -200,12 +201,11 @@ impl FaultKind {
             }
             Self::RollingRestart { .. } => Some(Subject::Fleet),
             Self::PauseRedis {} | Self::KillRedis {} | Self::StopRedis {} => Some(Subject::Redis),
+            Self::CutConnections {} | Self::LosePubsub {} | Self::FlushScripts {} => Some(Subject::Redis),
             Self::SlowRedis { process, .. } => Some(Subject::Link(*process)),
             Self::Partition { process } => Some(Subject::Link(Some(*process))),
-            Self::LosePubsub {} => Some(Subject::Pubsub),
             Self::ChangeBackend { .. } => Some(Subject::Backend),
             Self::ShiftClock { process, .. } => Some(Subject::Clock(*process)),
-            Self::CutConnections {} | Self::FlushScripts {} => None,
             Self::UpdatePolicy { .. } | Self::RollBackPolicy { .. } => None,
         }
     }

@@ -242,7 +242,7 @@ impl Builder {
 }
 
 /// The policy the children will come to, by the same loader.
-fn effective_policy(document: &Value, scope: &Scope) -> Result<Policy, HarnessError> {
+pub(crate) fn effective_policy(document: &Value, scope: &Scope) -> Result<Policy, HarnessError> {
     let document = document.to_string();
     let env = |name: &str| match name {
         "GATEWAY_CONFIG_JSON" => Some(document.clone()),
