@@ -11,6 +11,10 @@
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
 //! | [`load`] | offers a load and keeps account of every call |
+//! | [`observe`] | watches a run: handlers, decision events, samples, the end |
+//! | [`invariant`] | what must be true of every record |
+//! | [`fault`] | what can be done to a cluster under load |
+//! | [`scenario`] | a cluster, a load, faults and expectations, as files |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
@@ -23,7 +27,11 @@ pub mod client;
 pub mod cluster;
 pub mod record;
 pub mod load;
+pub mod observe;
+pub mod invariant;
 pub mod report;
+pub mod fault;
+pub mod scenario;
 pub mod demo;
 pub mod bench_scripts;
 pub mod bench_http;

@@ -1,5 +1,7 @@
 //! The decision events: written by `admit.lua`, one stream entry per batch; read here, one event per decision.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
@@ -53,6 +55,26 @@ pub struct DecisionEvent {
     pub capacity: u64,
 }
 
+/// How far the stream of decision events goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionMark {
+    /// Stream id of the newest batch, which may have been cut off since.
+    pub last_id: String,
+    /// Batches that were ever added; `None` where the server does not count them.
+    pub batches_added: Option<u64>,
+}
+
+/// A piece of the stream of decision events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DecisionPage {
+    /// The decisions, oldest first.
+    pub events: Vec<DecisionEvent>,
+    /// Batches they were recorded in.
+    pub batches: u64,
+    /// Stream id of the last batch; `None` when there was none.
+    pub last_id: Option<String>,
+}
+
 /// What an event says about a request: fields in this order, separated by a unit separator; among them, where named
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
 /// here; the script only passes it on.
@@ -101,6 +123,46 @@ impl ScopeStore {
         }
         events.truncate(limit);
         Ok(events)
+    }
+
+    /// How far the decision events go; `None` when nothing was ever decided.
+    pub async fn decision_mark(&self) -> Result<Option<DecisionMark>, StoreError> {
+        let client = self.store.client();
+        let about: Result<HashMap<String, Value>, _> = client.xinfo_stream(self.keys.decision(), false, None).await;
+        let about = match about {
+            Err(error) if error.details().contains("no such key") => return Ok(None),
+            about => about?,
+        };
+        let last_id = about.get("last-generated-id").and_then(Value::as_string);
+        let last_id = last_id.ok_or_else(|| StoreError::Protocol("a stream without a last id".to_owned()))?;
+        Ok(Some(DecisionMark { last_id, batches_added: about.get("entries-added").and_then(Value::as_u64) }))
+    }
+
+    /// The oldest `batches` batches of decisions that came after the batch `after` (`None`: from the beginning) and not
+    /// after the batch `until`. What the stream's bound has cut off is missing: compare with
+    /// [`DecisionMark::batches_added`].
+    pub async fn decisions_between(
+        &self,
+        after: Option<&str>,
+        until: &str,
+        batches: u32,
+    ) -> Result<DecisionPage, StoreError> {
+        let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+        let client = self.store.client();
+        let entries: Value = client.xrange(self.keys.decision(), start, until, Some(u64::from(batches))).await?;
+        let mut page = DecisionPage::default();
+        if entries.is_null() {
+            return Ok(page);
+        }
+        let mut entries = Reply::new("decisions", entries)?;
+        while !entries.is_empty() {
+            let mut entry = Reply::new("decisions", entries.value()?)?;
+            let id = entry.text()?;
+            page.events.extend(read_batch(&id, Reply::new("decisions", entry.value()?)?)?);
+            page.batches += 1;
+            page.last_id = Some(id);
+        }
+        Ok(page)
     }
 }
 
