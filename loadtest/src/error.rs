@@ -41,6 +41,9 @@ pub enum HarnessError {
     /// The policy of the cluster is no policy.
     #[error("policy: {0}")]
     Policy(String),
+    /// A load that cannot be offered.
+    #[error("load: {0}")]
+    Load(String),
     /// A condition did not come true in time.
     #[error("after {0:?} still not true: {1}")]
     Timeout(Duration, String),

@@ -24,6 +24,8 @@ pub struct Journal {
     pub calls: Vec<Call>,
     /// Whether the load was ended early because no more calls could be kept.
     pub full: bool,
+    /// Clients that would have come back, had not too many been waiting already.
+    pub hung_up: u64,
 }
 
 /// Where calls are written while a load runs. Clones write to the same.
@@ -53,10 +55,10 @@ impl Pages {
     }
 
     /// Everything that was written.
-    pub(super) fn close(&self, callers: Vec<Caller>) -> Journal {
+    pub(super) fn close(&self, callers: Vec<Caller>, hung_up: u64) -> Journal {
         let calls = std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner));
         let full = calls.len() >= self.max_calls;
-        Journal { callers, calls, full }
+        Journal { callers, calls, full, hung_up }
     }
 }
 
@@ -84,7 +86,7 @@ mod tests {
                 outcome: Outcome::Failed { why: "timeout".to_owned(), sent: true },
             });
         }
-        let journal = pages.close(Vec::new());
+        let journal = pages.close(Vec::new(), 0);
         assert_eq!((journal.calls.len(), journal.full), (3, true));
     }
 }

@@ -246,6 +246,38 @@ impl Plan {
     }
 }
 
+impl CallerGroup {
+    /// A single caller of this type, with everything else as if it were not mentioned.
+    pub(super) fn of_type(user_type: &str) -> Self {
+        Self {
+            user_type: user_type.to_owned(),
+            count: 1,
+            weight: one(),
+            zipf_exponent: None,
+            principal: None,
+            token: None,
+            token_file: None,
+            forwarded_for: false,
+        }
+    }
+}
+
+impl TaskKind {
+    /// A kind of this name, with everything else as if it were not mentioned.
+    pub(super) fn named(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            weight: one(),
+            payload_bytes: default_payload_bytes(),
+            estimate: BTreeMap::new(),
+            deadline_ms: None,
+            delay_ms: None,
+            max_attempts: None,
+            idempotent: false,
+        }
+    }
+}
+
 fn one() -> f64 {
     1.0
 }

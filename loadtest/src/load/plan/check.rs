@@ -60,7 +60,7 @@ fn stream_faults(faults: &mut Faults, name: &str, stream: &Stream) {
     faults.within(&format!("{name}.max_in_flight"), stream.max_in_flight, &IN_FLIGHT);
     match (&stream.arrivals, &stream.sessions) {
         (Some(arrivals), None) => {
-            arrival_faults(faults, &format!("{name}.arrivals"), arrivals, stream.duration_seconds)
+            arrival_faults(faults, &format!("{name}.arrivals"), arrivals, stream.duration_seconds);
         }
         (None, Some(sessions)) => faults.within(&format!("{name}.sessions.think_ms"), sessions.think_ms, &WAIT_MS),
         _ => faults.add(name, "needs either arrivals (an open loop) or sessions (a closed loop)"),
