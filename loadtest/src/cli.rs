@@ -12,6 +12,7 @@ use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
+use crate::scenario::command::{self, Ended, RunOptions, ScenariosOptions};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -35,6 +36,12 @@ enum Command {
         #[arg(long, value_name = "URL")]
         redis_url: Option<String>,
     },
+    /// Plays scenarios: starts a cluster, sends load, breaks things, checks every invariant and expectation.
+    ///
+    /// Exit code 0 if all held and was met, 1 if not, 64 if a scenario does not exist or is none.
+    Run(RunOptions),
+    /// Lists the shipped scenarios, or prints one: a file to begin your own with.
+    Scenarios(ScenariosOptions),
     /// Measures what each script costs Redis, beside `EVALSHA return 1` on the same server in the same run.
     BenchScripts {
         /// Print the figures as JSON instead of tables.
@@ -102,24 +109,31 @@ fn execute(command: Command) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await,
+            Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await.map(well),
+            Command::Run(options) => command::run(options).await,
+            Command::Scenarios(options) => Ok(command::scenarios(&options)),
             Command::BenchScripts { json, rounds } => {
-                bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
+                bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| Ended::Well)
             }
             Command::BenchHttp { seconds, connections, tasks, json } => {
                 let options = BenchHttpOptions { seconds, connections, tasks, json };
-                bench_http::run(options).await.map(|()| true)
+                bench_http::run(options).await.map(|()| Ended::Well)
             }
             Command::BenchScopes { scopes, seconds, json } => {
-                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
+                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| Ended::Well)
             }
         }
     });
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Badly) => ExitCode::FAILURE,
+        Ok(Ended::Misused) => ExitCode::from(USAGE),
         Err(error) => fail(&error),
     }
+}
+
+fn well(good: bool) -> Ended {
+    if good { Ended::Well } else { Ended::Badly }
 }
 
 fn fail(error: &HarnessError) -> ExitCode {

@@ -20,8 +20,8 @@ pub struct Conducted {
     pub error: Option<HarnessError>,
 }
 
-/// Plays a timetable until it is at its end, `over` is cancelled, or something goes wrong. `note` is told of everything
-/// that is done.
+/// Plays a timetable until `over` is cancelled, which it does itself when something goes wrong; then undoes what goes on.
+/// `note` is told of everything that is done.
 pub async fn conduct(
     timetable: &Timetable,
     injector: &mut Injector<'_>,
@@ -38,6 +38,7 @@ pub async fn conduct(
         let played = if moment.begins { play.begin(injector, moment).await } else { play.end(injector, moment.fault).await };
         if let Err(error) = played {
             play.done.error = Some(error);
+            over.cancel();
             break;
         }
     }

@@ -74,6 +74,12 @@ impl Expectation {
         }
     }
 
+    /// Whether the run shows its figure.
+    #[must_use]
+    pub fn is_known(&self, seen: &Seen<'_>) -> bool {
+        Figure::named(self.figure).is_some_and(|figure| figure.of(seen, self.of.as_deref()).is_some())
+    }
+
     /// Name of its figure and of what it is.
     #[must_use]
     pub fn name(&self) -> String {
