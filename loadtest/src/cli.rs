@@ -3,6 +3,7 @@
 //! Responsible for choosing what to run and for the exit code. Must never do the work itself.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -12,7 +13,8 @@ use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
-use crate::scenario::command::{self, Ended, RunOptions, ScenariosOptions};
+use crate::invariant;
+use crate::scenario::command::{self, RunOptions, ScenariosOptions};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -42,6 +44,15 @@ enum Command {
     Run(RunOptions),
     /// Lists the shipped scenarios, or prints one: a file to begin your own with.
     Scenarios(ScenariosOptions),
+    /// Judges the record of a run by every invariant; exit 1 if one is violated.
+    Check {
+        /// The `record.json` of a run.
+        #[arg(value_name = "RECORD")]
+        record: PathBuf,
+        /// Print the verdicts as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Measures what each script costs Redis, beside `EVALSHA return 1` on the same server in the same run.
     BenchScripts {
         /// Print the figures as JSON instead of tables.
@@ -109,35 +120,31 @@ fn execute(command: Command) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await.map(well),
+            Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await,
             Command::Run(options) => command::run(options).await,
-            Command::Scenarios(options) => Ok(command::scenarios(&options)),
+            Command::Scenarios(options) => command::scenarios(&options).map(|()| true),
+            Command::Check { record, json } => invariant::command::run(&record, json),
             Command::BenchScripts { json, rounds } => {
-                bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| Ended::Well)
+                bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
             }
             Command::BenchHttp { seconds, connections, tasks, json } => {
                 let options = BenchHttpOptions { seconds, connections, tasks, json };
-                bench_http::run(options).await.map(|()| Ended::Well)
+                bench_http::run(options).await.map(|()| true)
             }
             Command::BenchScopes { scopes, seconds, json } => {
-                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| Ended::Well)
+                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
             }
         }
     });
     match outcome {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Badly) => ExitCode::FAILURE,
-        Ok(Ended::Misused) => ExitCode::from(USAGE),
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
-}
-
-fn well(good: bool) -> Ended {
-    if good { Ended::Well } else { Ended::Badly }
 }
 
 fn fail(error: &HarnessError) -> ExitCode {
     use std::io::Write;
     drop(writeln!(std::io::stderr(), "portcullis-loadtest: {error}"));
-    ExitCode::FAILURE
+    if matches!(error, HarnessError::Misuse(_)) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

@@ -122,14 +122,10 @@ pub(super) struct Findings {
     count: u64,
     violations: Vec<(String, Vec<String>)>,
     left_out: Vec<String>,
+    why_not: Option<String>,
 }
 
 impl Findings {
-    /// One more thing was looked at.
-    pub(super) fn checked(&mut self) {
-        self.checked += 1;
-    }
-
     /// Looks at one thing: it is violated unless `holds`.
     pub(super) fn check(&mut self, holds: bool, what: impl FnOnce() -> String, evidence: impl FnOnce() -> Vec<String>) {
         self.checked += 1;
@@ -160,6 +156,11 @@ impl Findings {
         }
     }
 
+    /// This record does not say whether it is true; `why` is told unless something else was checked.
+    pub(super) fn not_applicable(&mut self, why: impl Into<String>) {
+        self.why_not.get_or_insert(why.into());
+    }
+
     /// The verdict; `nothing` is said where nothing was there to be checked.
     pub(super) fn verdict(self, invariant: &str, meaning: &str, nothing: &str) -> Verdict {
         let violation = |(what, evidence)| Violation { invariant: invariant.to_owned(), what, evidence };
@@ -169,7 +170,7 @@ impl Findings {
         } else if self.checked > 0 {
             Finding::Held { checked: self.checked }
         } else {
-            Finding::NotApplicable { why: nothing.to_owned() }
+            Finding::NotApplicable { why: self.why_not.unwrap_or_else(|| nothing.to_owned()) }
         };
         Verdict { invariant: invariant.to_owned(), meaning: meaning.to_owned(), finding, left_out: self.left_out }
     }

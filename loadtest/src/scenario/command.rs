@@ -1,8 +1,7 @@
 //! The subcommands `run` and `scenarios`.
 //!
-//! Responsible for which scenarios are played, for what is printed and written of them, and for the exit code: 0 if
-//! every invariant held and every expectation was met, 1 if not, 64 if something that was asked for is no scenario.
-//! Must never count a scenario that could not be played as one that went well.
+//! Responsible for which scenarios are played, for what is printed and written of them, and for the verdict on all of
+//! them: every invariant held, every expectation met. Must never count a scenario that could not be played as one that went well.
 
 use std::path::{Path, PathBuf};
 
@@ -57,25 +56,13 @@ pub struct ScenariosOptions {
     pub figures: bool,
 }
 
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// As it should.
-    Well,
-    /// Something was violated or not met, or nothing could be played.
-    Badly,
-    /// Something that was asked for does not exist.
-    Misused,
-}
-
 fn factor(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
     if (0.001..=1000.0).contains(&factor) { Ok(factor) } else { Err("must be 0.001 to 1000".to_owned()) }
 }
 
 /// Lists scenarios or figures, or prints a file.
-#[must_use]
-pub fn scenarios(options: &ScenariosOptions) -> Ended {
+pub fn scenarios(options: &ScenariosOptions) -> Result<(), HarnessError> {
     if options.figures {
         for figure in &FIGURES {
             let of = match figure.of {
@@ -86,36 +73,23 @@ pub fn scenarios(options: &ScenariosOptions) -> Ended {
             };
             say(format_args!("{}{of}\n    {}", figure.name, figure.meaning));
         }
-        return Ended::Well;
+        return Ok(());
     }
     let Some(name) = &options.name else {
         let width = shipped::names().map(str::len).max().unwrap_or(0);
         for scenario in shipped::names().filter_map(shipped::scenario).flatten() {
             say(format_args!("{:<width$}  {}", scenario.name, scenario.about));
         }
-        return Ended::Well;
+        return Ok(());
     };
-    match shipped::text(name) {
-        Some(text) => {
-            say(text.trim_end());
-            Ended::Well
-        }
-        None => {
-            complain(&unknown(name));
-            Ended::Misused
-        }
-    }
+    let text = shipped::text(name).ok_or_else(|| HarnessError::Misuse(unknown(name)))?;
+    say(text.trim_end());
+    Ok(())
 }
 
-/// Plays every scenario that is asked for, one after the other.
-pub async fn run(options: RunOptions) -> Result<Ended, HarnessError> {
-    let scenarios = match chosen(&options.scenarios) {
-        Ok(scenarios) => scenarios,
-        Err(faults) => {
-            faults.iter().for_each(|fault| complain(fault));
-            return Ok(Ended::Misused);
-        }
-    };
+/// Plays every scenario that is asked for, one after the other; whether all that could be played were good.
+pub async fn run(options: RunOptions) -> Result<bool, HarnessError> {
+    let scenarios = chosen(&options.scenarios).map_err(|faults| HarnessError::Misuse(faults.join("\n")))?;
     let stop = CancellationToken::new();
     let _listening = AbortOnDropHandle::new(tokio::spawn(stop_when_interrupted(stop.clone())));
     let several = scenarios.len() > 1;
@@ -140,7 +114,7 @@ pub async fn run(options: RunOptions) -> Result<Ended, HarnessError> {
             }
         }
     }
-    Ok(if bad.is_empty() && !good.is_empty() { Ended::Well } else { Ended::Badly })
+    Ok(bad.is_empty() && !good.is_empty())
 }
 
 /// Plays one scenario, prints and writes what came of it; whether everything was good.
@@ -246,10 +220,4 @@ async fn stop_when_interrupted(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();
     }
-}
-
-fn complain(what: &str) {
-    use std::io::Write;
-    // Nobody is left to tell when even standard error is gone.
-    drop(writeln!(std::io::stderr(), "portcullis-loadtest: {what}"));
 }
