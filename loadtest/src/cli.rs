@@ -5,12 +5,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench_http::{self, BenchHttpOptions};
 use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
+use crate::compare::point::Point;
+use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 use crate::invariant;
@@ -62,16 +64,22 @@ enum Command {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
-    /// Measures what a decision costs through HTTP, beside the same server doing one bare `EVALSHA return 1`.
-    BenchHttp {
-        /// Seconds for each kind of request.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-        seconds: u64,
+    /// Measures admissions and refusals beside points of reference: bare answers, a bare `EVALSHA`, Redis alone.
+    Compare {
+        /// Measure only these points; all if left out.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "POINT")]
+        only: Vec<Point>,
+        /// Interleaved rounds of which the median is taken.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Seconds for each point in a round.
+        #[arg(long, default_value = "1", value_parser = seconds)]
+        seconds: Duration,
         /// Concurrent connections.
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
         connections: u32,
-        /// Tasks of the latency measurement.
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        /// Tasks of each latency measurement; 0 for none.
+        #[arg(long, default_value_t = 2000)]
         tasks: u32,
         /// Print the figures as JSON instead of tables.
         #[arg(long)]
@@ -91,6 +99,12 @@ enum Command {
     },
 }
 
+/// A time in seconds, with or without a fraction, above 0.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|time| !time.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
+}
+
 /// Runs the command line, program name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -99,7 +113,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match args.get(1).and_then(|name| name.to_str()) {
         Some("gateway") => return portcullis_gateway::cli::run(args.into_iter().skip(1)),
         Some("processor") => return portcullis_processor::cli::run(args.into_iter().skip(1)),
-        Some("bare-server") => return bench_http::bare_server::run(args.into_iter().skip(2)),
+        Some("bare-server") => return compare::bare_server::run(args.into_iter().skip(2)),
         _ => {}
     }
     match Arguments::try_parse_from(args) {
@@ -127,9 +141,9 @@ fn execute(command: Command) -> ExitCode {
             Command::BenchScripts { json, rounds } => {
                 bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
             }
-            Command::BenchHttp { seconds, connections, tasks, json } => {
-                let options = BenchHttpOptions { seconds, connections, tasks, json };
-                bench_http::run(options).await.map(|()| true)
+            Command::Compare { only, rounds, seconds, connections, tasks, json } => {
+                let options = CompareOptions { only, rounds, time: seconds, connections, tasks, json };
+                compare::run(options).await.map(|()| true)
             }
             Command::BenchScopes { scopes, seconds, json } => {
                 bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)

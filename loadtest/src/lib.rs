@@ -15,9 +15,10 @@
 //! | [`invariant`] | what must be true of every record |
 //! | [`fault`] | what can be done to a cluster under load |
 //! | [`scenario`] | a cluster, a load, faults and expectations, as files |
+//! | [`report`] | figures, tables, plots, differences |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
-//! | [`bench_http`] | what a decision costs through HTTP |
+//! | [`compare`] | the same work against points of reference |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
 
 pub mod error;
@@ -34,7 +35,7 @@ pub mod fault;
 pub mod scenario;
 pub mod demo;
 pub mod bench_scripts;
-pub mod bench_http;
+pub mod compare;
 pub mod bench_scopes;
 pub mod cli;
 

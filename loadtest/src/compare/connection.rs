@@ -28,6 +28,15 @@ impl Connection {
         Ok(Self { stream, received: Vec::with_capacity(READ_BYTES) })
     }
 
+    /// So many connections to one address.
+    pub async fn open_all(address: SocketAddr, count: u32) -> Result<Vec<Self>, HarnessError> {
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(Self::open(address).await?);
+        }
+        Ok(connections)
+    }
+
     /// Sends a whole request and reads its whole answer; the status.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<u16, HarnessError> {
         self.stream.write_all(request).await.map_err(HarnessError::io("sending"))?;
@@ -44,6 +53,12 @@ impl Connection {
                 return Err(HarnessError::Answer("the server closed the connection".to_owned()));
             }
         }
+    }
+
+    /// The last answer, head and body, byte for byte.
+    #[must_use]
+    pub fn answer(&self) -> &[u8] {
+        &self.received
     }
 }
 
