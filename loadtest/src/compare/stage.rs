@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fred::types::InfoKind;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Invocation, Launcher, Process};
@@ -84,7 +83,7 @@ impl Stage {
         let bare = Process::start(&bare_server(this, cluster.redis_url())).await?;
         let probe = cluster.probe().await?;
         let digest = probe.load_script("return 1").await?;
-        let redis_process = probe.info_number(InfoKind::Server, "process_id").await? as u32;
+        let redis_process = probe.info_number("server", "process_id").await? as u32;
         let redis = cluster.redis_url().trim_start_matches("redis://").parse();
         let redis = redis.map_err(|_| HarnessError::Answer(format!("no address: {}", cluster.redis_url())))?;
         let benchmark = benchmark::tool().await;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use crate::record::Record;
 use crate::report::Figures;
-use crate::report::figures::redis::{is_inside_scripts, sent_by_clients};
+use crate::report::figures::redis::sent_by_clients;
 use crate::report::figures::{growth, load_period_us};
 
 /// What figures are taken from.
@@ -241,6 +241,5 @@ mod tests {
         let ratio = redis_commands_ratio(&record, "flood").expect("known");
         assert!((ratio - 3.0).abs() < 0.1, "{ratio}");
         assert_eq!(redis_commands_ratio(&record, "nobody"), None);
-        assert!(!is_inside_scripts("evalsha"));
     }
 }
