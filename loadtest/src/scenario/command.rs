@@ -139,7 +139,7 @@ async fn one(
     };
     let results = judge(&scenario.expect, &played, on_deployment);
     let verdicts = invariant::check(&played.record);
-    let summary = Summary::of(&played.record, &findings(&verdicts), &results);
+    let summary = Summary::of(&played.record, &verdicts, &results);
     for note in &played.notes {
         say(format_args!("note: {note}"));
     }
@@ -220,16 +220,4 @@ async fn stop_when_interrupted(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();
     }
-}
-
-// SHIM
-fn terminal(summary: &Summary) -> String { format!("{:#?}\n{:#?}", summary.figures.traffic, summary.expectations) }
-fn html(_: &Record, _: &Summary) -> String { String::new() }
-fn findings(verdicts: &invariant::Verdicts) -> Vec<crate::report::Finding> {
-    say(verdicts);
-    verdicts.list.iter().map(|v| crate::report::Finding { name: v.invariant.clone(), meaning: v.meaning.clone(), verdict: match &v.finding {
-        invariant::Finding::Held { checked } => crate::report::Verdict::Held { checked: *checked },
-        invariant::Finding::Violated { violations, .. } => crate::report::Verdict::Violated { violations: violations.iter().map(|b| crate::report::finding::Breach { what: b.what.clone(), evidence: b.evidence.clone() }).collect() },
-        invariant::Finding::NotApplicable { why } => crate::report::Verdict::NotApplicable { why: why.clone() },
-    } }).collect()
 }
