@@ -17,6 +17,7 @@ use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 use crate::invariant;
 use crate::scenario::command::{self, RunOptions, ScenariosOptions};
+use crate::report::command::{ReportOptions, diff, report};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -85,6 +86,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Judges the record of a run again and shows it. Exit code 1 if the run was not good.
+    Report {
+        /// The record.json of a run.
+        record: PathBuf,
+        /// Write one self-contained page with plots here.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Print the summary as JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Holds the summary.json of a run against that of an earlier one.
+    Diff {
+        /// The earlier run.
+        before: PathBuf,
+        /// The later run.
+        after: PathBuf,
+        /// Exit with code 1 if any figure is worse by more than this, or anything is newly broken.
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        worse_than: Option<f64>,
+    },
     /// Measures what each of many scopes costs one gateway and Redis, in use and idle.
     BenchScopes {
         /// Scopes beside the gateway's own.
@@ -103,6 +125,13 @@ enum Command {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.filter(|time| !time.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
+}
+
+/// A percentage such as `10%` or `10`, as a share.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: Option<f64> = text.trim_end_matches('%').trim().parse().ok();
+    let share = percent.map(|percent| percent / 100.0).filter(|share| share.is_finite() && *share >= 0.0);
+    share.ok_or_else(|| "not a percentage of 0 or more, such as 10%".to_owned())
 }
 
 /// Runs the command line, program name first.
@@ -145,6 +174,8 @@ fn execute(command: Command) -> ExitCode {
                 let options = CompareOptions { only, rounds, time: seconds, connections, tasks, json };
                 compare::run(options).await.map(|()| true)
             }
+            Command::Report { record, html, json } => report(&ReportOptions { record, html, json }),
+            Command::Diff { before, after, worse_than } => diff(&before, &after, worse_than),
             Command::BenchScopes { scopes, seconds, json } => {
                 bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
             }
@@ -161,4 +192,21 @@ fn fail(error: &HarnessError) -> ExitCode {
     use std::io::Write;
     drop(writeln!(std::io::stderr(), "portcullis-loadtest: {error}"));
     if matches!(error, HarnessError::Misuse(_)) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_may_have_its_sign() {
+        assert_eq!((percent("10%"), percent("0")), (Ok(0.1), Ok(0.0)));
+        assert!(["", "%", "-1", "nan", "ten"].iter().all(|text| percent(text).is_err()));
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_but_must_pass() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(["", "0", "-1", "inf", "nan"].iter().all(|text| seconds(text).is_err()));
+    }
 }

@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use crate::error::HarnessError;
 
-/// `USER_HZ`: the unit of `/proc/<pid>/stat` on every architecture that Redis and Rust's standard library share.
-const TICK: Duration = Duration::from_millis(10);
-
 /// What a process has used since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
@@ -40,11 +37,12 @@ impl Cpu {
     }
 }
 
-/// Fields as in proc(5), of which the second is the program's name in parentheses and may hold anything.
+/// Fields as in `proc_pid_stat(5)`, of which the second is the program's name in parentheses and may hold anything.
 fn parse(stat: &str) -> Option<Cpu> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11).map(str::parse::<u32>);
-    let mut both = || Some(TICK * (fields.next()?.ok()? + fields.next()?.ok()?));
+    let mut fields = rest.split_whitespace().skip(11).map(str::parse::<u64>);
+    let tick = Duration::from_secs(1) / rustix::param::clock_ticks_per_second() as u32;
+    let mut both = || Some(tick * (fields.next()?.ok()? + fields.next()?.ok()?) as u32);
     Some(Cpu { own: both()?, children: both()? })
 }
 

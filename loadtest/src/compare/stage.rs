@@ -75,7 +75,8 @@ impl Stage {
                 SPENT: { "hourly": -1, "burst": 1_000_000 },
             } },
             "budgets": { "spent": {
-                "unit": "requests", "amount": 1, "default_estimate": 1, "period": "month", "per": "user_type", "user_types": [SPENT],
+                "unit": "requests", "amount": 1, "default_estimate": 1, "period": "month",
+                "per": "user_type", "user_types": [SPENT],
             } },
         }));
         let mut cluster = builder.start().await?;

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::invariant::{Finding, Verdict, Verdicts};
 use crate::record::{Fault, Record};
 use crate::report::expectation::ExpectationResult;
 use crate::report::figures::Figures;
-use crate::report::finding::Finding;
 
 /// What there is to say about a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Summary {
     /// What was done to the cluster.
     pub faults: Vec<Fault>,
     /// The invariants.
-    pub findings: Vec<Finding>,
+    pub verdicts: Verdicts,
     /// The expectations.
     pub expectations: Vec<ExpectationResult>,
 }
@@ -34,7 +34,7 @@ pub struct Summary {
 impl Summary {
     /// Of this run, with what others found in its record.
     #[must_use]
-    pub fn of(record: &Record, findings: &[Finding], expectations: &[ExpectationResult]) -> Self {
+    pub fn of(record: &Record, verdicts: &Verdicts, expectations: &[ExpectationResult]) -> Self {
         Self {
             name: record.name.clone(),
             seed: record.seed,
@@ -42,7 +42,7 @@ impl Summary {
             took_seconds: record.took_us as f64 / 1e6,
             figures: Figures::of(record),
             faults: record.faults.clone(),
-            findings: findings.to_vec(),
+            verdicts: verdicts.clone(),
             expectations: expectations.to_vec(),
         }
     }
@@ -50,7 +50,15 @@ impl Summary {
     /// Names of the invariants that are broken.
     #[must_use]
     pub fn violated(&self) -> Vec<&str> {
-        self.findings.iter().filter(|finding| finding.is_violated()).map(|finding| finding.name.as_str()).collect()
+        let broken = self.verdicts.list.iter().filter(|verdict| matches!(verdict.finding, Finding::Violated { .. }));
+        broken.map(|verdict| verdict.invariant.as_str()).collect()
+    }
+
+    /// How many invariants this run says nothing about.
+    #[must_use]
+    pub fn not_applicable(&self) -> usize {
+        let silent = |verdict: &&Verdict| matches!(verdict.finding, Finding::NotApplicable { .. });
+        self.verdicts.list.iter().filter(silent).count()
     }
 
     /// Names of the expectations that were not met.

@@ -33,7 +33,7 @@ pub struct Depth {
 /// Queued and running, if both were read.
 #[must_use]
 pub fn depth_of(sample: &Sample) -> Option<u64> {
-    Some(sample.queued? + sample.running?)
+    Some(sample.queued?.saturating_add(sample.running?))
 }
 
 impl Depth {

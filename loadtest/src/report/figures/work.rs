@@ -129,7 +129,7 @@ fn decided_to_start_us(record: &Record, starts: &HashMap<&str, u64>) -> Vec<u64>
     let admitted = record.decisions.iter().filter(|event| event.outcome == "admitted");
     let waits = admitted.filter_map(|event| {
         let started = starts.get(event.task_id.as_deref()?)?;
-        Some((*started as i64 - record.decided_us(event)).max(0) as u64)
+        Some((*started as i64).saturating_sub(record.decided_us(event)).max(0) as u64)
     });
     waits.collect()
 }
