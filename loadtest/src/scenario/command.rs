@@ -20,7 +20,7 @@ use crate::cluster::Launcher;
 use crate::error::HarnessError;
 use crate::invariant;
 use crate::record::Record;
-use crate::report::{ExpectationResult, Figures, Summary, say};
+use crate::report::{ExpectationResult, Figures, Summary, html, say, terminal};
 
 /// What to run.
 #[derive(Debug, Args)]

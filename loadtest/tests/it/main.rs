@@ -16,5 +16,6 @@ mod crash;
 mod outage;
 mod drain;
 mod topology;
+mod observe;
 mod script;
 mod policy;
