@@ -16,6 +16,7 @@ use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 use crate::invariant;
+use crate::scenario::command::{self, RunOptions, ScenariosOptions};
 use crate::report::command::{ReportOptions, diff, report};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
@@ -40,6 +41,12 @@ enum Command {
         #[arg(long, value_name = "URL")]
         redis_url: Option<String>,
     },
+    /// Plays scenarios: starts a cluster, sends load, breaks things, checks every invariant and expectation.
+    ///
+    /// Exit code 0 if all held and was met, 1 if not, 64 if a scenario does not exist or is none.
+    Run(RunOptions),
+    /// Lists the shipped scenarios, or prints one: a file to begin your own with.
+    Scenarios(ScenariosOptions),
     /// Judges the record of a run by every invariant; exit 1 if one is violated.
     Check {
         /// The `record.json` of a run.
@@ -157,6 +164,8 @@ fn execute(command: Command) -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await,
+            Command::Run(options) => command::run(options).await,
+            Command::Scenarios(options) => command::scenarios(&options).map(|()| true),
             Command::Check { record, json } => invariant::command::run(&record, json),
             Command::BenchScripts { json, rounds } => {
                 bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
@@ -182,7 +191,7 @@ fn execute(command: Command) -> ExitCode {
 fn fail(error: &HarnessError) -> ExitCode {
     use std::io::Write;
     drop(writeln!(std::io::stderr(), "portcullis-loadtest: {error}"));
-    ExitCode::FAILURE
+    if matches!(error, HarnessError::Misuse(_)) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]

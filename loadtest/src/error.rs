@@ -44,6 +44,9 @@ pub enum HarnessError {
     /// A load that cannot be offered.
     #[error("load: {0}")]
     Load(String),
+    /// What was asked for does not exist or makes no sense.
+    #[error("{0}")]
+    Misuse(String),
     /// A condition did not come true in time.
     #[error("after {0:?} still not true: {1}")]
     Timeout(Duration, String),

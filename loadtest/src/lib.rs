@@ -15,6 +15,8 @@
 //! | [`observe`] | watches a run: handlers, decision events, samples, the end |
 //! | [`invariant`] | what must be true of every record |
 //! | [`load`] | offers a load and keeps account of every call |
+//! | [`fault`] | what can be done to a cluster under load |
+//! | [`scenario`] | a cluster, a load, faults and expectations, as files |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
@@ -30,6 +32,8 @@ pub mod observe;
 pub mod invariant;
 pub mod load;
 pub mod report;
+pub mod fault;
+pub mod scenario;
 pub mod demo;
 pub mod bench_scripts;
 pub mod compare;

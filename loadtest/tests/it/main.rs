@@ -16,6 +16,7 @@ mod crash;
 mod outage;
 mod drain;
 mod wake;
+mod topology;
 mod observe;
 mod compare;
 mod script;
