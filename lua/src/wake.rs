@@ -8,6 +8,8 @@
 //! worker that nobody wakes is the most reported fault of Redis queues. Must never leave a claim behind that nobody
 //! listens to: where a wait is abandoned its connection is cut, not closed politely behind the claim.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -45,8 +47,8 @@ pub struct Waker {
 struct Connection {
     client: Client,
     routing: ConnectHandle,
-    /// The server's number of it.
-    id: i64,
+    /// The server's number of it; `None` where the server does not tell, and then no wait can be ended early.
+    id: Option<i64>,
 }
 
 impl ScopeStore {
@@ -111,7 +113,7 @@ impl Waker {
             answers = &mut answers => answers,
             () = hurry => tokio::select! {
                 answers = &mut answers => answers,
-                () = self.unblock(connection.id) => unreachable!("it goes on until it is dropped"),
+                never = self.unblock(connection.id) => match never {},
             },
         };
         let answers = answers.map_err(|_| StoreError::Unavailable("a blocking wait outlived its limit".to_owned()))?;
@@ -125,10 +127,11 @@ impl Waker {
 
     async fn connect(&self) -> Result<Connection, StoreError> {
         let client = self.scope.store.dedicated()?;
-        let mut connection = Connection { routing: client.connect(), client, id: 0 };
+        let mut connection = Connection { routing: client.connect(), client, id: None };
         let known = async {
             connection.client.wait_for_connect().await?;
-            connection.client.custom::<i64, _>(self.client_command(), vec!["ID"]).await
+            // Not permitted, perhaps: a connection that is broken shows it at the first wait.
+            Ok::<_, Error>(connection.client.custom::<i64, _>(self.client_command(), vec!["ID"]).await.ok())
         };
         connection.id = timeout(CONNECT_LIMIT, known)
             .await
@@ -138,7 +141,8 @@ impl Waker {
 
     /// Ends the pop of a connection, over and over, until this is dropped. Where the server does not allow it, the
     /// pop's limit does.
-    async fn unblock(&self, id: i64) {
+    async fn unblock(&self, id: Option<i64>) -> Infallible {
+        let Some(id) = id else { return pending().await };
         loop {
             let client = self.scope.store.client();
             let ended = client.custom::<i64, _>(self.client_command(), vec!["UNBLOCK".to_owned(), id.to_string()]);
