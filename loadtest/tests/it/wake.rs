@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::time::Duration;
 
-use fred::types::InfoKind;
 use portcullis_loadtest::client::Submission;
 use portcullis_lua::{AdmitRequest, Claimed, CompiledPolicy, PolicyStamp, StoreError, Waker};
 use serde_json::json;
@@ -58,7 +57,7 @@ async fn woken(waiting: &mut JoinSet<(Waker, Result<Claimed, StoreError>)>) -> (
 
 async fn until_blocked(act: &Act, clients: u64) {
     until("so many are blocked", || async {
-        (act.probe.info_number(InfoKind::Clients, "blocked_clients").await.ok()? == clients).then_some(())
+        (act.probe.info_number("clients", "blocked_clients").await.ok()? == clients).then_some(())
     })
     .await;
 }
