@@ -2,8 +2,9 @@
 //!
 //! Concludes from the decision events: whoever was refused by a window met one that the admissions alone fill. Had
 //! refused requests consumed anything, windows would refuse before they are full. A window releases late by at most a
-//! tick, and each change of its shape may round once more; that much is allowed. Pressure refuses only at its threshold, the absence of processors only without capacity, a budget of
-//! requests only when that much was admitted. Within a batch depth moves only with an admission.
+//! tick, and each change of its shape may round once more; that much is allowed. Pressure refuses only at its
+//! threshold, the absence of processors only without capacity, a budget of requests only when that much was admitted.
+//! Within a batch depth moves only with an admission.
 //!
 //! Cannot conclude anything about deadlines, breakers, delayed starts, and budgets in units that events do not carry;
 //! nor about refusals that gateways repeat from memory, which leave counts only.
