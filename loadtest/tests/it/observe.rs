@@ -77,7 +77,7 @@ async fn every_invariant_holds_of_a_run_with_a_killed_processor_and_a_policy_upd
     let policy = json!({
         "queue": { "lease_ms": 500, "retry": { "initial_ms": 50 } },
         "backpressure": { "queue_depth_multiplier": 30.0 },
-        "rate_limits": { "roles": { "anonymous": { "burst": 10 } } },
+        "rate_limits": { "roles": { "anonymous": { "burst": 3, "burst_window": 1 } } },
         "budgets": {
             "daily": { "unit": "requests", "amount": 30, "period": "day", "per": "principal", "default_estimate": 1,
                 "user_types": ["registered"] },
