@@ -36,8 +36,8 @@ const RENEW_PERIOD_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<FencingToken, Entry>>>,
-    /// Told of a lease that cannot wait for its turn.
-    short: Arc<Notify>,
+    /// Told of leases that cannot wait for their turn.
+    early: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -76,12 +76,17 @@ impl Leases {
     pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
         let standing = Standing { trusted_until: trusted_until(sent, lease_ms), cancelled: false, lost: false };
         if sent.elapsed() > Duration::from_millis(lease_ms / 2) {
-            self.short.notify_one();
+            self.renew_now();
         }
         let (sender, receiver) = watch::channel(standing);
         let entry = Entry { task_id: lease.task_id.clone(), standing: sender };
         self.entries(|held| held.insert(lease.token, entry));
         Held { token: lease.token, standing: receiver, leases: self.clone() }
+    }
+
+    /// Has all leases renewed before it is their turn.
+    pub(crate) fn renew_now(&self) {
+        self.early.notify_one();
     }
 
     /// Renews all leases, over and over, until `stop`.
@@ -93,7 +98,7 @@ impl Leases {
                 () = sleep(pause) => {}
                 // Leases that are claimed from now on may be over before the pause is. The sender lives in `policy`.
                 _ = changes.changed() => {}
-                () = self.short.notified() => {}
+                () = self.early.notified() => {}
                 () = stop.cancelled() => return,
             }
             let started = Instant::now();
