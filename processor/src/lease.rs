@@ -37,8 +37,8 @@ const RENEW_BATCH: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<FencingToken, Entry>>>,
-    /// Told of a lease that cannot wait for its turn.
-    short: Arc<Notify>,
+    /// Told of leases that cannot wait for their turn.
+    early: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -61,12 +61,17 @@ impl Leases {
     pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
         let standing = Standing::new(trusted_until(sent, lease_ms));
         if sent.elapsed() > Duration::from_millis(lease_ms / 2) {
-            self.short.notify_one();
+            self.renew_now();
         }
         let (sender, receiver) = watch::channel(standing);
         let entry = Entry { task_id: lease.task_id.clone(), standing: sender };
         self.entries(|held| held.insert(lease.token, entry));
         Held { token: lease.token, standing: receiver, leases: self.clone() }
+    }
+
+    /// Has all leases renewed before it is their turn.
+    pub(crate) fn renew_now(&self) {
+        self.early.notify_one();
     }
 
     /// Renews all leases, over and over, until `stop`.
@@ -78,7 +83,7 @@ impl Leases {
                 () = sleep(pause) => {}
                 // Leases that are claimed from now on may be over before the pause is. The sender lives in `policy`.
                 _ = changes.changed() => {}
-                () = self.short.notified() => {}
+                () = self.early.notified() => {}
                 () = stop.cancelled() => return,
             }
             let started = Instant::now();

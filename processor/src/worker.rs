@@ -110,6 +110,10 @@ impl Worker {
         for lease in claimed.leases {
             self.start(lease, sent, lease_ms, drain);
         }
+        if active.compiled().stamp() != self.runner.policy.load().compiled().stamp() {
+            // Of the length that was in force when the wait began.
+            self.leases.renew_now();
+        }
         self.count();
         next
     }
