@@ -33,6 +33,7 @@ mod refusal_memory;
 mod tally;
 mod group_commit;
 mod decider;
+mod looker;
 pub mod scope;
 pub mod scopes;
 mod watch_hub;
@@ -161,6 +162,10 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
         async move {
             news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), || gateway.store().watch()).await;
         }
+    });
+    background.spawn_until_stopped({
+        let hub = gateway.watch_hub().clone();
+        async move { hub.keep_turning().await }
     });
     if gateway.force_boot() && !looked {
         background.spawn_until_stopped(store_boot_document(gateway.scopes().clone()));

@@ -49,6 +49,7 @@ scripts! {
     CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record"];
     OUTPUT = "output" ["record"];
     INSPECT = "inspect" [];
+    LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity"];
     TALLY = "tally" [];
     REVISE = "revise" ["now", "scope", "stamp"];
