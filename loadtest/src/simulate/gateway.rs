@@ -138,8 +138,8 @@ impl Gateway {
         batches.iter().for_each(|waiting| tell(context, waiting, Told::Unavailable));
     }
 
-    pub(super) fn stamp(&self) -> PolicyStamp {
-        self.replica.stamp()
+    pub(super) fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     /// A request comes in.

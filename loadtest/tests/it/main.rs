@@ -17,3 +17,4 @@ mod outage;
 mod drain;
 mod script;
 mod policy;
+mod simulate;

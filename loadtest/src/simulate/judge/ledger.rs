@@ -3,11 +3,11 @@
 //! Responsible for the definitions: a window is a list of admissions, a budget a sum, depth a count. A copy of it is made
 //! with every copy of Redis. Must never be corrected by what Redis answers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Subject};
-use portcullis_lua::{AdmitRequest, Decision, Heartbeat, Hold, TaskId};
+use portcullis_lua::{AdmitRequest, Decision, FencingToken, Heartbeat, Hold, PolicyStamp, TaskId};
 
 use crate::model::Account;
 
@@ -23,6 +23,7 @@ pub(in crate::simulate) struct Ledger {
     /// Units used beyond what was held, by budget and subject.
     overrun: BTreeMap<(String, String), u64>,
     keys: BTreeMap<String, TaskId>,
+    policies: BTreeSet<PolicyStamp>,
     /// Slots of processors and when they stop counting, ms.
     beats: BTreeMap<String, (u64, u64)>,
 }
@@ -30,6 +31,8 @@ pub(in crate::simulate) struct Ledger {
 #[derive(Clone, Debug)]
 struct Entry {
     holds: Vec<Hold>,
+    /// Token of its newest lease.
+    newest: Option<FencingToken>,
     ended: Option<&'static str>,
 }
 
@@ -50,7 +53,7 @@ impl Ledger {
             *self.held.entry((hold.budget.clone(), hold.subject.clone())).or_default() += hold.amount;
         }
         let id = &request.task_id;
-        if self.tasks.insert(id.clone(), Entry { holds, ended: None }).is_some() {
+        if self.tasks.insert(id.clone(), Entry { holds, newest: None, ended: None }).is_some() {
             return Err(("one admission", format!("{id} was admitted twice"), id.to_string()));
         }
         self.alive += 1;
@@ -97,6 +100,28 @@ impl Ledger {
         }
         let what = format!("{} was let in at depth {before}, bound {bound}, {slots} slots", request.task_id);
         Err(("depth never above its bound", what, request.task_id.to_string()))
+    }
+
+    /// Notes a policy that is stored.
+    pub(super) fn store_policy(&mut self, stamp: PolicyStamp) {
+        self.policies.insert(stamp);
+    }
+
+    /// Whether this policy was ever stored.
+    pub(super) fn knows_policy(&self, stamp: PolicyStamp) -> bool {
+        self.policies.contains(&stamp)
+    }
+
+    /// Notes a lease.
+    pub(super) fn hand_out(&mut self, id: &TaskId, token: FencingToken) {
+        if let Some(entry) = self.tasks.get_mut(id) {
+            entry.newest = Some(token);
+        }
+    }
+
+    /// Token of a task's newest lease.
+    pub(super) fn newest_of(&self, id: &TaskId) -> Option<FencingToken> {
+        self.tasks.get(id)?.newest
     }
 
     /// Notes the end of a task.
