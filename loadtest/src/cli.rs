@@ -16,8 +16,9 @@ use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 use crate::invariant;
-use crate::scenario::command::{self, RunOptions, ScenariosOptions};
 use crate::report::command::{ReportOptions, diff, report};
+use crate::scenario::command::{self, RunOptions, ScenariosOptions};
+use crate::simulate::{self, SimulateOptions};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -107,6 +108,21 @@ enum Command {
         #[arg(long, value_name = "PERCENT", value_parser = percent)]
         worse_than: Option<f64>,
     },
+    /// Simulates whole clusters under faults, deterministically: a seed that fails once fails again.
+    Simulate {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// Minutes of cluster time for which callers come, in each run.
+        #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+        minutes: f64,
+        /// Print everything that happens in the run of the first seed instead.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Measures what each of many scopes costs one gateway and Redis, in use and idle.
     BenchScopes {
         /// Scopes beside the gateway's own.
@@ -156,6 +172,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Minutes that a simulation may last: a second to a day.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1.0 / 60.0..=1440.0).contains(&minutes) { Ok(minutes) } else { Err("from a second to a day".to_owned()) }
+}
+
 fn execute(command: Command) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -176,6 +198,10 @@ fn execute(command: Command) -> ExitCode {
             }
             Command::Report { record, html, json } => report(&ReportOptions { record, html, json }),
             Command::Diff { before, after, worse_than } => diff(&before, &after, worse_than),
+            Command::Simulate { seed, seeds, minutes, trace } => {
+                let seconds = (minutes * 60.0).round() as u64;
+                Ok(simulate::simulate(SimulateOptions { seed, seeds, seconds, trace }))
+            }
             Command::BenchScopes { scopes, seconds, json } => {
                 bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
             }

@@ -29,12 +29,56 @@ mod processor;
 mod client;
 mod operator;
 mod world;
+mod series;
+mod shrink;
+mod report;
+
+use tokio::time::Instant;
+
+use crate::report::say;
 
 pub use coverage::Coverage;
 pub use judge::Violation;
 pub use mistake::Mistake;
 pub use plan::{Place, Plan, Trouble, What};
+pub use report::{figures, finding};
+pub use series::{Series, series};
+pub use shrink::shrink;
 pub use world::Run;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct SimulateOptions {
+    /// The first seed.
+    pub seed: u64,
+    /// How many seeds, one after the other.
+    pub seeds: u64,
+    /// For how long callers come in each run, s.
+    pub seconds: u64,
+    /// Print everything that happens in the run of the first seed.
+    pub trace: bool,
+}
+
+/// Simulates and prints what was found; whether no rule was broken.
+#[must_use]
+pub fn simulate(options: SimulateOptions) -> bool {
+    let plan = |seed| Plan::of(seed, options.seconds);
+    if options.trace {
+        let run = run_traced(&plan(options.seed));
+        run.trace.iter().for_each(say);
+        if let Some(violation) = &run.violation {
+            say(format!("{} is broken: {}", violation.rule, violation.what));
+        }
+        return run.violation.is_none();
+    }
+    let started = Instant::now();
+    let series = series(options.seed, options.seeds, plan);
+    say(figures(&series, started.elapsed()));
+    if let Some(finding) = series.failed.as_ref().and_then(|(seed, _)| finding(&plan(*seed))) {
+        say(finding);
+    }
+    series.failed.is_none()
+}
 
 /// Makes the run of a plan.
 #[must_use]
@@ -46,25 +90,4 @@ pub fn run(plan: &Plan) -> Run {
 #[must_use]
 pub fn run_traced(plan: &Plan) -> Run {
     world::World::new(plan, true).run()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn smoke() {
-        let mut coverage = Coverage::default();
-        let mut events = 0;
-        for seed in 0..20 {
-            let run = run(&Plan::of(seed, 20));
-            if let Some(violation) = run.violation {
-                let traced = run_traced(&Plan::of(seed, 20));
-                panic!("{seed} {violation:#?}\n{}", traced.evidence.join("\n"));
-            }
-            coverage.add(&run.coverage);
-            events += run.events;
-        }
-        println!("{events} {coverage:#?}");
-    }
 }

@@ -185,7 +185,11 @@ impl Injector<'_> {
     async fn end_redis(&mut self, at_once: bool) -> Result<Undo, HarnessError> {
         let index = self.primary().await?;
         let server = self.cluster.topology()?.server(index)?;
-        if at_once { server.kill().await? } else { server.stop().await? }
+        if at_once {
+            server.kill().await?
+        } else {
+            server.stop().await?
+        }
         Ok(Undo::StartRedis(index))
     }
 

@@ -35,7 +35,8 @@ pub async fn conduct(
         if waited.is_none() {
             break;
         }
-        let played = if moment.begins { play.begin(injector, moment).await } else { play.end(injector, moment.fault).await };
+        let played =
+            if moment.begins { play.begin(injector, moment).await } else { play.end(injector, moment.fault).await };
         if let Err(error) = played {
             play.done.error = Some(error);
             over.cancel();

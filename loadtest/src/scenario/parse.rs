@@ -93,7 +93,8 @@ impl Reader {
         }
         for (kind, work) in backend.iter().flatten() {
             let named = work.faults().into_iter();
-            self.faults.extend(named.map(|(field, message)| Fault { path: format!("backend.{kind}.{field}"), message }));
+            self.faults
+                .extend(named.map(|(field, message)| Fault { path: format!("backend.{kind}.{field}"), message }));
         }
         if let Some(cluster) = &cluster {
             self.cluster(cluster);
@@ -178,7 +179,9 @@ impl Reader {
     }
 
     fn cluster(&mut self, cluster: &ClusterSpec) {
-        for (field, count, range) in [("gateways", cluster.gateways, 1..=64), ("processors", cluster.processors, 0..=64)] {
+        for (field, count, range) in
+            [("gateways", cluster.gateways, 1..=64), ("processors", cluster.processors, 0..=64)]
+        {
             if !range.contains(&count) {
                 self.fault::<()>(format!("cluster.{field}"), format!("must be {range:?}, is {count}"));
             }
@@ -235,7 +238,10 @@ impl Reader {
     fn handled(&mut self, backend: &BTreeMap<String, Work>, load: &Plan) {
         for (name, stream) in &load.0 {
             for kind in stream.kinds.iter().filter(|kind| !backend.contains_key(&kind.kind)) {
-                self.fault::<()>(format!("load.{name}.kinds"), format!("no handler of kind {:?} in backend", kind.kind));
+                self.fault::<()>(
+                    format!("load.{name}.kinds"),
+                    format!("no handler of kind {:?} in backend", kind.kind),
+                );
             }
         }
     }

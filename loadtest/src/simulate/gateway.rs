@@ -138,8 +138,8 @@ impl Gateway {
         batches.iter().for_each(|waiting| tell(context, waiting, Told::Unavailable));
     }
 
-    pub(super) fn stamp(&self) -> PolicyStamp {
-        self.replica.stamp()
+    pub(super) fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     /// A request comes in.
@@ -218,7 +218,9 @@ impl Gateway {
             waiting.request.max_attempts = policy.max_attempts_of(&waiting.request.kind) as u32;
         }
         let requests = batch.requests.iter().map(|waiting| waiting.request.clone()).collect();
-        if let Err(Awaited::Admit(batch)) = self.call(context, Call::Admit { policy, stamp, requests }, Awaited::Admit(batch)) {
+        if let Err(Awaited::Admit(batch)) =
+            self.call(context, Call::Admit { policy, stamp, requests }, Awaited::Admit(batch))
+        {
             self.conclude(context, batch, Err(unavailable()));
         }
     }

@@ -40,7 +40,6 @@ pub(super) struct Judge {
     pub(super) ledger: Ledger,
     beliefs: Beliefs,
     newest: Option<FencingToken>,
-    newest_of: BTreeMap<TaskId, FencingToken>,
     /// When each policy was written, Redis clock, ms.
     written_ms: BTreeMap<PolicyStamp, u64>,
     /// The latest time of writing of a policy whose author has been told that it is in force.
@@ -63,7 +62,7 @@ impl Judge {
                 self.accuse(now_us, "tokens rise", what, vec![task_id.to_string()]);
             }
             self.newest = self.newest.max(Some(*token));
-            self.newest_of.insert(task_id.clone(), *token);
+            self.ledger.hand_out(task_id, *token);
             if let Some(claim) = self.beliefs.other_holder(now_us, task_id, *token) {
                 let what = format!("{task_id} was handed out under {token} while {claim}");
                 self.accuse(now_us, "one holder", what, vec![task_id.to_string()]);
@@ -73,7 +72,7 @@ impl Judge {
 
     /// A processor trusts its lease, which was granted or extended by a call sent at `claim.sent_us`.
     pub(super) fn believes(&mut self, now_us: u64, token: FencingToken, claim: Claim) {
-        let newer = self.newest_of.get(&claim.task_id).copied().filter(|newest| *newest > token);
+        let newer = self.ledger.newest_of(&claim.task_id).filter(|newest| *newest > token);
         if let Some(newest) = newer
             && claim.until_us > now_us
             && !self.beliefs.is_excused(&claim)
@@ -104,7 +103,7 @@ impl Judge {
         for (settlement, answer) in settlements.iter().zip(answers) {
             let (id, token) = (&settlement.lease.task_id, settlement.lease.token);
             let Settled::Done(status) = answer else { continue };
-            let newest = self.newest_of.get(id).copied();
+            let newest = self.ledger.newest_of(id);
             if Some(token) != newest {
                 let what = format!("{id} was settled under {token} although {newest:?} is out");
                 self.accuse(now_us, "no stale settlement", what, vec![id.to_string()]);
@@ -128,11 +127,14 @@ impl Judge {
     /// A policy is stored.
     pub(super) fn stored(&mut self, policy: &StoredPolicy) {
         self.written_ms.insert(policy.stamp, policy.at_ms);
+        self.ledger.store_policy(policy.stamp);
     }
 
-    /// The author of a policy was told that everybody follows it.
+    /// The author of a policy was told that everybody follows it, and Redis has not lost it meanwhile.
     pub(super) fn accepted(&mut self, stamp: PolicyStamp) {
-        self.accepted_ms = self.accepted_ms.max(self.written(stamp));
+        if self.ledger.knows_policy(stamp) {
+            self.accepted_ms = self.accepted_ms.max(self.written(stamp));
+        }
     }
 
     /// Redis came back with this policy, written at that time: later ones are lost until somebody gives them back.

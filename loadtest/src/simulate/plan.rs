@@ -73,7 +73,9 @@ pub enum What {
     /// The clock of Redis jumps ahead by so many ms.
     JumpClock(u64),
     /// A replica takes over that lacks what was written in this last time, µs.
-    Failover { lost_us: u64 },
+    Failover {
+        lost_us: u64,
+    },
     /// The backend fails most of what it is asked.
     FailBackend,
     /// The policy of this number is stored.
@@ -90,17 +92,21 @@ impl Plan {
         let think_ms = *dice.pick(&[120, 300, 800]).unwrap_or(&300) * clients as u64 / 4;
         let places: Vec<Place> =
             (0..gateways).map(Place::Gateway).chain((0..processors).map(Place::Processor)).collect();
-        let number = dice.between(1, 2 + seconds / 3);
-        let mut troubles: Vec<Trouble> = (0..number).map(|_| Trouble::draw(&mut dice, &places, seconds)).collect();
+        // In one run in three it is mostly policies that change.
+        let restless = dice.chance(0.3);
+        let number = if restless { dice.between(3, 3 + seconds) } else { dice.between(1, 2 + seconds / 3) };
+        let trouble = |_| Trouble::draw(&mut dice, &places, seconds, restless);
+        let mut troubles: Vec<Trouble> = (0..number).map(trouble).collect();
         troubles.sort_by_key(|trouble| trouble.at_us);
         Self { seed, seconds, gateways, processors, clients, think_ms, troubles, mistake: None }
     }
 }
 
 impl Trouble {
-    fn draw(dice: &mut Dice, places: &[Place], seconds: u64) -> Self {
+    fn draw(dice: &mut Dice, places: &[Place], seconds: u64, restless: bool) -> Self {
         let place = *dice.pick(places).unwrap_or(&Place::Operator);
-        let what = match dice.between(0, 19) {
+        let kind = if restless && dice.chance(0.5) { 19 } else { dice.between(0, 19) };
+        let what = match kind {
             0..=2 => What::Crash(place),
             3 | 4 => What::Drain(place),
             5 | 6 => What::Freeze(place),

@@ -116,8 +116,8 @@ impl Processor {
         self.pending.clear();
     }
 
-    pub(super) fn stamp(&self) -> PolicyStamp {
-        self.replica.stamp()
+    pub(super) fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -51,6 +51,11 @@ impl Replica {
         self.held.as_ref().map_or(PolicyStamp::NONE, |held| held.stamp)
     }
 
+    /// When the policy it holds was written, Redis clock, ms; 0 for the boot document.
+    pub(super) fn written_ms(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.at_ms)
+    }
+
     pub(super) fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }

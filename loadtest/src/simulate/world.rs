@@ -64,6 +64,8 @@ pub(super) struct World<'a> {
     /// What failovers will come back to, by the number of the trouble.
     copies: BTreeMap<usize, (Data, Ledger)>,
     has_lost_data: bool,
+    /// Who held a policy that Redis lost: which start of which process, and when that policy was written, ms.
+    keepers: Vec<(Place, u32, u64)>,
     /// Processes that stand still: until when, and what waits for them.
     frozen: BTreeMap<Place, (u64, Vec<Event>)>,
     quiet_at_us: u64,
@@ -75,9 +77,8 @@ impl<'a> World<'a> {
         let mut clock = || Clock::gaining(dice.between(0, 2 * DRIFT) as i64 - DRIFT as i64);
         let store = Store::new(clock());
         let gateways = (0..plan.gateways).map(|number| Gateway::new(Place::Gateway(number), clock())).collect();
-        let processors = (0..plan.processors).map(|number| {
-            Processor::new(Place::Processor(number), clock(), Dice::of(plan.seed, 50 + number as u64))
-        });
+        let processors = (0..plan.processors)
+            .map(|number| Processor::new(Place::Processor(number), clock(), Dice::of(plan.seed, 50 + number as u64)));
         let stop_us = plan.seconds * 1_000_000;
         let ends = plan.troubles.iter().map(|trouble| trouble.at_us + trouble.lasts_us);
         Self {
@@ -91,6 +92,7 @@ impl<'a> World<'a> {
             redis_frozen_until_us: 0,
             copies: BTreeMap::new(),
             has_lost_data: false,
+            keepers: Vec::new(),
             frozen: BTreeMap::new(),
             quiet_at_us: ends.max().unwrap_or(0).max(stop_us),
             plan,
@@ -263,14 +265,18 @@ impl<'a> World<'a> {
             return false;
         }
         let stored = self.store.data.policies.stamp();
-        let everybody_follows = self.gateways.iter().all(|gateway| gateway.life.alive && gateway.stamp() == stored)
-            && self.processors.iter().all(|processor| processor.life.alive && processor.stamp() == stored);
+        let everybody_follows = self
+            .gateways
+            .iter()
+            .all(|gateway| gateway.life.alive && gateway.replica().stamp() == stored)
+            && self.processors.iter().all(|processor| processor.life.alive && processor.replica().stamp() == stored);
         let at_rest = self.context.judge.ledger.alive() == 0 && everybody_follows && self.operator.is_idle();
         if at_rest {
             self.check_promises();
         } else if now_us > self.quiet_at_us + REST_US {
             let left: Vec<String> = self.context.judge.ledger.living().map(ToString::to_string).collect();
-            let what = format!("{} tasks have not ended, everybody follows the policy: {everybody_follows}", left.len());
+            let what =
+                format!("{} tasks have not ended, everybody follows the policy: {everybody_follows}", left.len());
             self.context.judge.accuse(now_us, "everything comes to rest", what, left);
         }
         at_rest
@@ -285,5 +291,31 @@ impl<'a> World<'a> {
             let what = format!("{id} was promised to its caller and is not known");
             judge.accuse(self.context.now_us, "promises are kept", what, vec![id.to_string()]);
         }
+        let written_ms = self.store.data.policies.written_ms();
+        let forgotten = self.keepers.iter().find(|(place, life, kept_ms)| {
+            *kept_ms > written_ms && self.held_by(*place).is_some_and(|(of, _)| of == *life)
+        });
+        if let Some((place, _, kept_ms)) = forgotten {
+            let what =
+                format!("{place:?} held a policy of {kept_ms} when Redis lost it, now one of {written_ms} is stored");
+            let subjects = vec!["revise".to_owned(), "restore".to_owned(), "trouble".to_owned()];
+            self.context.judge.accuse(self.context.now_us, "the newest policy comes back", what, subjects);
+        }
+    }
+
+    /// Which start of a process lives, and when the policy it holds was written, ms.
+    fn held_by(&self, place: Place) -> Option<(u32, u64)> {
+        let (alive, life, replica) = match place {
+            Place::Gateway(number) => {
+                let gateway = &self.gateways[number];
+                (gateway.life.alive, gateway.life.number, gateway.replica())
+            }
+            Place::Processor(number) => {
+                let processor = &self.processors[number];
+                (processor.life.alive, processor.life.number, processor.replica())
+            }
+            Place::Operator => return None,
+        };
+        alive.then(|| (life, replica.written_ms()))
     }
 }

@@ -21,3 +21,4 @@ mod observe;
 mod compare;
 mod script;
 mod policy;
+mod simulate;

@@ -3,11 +3,11 @@
 //! Responsible for the definitions: a window is a list of admissions, a budget a sum, depth a count. A copy of it is made
 //! with every copy of Redis. Must never be corrected by what Redis answers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Subject};
-use portcullis_lua::{AdmitRequest, Decision, Heartbeat, Hold, TaskId};
+use portcullis_lua::{AdmitRequest, Decision, FencingToken, Heartbeat, Hold, PolicyStamp, TaskId};
 
 use crate::model::Account;
 
@@ -23,6 +23,7 @@ pub(in crate::simulate) struct Ledger {
     /// Units used beyond what was held, by budget and subject.
     overrun: BTreeMap<(String, String), u64>,
     keys: BTreeMap<String, TaskId>,
+    policies: BTreeSet<PolicyStamp>,
     /// Slots of processors and when they stop counting, ms.
     beats: BTreeMap<String, (u64, u64)>,
 }
@@ -30,6 +31,8 @@ pub(in crate::simulate) struct Ledger {
 #[derive(Clone, Debug)]
 struct Entry {
     holds: Vec<Hold>,
+    /// Token of its newest lease.
+    newest: Option<FencingToken>,
     ended: Option<&'static str>,
 }
 
@@ -45,12 +48,13 @@ impl Ledger {
         request: &AdmitRequest,
         decision: &Decision,
     ) -> Result<(), Fault> {
-        let holds: Vec<Hold> = policy.budgets_of(&request.user_type).map(|(name, budget)| hold(name, budget, request)).collect();
+        let holds: Vec<Hold> =
+            policy.budgets_of(&request.user_type).map(|(name, budget)| hold(name, budget, request)).collect();
         for hold in &holds {
             *self.held.entry((hold.budget.clone(), hold.subject.clone())).or_default() += hold.amount;
         }
         let id = &request.task_id;
-        if self.tasks.insert(id.clone(), Entry { holds, ended: None }).is_some() {
+        if self.tasks.insert(id.clone(), Entry { holds, newest: None, ended: None }).is_some() {
             return Err(("one admission", format!("{id} was admitted twice"), id.to_string()));
         }
         self.alive += 1;
@@ -65,7 +69,13 @@ impl Ledger {
         over.map_or(Ok(()), |budget| Err(("budgets hold", format!("{budget:?} was drawn on"), id.to_string())))
     }
 
-    fn check_windows(&mut self, now_ms: u64, policy: &Policy, request: &AdmitRequest, decision: &Decision) -> Result<(), Fault> {
+    fn check_windows(
+        &mut self,
+        now_ms: u64,
+        policy: &Policy,
+        request: &AdmitRequest,
+        decision: &Decision,
+    ) -> Result<(), Fault> {
         for limit in &decision.limits {
             let (subject, units) = match policy.rate_limits.named.get(&limit.name) {
                 Some(named) => (&request.principal, units(request, &named.unit, named.default_estimate.unwrap_or(0))),
@@ -78,15 +88,23 @@ impl Ledger {
             }
             let held: u64 = admitted.iter().map(|(_, units)| units).sum();
             if held > limit.limit {
-                let what = format!("{held} in {} ms of {} of {subject}, limit {}", limit.window_ms, limit.name, limit.limit);
+                let what =
+                    format!("{held} in {} ms of {} of {subject}, limit {}", limit.window_ms, limit.name, limit.limit);
                 return Err(("no window above its limit", what, subject.clone()));
             }
         }
         Ok(())
     }
 
-    fn check_depth(&self, now_ms: u64, policy: &Policy, request: &AdmitRequest, decision: &Decision) -> Result<(), Fault> {
-        let slots = self.beats.values().filter(|(_, until_ms)| now_ms < *until_ms).map(|(slots, _)| slots).sum::<u64>() as f64;
+    fn check_depth(
+        &self,
+        now_ms: u64,
+        policy: &Policy,
+        request: &AdmitRequest,
+        decision: &Decision,
+    ) -> Result<(), Fault> {
+        let slots =
+            self.beats.values().filter(|(_, until_ms)| now_ms < *until_ms).map(|(slots, _)| slots).sum::<u64>() as f64;
         let rules = &policy.backpressure;
         let capacity = (slots * (1.0 - rules.capacity_buffer)).floor() + (slots * rules.queue_depth_multiplier).floor();
         let share = policy.threshold_of(&request.user_type).unwrap_or_default().min(rules.hard_limit_threshold);
@@ -97,6 +115,28 @@ impl Ledger {
         }
         let what = format!("{} was let in at depth {before}, bound {bound}, {slots} slots", request.task_id);
         Err(("depth never above its bound", what, request.task_id.to_string()))
+    }
+
+    /// Notes a policy that is stored.
+    pub(super) fn store_policy(&mut self, stamp: PolicyStamp) {
+        self.policies.insert(stamp);
+    }
+
+    /// Whether this policy was ever stored.
+    pub(super) fn knows_policy(&self, stamp: PolicyStamp) -> bool {
+        self.policies.contains(&stamp)
+    }
+
+    /// Notes a lease.
+    pub(super) fn hand_out(&mut self, id: &TaskId, token: FencingToken) {
+        if let Some(entry) = self.tasks.get_mut(id) {
+            entry.newest = Some(token);
+        }
+    }
+
+    /// Token of a task's newest lease.
+    pub(super) fn newest_of(&self, id: &TaskId) -> Option<FencingToken> {
+        self.tasks.get(id)?.newest
     }
 
     /// Notes the end of a task.

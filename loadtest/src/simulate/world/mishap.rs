@@ -164,7 +164,13 @@ impl World<'_> {
         }
         judge.ledger = ledger;
         judge.excuse_leases(self.context.now_us);
-        judge.policies_lost(data.policies.written_ms());
+        let written_ms = data.policies.written_ms();
+        judge.policies_lost(written_ms);
+        for place in self.places() {
+            if let Some((life, held_ms)) = self.held_by(place).filter(|(_, held_ms)| *held_ms > written_ms) {
+                self.keepers.push((place, life, held_ms));
+            }
+        }
         self.store.fail_over(data);
     }
 }
