@@ -17,5 +17,6 @@ mod outage;
 mod drain;
 mod topology;
 mod observe;
+mod scenario;
 mod script;
 mod policy;
