@@ -1,8 +1,8 @@
 //! Wall clocks of single processes that are wrong, and jump.
 //!
-//! Responsible for running a process under libfaketime (<https://github.com/wolfcw/libfaketime>), whose offset is a file
-//! that is read again at every look at the clock. Must never touch the monotonic clock: hosts disagree about the time
-//! of day, not about how long a second is.
+//! Responsible for running a process under libfaketime (<https://github.com/wolfcw/libfaketime>), whose offset is a
+//! file that is read again at every look at the clock. Must never touch the monotonic clock: hosts disagree about the
+//! time of day, not about how long a second is.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use super::{Builder, Member};
 use crate::error::HarnessError;
 
 /// Where the Debian package `libfaketime`, Fedora, Alpine and a build from source put it; `*` is any folder.
-const PLACES: [&str; 4] = ["/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
+const PLACES: [&str; 4] =
+    ["/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
 const LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// The wall clocks of some processes.
@@ -25,7 +26,8 @@ pub struct Clocks {
 impl Clocks {
     /// Clocks that can be set; `None` where libfaketime is not installed.
     pub fn find() -> Result<Option<Self>, HarnessError> {
-        let Some(library) = PLACES.into_iter().flat_map(folders).map(|at| at.join(LIBRARY)).find(|at| at.is_file()) else {
+        let Some(library) = PLACES.into_iter().flat_map(folders).map(|at| at.join(LIBRARY)).find(|at| at.is_file())
+        else {
             return Ok(None);
         };
         let offsets = tempfile::Builder::new().prefix("portcullis-clocks-").tempdir();

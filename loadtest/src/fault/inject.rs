@@ -1,7 +1,7 @@
 //! Makes a fault happen to a running cluster, and undoes it.
 //!
-//! Responsible for each fault being in force when its call returns, and for knowing how to undo it. Must never hide that
-//! a process had ended by itself: to whom nothing can be done any more, that is an error.
+//! Responsible for each fault being in force when its call returns, and for knowing how to undo it. Must never hide
+//! that a process had ended by itself: that nothing can be done to it any more is an error.
 
 use std::time::Duration;
 
@@ -185,7 +185,11 @@ impl Injector<'_> {
     async fn end_redis(&mut self, at_once: bool) -> Result<Undo, HarnessError> {
         let index = self.primary().await?;
         let server = self.cluster.topology()?.server(index)?;
-        if at_once { server.kill().await? } else { server.stop().await? }
+        if at_once {
+            server.kill().await?;
+        } else {
+            server.stop().await?;
+        }
         Ok(Undo::StartRedis(index))
     }
 

@@ -179,8 +179,10 @@ fn instance(template: &Value, process: Member) -> Result<FaultKind, String> {
 fn in_the_way(earlier: &TimedFault, later: &TimedFault) -> bool {
     let (Some(one), Some(other)) = (earlier.kind.subject(), later.kind.subject()) else { return false };
     let clash = match (one, other) {
-        (Subject::Link(None), Subject::Link(_)) | (Subject::Link(_), Subject::Link(None)) => true,
-        (Subject::Fleet, Subject::Process(_)) | (Subject::Process(_), Subject::Fleet) => true,
+        (Subject::Link(None), Subject::Link(_))
+        | (Subject::Link(_), Subject::Link(None))
+        | (Subject::Fleet, Subject::Process(_))
+        | (Subject::Process(_), Subject::Fleet) => true,
         (one, other) => one == other,
     };
     // What has no end of its own goes on to the end of the run, or is over at once.
@@ -226,9 +228,11 @@ impl Timetable {
     /// Pairs of faults whose ends would undo one another.
     #[must_use]
     pub fn clashes(&self) -> Vec<(&TimedFault, &TimedFault)> {
-        let pairs = self.faults.iter().enumerate().flat_map(|(number, earlier)| {
-            self.faults[number + 1..].iter().map(move |later| (earlier, later))
-        });
+        let pairs = self
+            .faults
+            .iter()
+            .enumerate()
+            .flat_map(|(number, earlier)| self.faults[number + 1..].iter().map(move |later| (earlier, later)));
         pairs.filter(|(earlier, later)| in_the_way(earlier, later)).collect()
     }
 
@@ -306,13 +310,11 @@ mod tests {
 
     #[test]
     fn what_begins_ends_and_ends_come_first() {
-        let fault = |at_seconds, lasting_seconds| TimedFault {
-            at_seconds,
-            lasting_seconds,
-            kind: FaultKind::PauseRedis {},
-        };
+        let fault =
+            |at_seconds, lasting_seconds| TimedFault { at_seconds, lasting_seconds, kind: FaultKind::PauseRedis {} };
         let timetable = Timetable::new(vec![fault(3.0, Some(1.0)), fault(1.0, Some(2.0))]);
-        let order: Vec<_> = timetable.moments().iter().map(|moment| (moment.at_us, moment.fault, moment.begins)).collect();
+        let order: Vec<_> =
+            timetable.moments().iter().map(|moment| (moment.at_us, moment.fault, moment.begins)).collect();
         assert_eq!(order, [(1_000_000, 0, true), (3_000_000, 0, false), (3_000_000, 1, true), (4_000_000, 1, false)]);
         assert_eq!(timetable.clashes().len(), 1, "no time to be up again");
     }

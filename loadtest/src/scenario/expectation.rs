@@ -1,7 +1,7 @@
 //! What a scenario expects: a figure, a comparison, a threshold.
 //!
-//! Responsible for reading `">= 0.95"` and for the result a report shows. Must never take a figure that is not known for
-//! one that is good enough.
+//! Responsible for reading `">= 0.95"` and for the result a report shows. Must never take a figure that is not known
+//! for one that is good enough.
 
 use std::fmt;
 
@@ -53,7 +53,8 @@ impl Expectation {
         }
         let wanted = wanted.trim();
         let read = SIGNS.iter().find_map(|(sign, comparison)| Some((*comparison, wanted.strip_prefix(sign)?)));
-        let threshold = read.and_then(|(_, number)| number.trim().parse::<f64>().ok()).filter(|number| number.is_finite());
+        let threshold =
+            read.and_then(|(_, number)| number.trim().parse::<f64>().ok()).filter(|number| number.is_finite());
         match (read, threshold) {
             (Some((comparison, _)), Some(threshold)) => {
                 Ok(Self { figure: figure.name, of: of.map(str::to_owned), comparison, threshold })
@@ -136,7 +137,9 @@ mod tests {
     #[test]
     fn a_figure_is_compared() {
         let record = record_of(vec![admitted(0, 0), admitted(1, 10), admitted(2, 20), failed(3, 30, "timeout")]);
-        for (wanted, met) in [(">= 0.75", true), ("> 0.75", false), ("<=0.75", true), ("< 0.75", false), ("== 0.75", true)] {
+        for (wanted, met) in
+            [(">= 0.75", true), ("> 0.75", false), ("<=0.75", true), ("< 0.75", false), ("== 0.75", true)]
+        {
             let result = judged("admitted_share.paid", wanted, &record);
             assert_eq!((result.met, result.found.as_str()), (met, "0.7500"), "{wanted}");
         }

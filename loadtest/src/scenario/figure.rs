@@ -121,7 +121,7 @@ pub const FIGURES: [Figure; 18] = [
     Figure {
         name: "recovered_within_seconds",
         of: Of::Run,
-        meaning: "seconds from the end of the last fault until goodput was, for two seconds, 0.9 of that before the first",
+        meaning: "seconds from the end of the last fault until goodput is 0.9 of that before the first, for 2 s",
         compute: |seen, _| recovery::seconds(seen.record),
     },
     Figure {
@@ -146,7 +146,9 @@ pub const FIGURES: [Figure; 18] = [
         name: "admitted_p99_ms",
         of: Of::Run,
         meaning: "ms from the intended moment of an admitted call to its answer, of 100 the 99th",
-        compute: |seen, _| Some(seen.figures.traffic.admitted_latency.p99_ms).filter(|_| seen.figures.traffic.admitted > 0),
+        compute: |seen, _| {
+            Some(seen.figures.traffic.admitted_latency.p99_ms).filter(|_| seen.figures.traffic.admitted > 0)
+        },
     },
     Figure {
         name: "start_p99_ms",

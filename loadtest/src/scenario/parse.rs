@@ -93,7 +93,8 @@ impl Reader {
         }
         for (kind, work) in backend.iter().flatten() {
             let named = work.faults().into_iter();
-            self.faults.extend(named.map(|(field, message)| Fault { path: format!("backend.{kind}.{field}"), message }));
+            self.faults
+                .extend(named.map(|(field, message)| Fault { path: format!("backend.{kind}.{field}"), message }));
         }
         if let Some(cluster) = &cluster {
             self.cluster(cluster);
@@ -164,21 +165,25 @@ impl Reader {
     fn expectations(&mut self, value: Option<Value>) -> Option<Vec<Expectation>> {
         let Some(value) = value else { return Some(Vec::new()) };
         let wanted: Map<String, Value> = self.read("expect", value)?;
+        let count = wanted.len();
         let mut expectations = Vec::new();
         for (name, wanted) in wanted {
-            match wanted.as_str().ok_or_else(|| "must be a comparison such as \">= 0.95\"".to_owned()) {
-                Ok(wanted) => match Expectation::parse(&name, wanted) {
-                    Ok(expectation) => expectations.push(expectation),
-                    Err(message) => self.fault(format!("expect.{name}"), message)?,
-                },
-                Err(message) => self.fault(format!("expect.{name}"), message)?,
+            let read = match wanted.as_str() {
+                Some(wanted) => Expectation::parse(&name, wanted),
+                None => Err("must be a comparison such as \">= 0.95\"".to_owned()),
+            };
+            match read {
+                Ok(expectation) => expectations.push(expectation),
+                Err(message) => _ = self.fault::<()>(format!("expect.{name}"), message),
             }
         }
-        Some(expectations)
+        (expectations.len() == count).then_some(expectations)
     }
 
     fn cluster(&mut self, cluster: &ClusterSpec) {
-        for (field, count, range) in [("gateways", cluster.gateways, 1..=64), ("processors", cluster.processors, 0..=64)] {
+        for (field, count, range) in
+            [("gateways", cluster.gateways, 1..=64), ("processors", cluster.processors, 0..=64)]
+        {
             if !range.contains(&count) {
                 self.fault::<()>(format!("cluster.{field}"), format!("must be {range:?}, is {count}"));
             }
@@ -235,7 +240,10 @@ impl Reader {
     fn handled(&mut self, backend: &BTreeMap<String, Work>, load: &Plan) {
         for (name, stream) in &load.0 {
             for kind in stream.kinds.iter().filter(|kind| !backend.contains_key(&kind.kind)) {
-                self.fault::<()>(format!("load.{name}.kinds"), format!("no handler of kind {:?} in backend", kind.kind));
+                self.fault::<()>(
+                    format!("load.{name}.kinds"),
+                    format!("no handler of kind {:?} in backend", kind.kind),
+                );
             }
         }
     }

@@ -40,13 +40,13 @@ pub async fn play(
     launcher: Launcher,
     stop: &CancellationToken,
 ) -> Result<Result<Played, NotHere>, HarnessError> {
-    let starting = stop.run_until_cancelled(Stage::start(scenario, launcher)).await;
+    let starting = stop.run_until_cancelled(Box::pin(Stage::start(scenario, launcher))).await;
     let mut stage = match starting.ok_or_else(interrupted)?? {
         Ok(stage) => stage,
         Err(not_here) => return Ok(Err(not_here)),
     };
     let (clock, started_ms) = (RunClock::start(), now_ms());
-    let handlers_ahead_us = stage.handlers_ahead.now_us();
+    let handlers_ahead_us = stage.handlers_clock.now_us();
     let watching = ObserverOptions {
         clock,
         redis_url: stage.cluster.redis_url().to_owned(),
@@ -61,7 +61,7 @@ pub async fn play(
     if stop.is_cancelled() {
         return Err(interrupted());
     }
-    let observed = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
+    let seen = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
     let (ended, policies) = (stage.ended(), operator.account(&stage.cluster).await?);
     stage.cluster.end().await?;
     let attempts = stage.backend.finish().await.into_iter().map(|attempt| behind(attempt, handlers_ahead_us)).collect();
@@ -73,7 +73,7 @@ pub async fn play(
         attempts,
         faults: conducted.faults,
         policies,
-        ..collected(clock, journal, observed)
+        ..collected(clock, journal, seen)
     };
     Ok(Ok(Played { record, ended, notes }))
 }
@@ -103,7 +103,7 @@ pub async fn play_on(
     if stop.is_cancelled() {
         return Err(interrupted());
     }
-    let observed = match observer {
+    let seen = match observer {
         Some(observer) => observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await,
         None => Observed { decisions_incomplete: true, ..Observed::default() },
     };
@@ -112,8 +112,7 @@ pub async fn play_on(
         notes.push("faults are left out: nothing is done to a deployment".to_owned());
     }
     let policies: Vec<PolicyChange> = known.into_iter().collect();
-    let record =
-        Record { name: scenario.name.clone(), seed, started_ms, policies, ..collected(clock, journal, observed) };
+    let record = Record { name: scenario.name.clone(), seed, started_ms, policies, ..collected(clock, journal, seen) };
     Ok(Played { record, ended: Vec::new(), notes })
 }
 
@@ -163,16 +162,16 @@ fn gateways(stage: &mut Stage) -> Result<BTreeMap<u32, SocketAddr>, HarnessError
     processes.map(|(number, process)| Ok((number, process.address("public")?))).collect()
 }
 
-fn collected(clock: RunClock, journal: Journal, observed: Observed) -> Record {
+fn collected(clock: RunClock, journal: Journal, seen: Observed) -> Record {
     Record {
-        redis_start_ms: observed.redis_start_ms,
+        redis_start_ms: seen.redis_start_ms,
         took_us: clock.now_us(),
         callers: journal.callers,
         calls: journal.calls,
-        decisions: observed.decisions,
-        decisions_incomplete: observed.decisions_incomplete,
-        samples: observed.samples,
-        ending: observed.ending,
+        decisions: seen.decisions,
+        decisions_incomplete: seen.decisions_incomplete,
+        samples: seen.samples,
+        ending: seen.ending,
         ..Record::default()
     }
 }

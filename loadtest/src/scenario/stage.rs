@@ -22,10 +22,10 @@ use crate::record::{PolicyChange, RunClock};
 pub struct Stage {
     /// The cluster.
     pub cluster: Cluster,
-    /// The handlers. They have been on this clock since before the run.
+    /// The handlers.
     pub backend: Backend,
-    /// What the handlers' clock shows what the run's does not: µs at the start of the run.
-    pub handlers_ahead: RunClock,
+    /// The clock of the handlers' log. It has been running since before the cluster, which has to know where they are.
+    pub handlers_clock: RunClock,
     /// Wall clocks that can be set.
     pub clocks: Option<Clocks>,
 }
@@ -45,8 +45,8 @@ impl Stage {
                 None => return Ok(Err(NotHere("libfaketime is not installed (Debian: libfaketime)".to_owned()))),
             },
         };
-        let handlers_ahead = RunClock::start();
-        let backend = Backend::start(handlers_ahead, scenario.backend.clone()).await?;
+        let handlers_clock = RunClock::start();
+        let backend = Backend::start(handlers_clock, scenario.backend.clone()).await?;
         let document = if spec.policy.is_null() { json!({}) } else { spec.policy.clone() };
         let mut builder = Cluster::builder(launcher).gateways(spec.gateways).processors(spec.processors);
         builder = builder.slots(spec.slots).redis(spec.redis).policy(document);
@@ -62,7 +62,7 @@ impl Stage {
             }
         }
         let cluster = builder.start().await?;
-        Ok(Ok(Self { cluster, backend, handlers_ahead, clocks: clocks.map(|(clocks, _)| clocks) }))
+        Ok(Ok(Self { cluster, backend, handlers_clock, clocks: clocks.map(|(clocks, _)| clocks) }))
     }
 
     /// Ids of every process of the cluster, by name.

@@ -40,6 +40,7 @@ pub(super) fn after_of_before(record: &Record) -> Option<f64> {
 }
 
 /// The times of a run with faults, and when work was done.
+#[expect(clippy::struct_field_names, reason = "the unit of a time stands in its name")]
 struct Around {
     load_begin_us: u64,
     load_end_us: u64,
