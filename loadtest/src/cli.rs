@@ -16,8 +16,8 @@ use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 use crate::invariant;
-use crate::scenario::command::{self, RunOptions, ScenariosOptions};
 use crate::report::command::{ReportOptions, diff, report};
+use crate::scenario::command::{self, RunOptions, ScenariosOptions};
 
 /// Exit code of bad usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::cluster::Launcher;
 use crate::compare::figure::Figures;
 use crate::compare::latency::Latency;
 use crate::compare::point::Point;
@@ -53,7 +54,10 @@ pub struct CompareOptions {
 /// Measures and prints everything.
 pub async fn run(options: CompareOptions) -> Result<(), HarnessError> {
     let (figures, missing) = rates(&options).await?;
-    let latency = if options.tasks == 0 { Vec::new() } else { latency::measure(options.tasks).await? };
+    let latency = match options.tasks {
+        0 => Vec::new(),
+        tasks => latency::measure(Launcher::beside_current_exe()?, tasks).await?,
+    };
     if options.json {
         let latency: Vec<_> = latency.iter().map(Latency::json).collect();
         say(json!({ "rates": figures.json(), "latency": latency, "not_measured": missing }));
@@ -77,7 +81,8 @@ pub async fn run(options: CompareOptions) -> Result<(), HarnessError> {
 
 /// All rounds, and the titles of what cannot be measured here.
 async fn rates(options: &CompareOptions) -> Result<(Figures, Vec<&'static str>), HarnessError> {
-    let mut stage = Stage::start().await?;
+    let this = std::env::current_exe().map_err(HarnessError::io("finding this executable"))?;
+    let mut stage = Stage::start(this, Launcher::beside_current_exe()?).await?;
     let wanted = Point::ALL.into_iter().filter(|point| options.only.is_empty() || options.only.contains(point));
     let (points, missing): (Vec<Point>, Vec<Point>) = wanted.partition(|point| stage.can(*point));
     for point in &points {

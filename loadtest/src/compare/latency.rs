@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::cluster::Launcher;
 use crate::compare::latency::arrangement::{Arrangement, SLOTS, Start, Way};
 use crate::error::HarnessError;
 use crate::report::quantiles::Quantiles;
@@ -28,9 +29,12 @@ const WARM_UP: u32 = 20;
 /// Times of one way to submit under one load.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    way: Way,
-    load: &'static str,
-    start: Quantiles,
+    /// How tasks were submitted.
+    pub way: Way,
+    /// Under which load.
+    pub load: &'static str,
+    /// From the submission to the start of the handler.
+    pub start: Quantiles,
 }
 
 impl Latency {
@@ -51,8 +55,8 @@ impl Latency {
 }
 
 /// Measures both ways, through the store alone and through a gateway, under both loads.
-pub async fn measure(tasks: u32) -> Result<Vec<Latency>, HarnessError> {
-    let mut arrangement = Arrangement::start().await?;
+pub async fn measure(launcher: Launcher, tasks: u32) -> Result<Vec<Latency>, HarnessError> {
+    let mut arrangement = Arrangement::start(launcher).await?;
     let mut measured = Vec::new();
     for way in Way::ALL {
         measured.push(Latency { way, load: "idle", start: idle(&mut arrangement, way, tasks).await? });

@@ -62,10 +62,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything.
-    pub async fn start() -> Result<Self, HarnessError> {
-        let this = std::env::current_exe().map_err(HarnessError::io("finding this executable"))?;
-        let builder = Cluster::builder(Launcher::beside_current_exe()?).gateways(1).env("PORTCULLIS_LOG", "warn");
+    /// Starts everything; `program` is the harness's own executable, which is the bare server too.
+    pub async fn start(program: PathBuf, launcher: Launcher) -> Result<Self, HarnessError> {
+        let builder = Cluster::builder(launcher).gateways(1).env("PORTCULLIS_LOG", "warn");
         // Full load on few cores is not an outage.
         let builder = builder.env("PORTCULLIS_STORE_TIMEOUT_MS", "2000").policy(json!({
             "monitoring": { "heartbeat_timeout_seconds": 60 },
@@ -81,7 +80,7 @@ impl Stage {
         }));
         let mut cluster = builder.start().await?;
         cluster.stand_in(SLOTS).await?;
-        let bare = Process::start(&bare_server(this, cluster.redis_url())).await?;
+        let bare = Process::start(&bare_server(program, cluster.redis_url())).await?;
         let probe = cluster.probe().await?;
         let digest = probe.load_script("return 1").await?;
         let redis_process = probe.info_number("server", "process_id").await? as u32;

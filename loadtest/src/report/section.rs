@@ -152,9 +152,6 @@ fn work(figures: &Figures) -> Section {
     row("peak depth", depth.peak.map(|peak| format!("{peak} at {:.1} s", depth.peak_at_seconds)));
     row("capacity and hard limit then", depth.capacity.zip(depth.hard_limit).map(|(a, b)| format!("{a} and {b}")));
     row("largest share of the hard limit", depth.share_of_hard_limit.map(percent));
-    for (user_type, share) in &depth.share_of_threshold {
-        row(&format!("largest share of the threshold of {user_type}"), Some(percent(*share)));
-    }
     row("dead letters at the end", depth.dead.map(|dead| dead.to_string()));
     Section { title: "Work and depth", note: String::new(), table }
 }
@@ -183,7 +180,8 @@ fn redis(figures: &Figures) -> Section {
     if let (Some(commands), Some(us)) = (redis.commands_per_decision, redis.us_per_decision) {
         let _ = write!(note, "; per decision {commands:.2} commands and {us:.1} µs");
     }
-    note += ". A script's time includes the commands inside it, which are not listed again.";
+    note += ". A script's time includes the commands inside it, which are not listed again. \
+             The harness's own questions, a few per sample, are in these figures.";
     Section { title: "Redis", note, table }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn impatient_cluster() -> Builder {
         .handler("slow", "builtin:sleep")
 }
 
-/// Waits for a turn, for a test whose cluster is started by somebody else.
+/// Waits for a turn, for tests whose clusters are started by what they test.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
     TURNS.acquire().await.expect("never closed")
 }

@@ -18,5 +18,6 @@ mod drain;
 mod topology;
 mod observe;
 mod scenario;
+mod compare;
 mod script;
 mod policy;

@@ -112,8 +112,8 @@ impl Submitter {
 
 impl Arrangement {
     /// Starts everything and waits until the processor counts for capacity.
-    pub async fn start() -> Result<Self, HarnessError> {
-        let builder = Cluster::builder(Launcher::beside_current_exe()?).gateways(1).env("PORTCULLIS_LOG", "warn");
+    pub async fn start(launcher: Launcher) -> Result<Self, HarnessError> {
+        let builder = Cluster::builder(launcher).gateways(1).env("PORTCULLIS_LOG", "warn");
         let policy = json!({ "rate_limits": { "roles": { "privileged": { "hourly": -1, "burst": 1_000_000 } } } });
         let cluster = builder.policy(policy).start().await?;
         let store = open_store(cluster.redis_url()).await?.scope(cluster.scope());

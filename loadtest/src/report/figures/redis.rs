@@ -2,6 +2,10 @@
 //!
 //! Responsible for counting nothing twice: a script's time includes the commands inside it, which the server counts by
 //! their own names as well. Must never mistake those for round trips.
+//!
+//! The server does not say who sent a command: what the observer asks (`info`, `xinfo`, `xrange`, a script for each
+//! sample) is among them. It is the same few per second whatever the load, so that ratios of two loads are not
+//! flattered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
