@@ -2,7 +2,7 @@
 //!
 //! Responsible for what several invariants need of a record. Must never judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use portcullis_config::policy::Subject;
 use portcullis_config::{Policy, UserType};
@@ -20,6 +20,8 @@ const DRIFT_PER_MILLION: u64 = 500;
 pub(super) struct Case<'a> {
     pub(super) record: &'a Record,
     policies: BTreeMap<u64, Policy>,
+    /// Whether the two clocks kept step.
+    steady: bool,
 }
 
 /// Whom a limit or budget counts for an event.
@@ -36,7 +38,23 @@ impl<'a> Case<'a> {
     pub(super) fn new(record: &'a Record) -> Self {
         let typed = |effective: &serde_json::Value| serde_json::from_value(effective.clone()).ok();
         let policies = record.policies.iter().filter_map(|each| Some((each.revision, typed(&each.effective)?)));
-        Self { record, policies: policies.collect() }
+        let mut case = Self { record, policies: policies.collect(), steady: record.redis_start_ms > 0 };
+        case.steady &= case.keeps_step();
+        case
+    }
+
+    /// Whether the clock of Redis never went back, and every call that was admitted spans its admission.
+    fn keeps_step(&self) -> bool {
+        let decisions = &self.record.decisions;
+        let admitted = decisions.iter().filter(|event| event.outcome == "admitted");
+        let admitted: HashMap<&str, i64> =
+            admitted.filter_map(|event| Some((event.task_id.as_deref()?, self.run_us(event.at_ms)?))).collect();
+        let slack_us = self.slack_us();
+        let spans = |call: &Call| {
+            let at_us = call.task_id().and_then(|task| admitted.get(task));
+            at_us.is_none_or(|at_us| *at_us <= call.ended_us as i64 + slack_us)
+        };
+        decisions.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms) && self.record.calls.iter().all(spans)
     }
 
     /// The policy of an event's revision; what is left out for want of it is said.
@@ -61,10 +79,9 @@ impl<'a> Case<'a> {
         !self.record.decisions_incomplete
     }
 
-    /// A time of Redis on the run's clock, µs; `None` where the two were not related.
+    /// A time of Redis on the run's clock, µs; `None` where the two were not related, or did not keep step.
     pub(super) fn run_us(&self, redis_ms: u64) -> Option<i64> {
-        let start_ms = self.record.redis_start_ms;
-        (start_ms > 0).then(|| (redis_ms as i64 - start_ms as i64) * 1000)
+        self.steady.then(|| (redis_ms as i64 - self.record.redis_start_ms as i64) * 1000)
     }
 
     /// By how much a time of the one clock may be off on the other, µs.

@@ -2,9 +2,9 @@
 //!
 //! Concludes from the decision events: whoever was refused by a window met one that the admissions alone fill. Had
 //! refused requests consumed anything, windows would refuse before they are full. A window releases late by at most a
-//! tick, which is never more than a tenth of it, and each change of its shape may round once more; that much is
-//! allowed. Pressure refuses only at its threshold, the absence of processors only without capacity, a budget of
-//! requests only when that much was admitted. Within a batch depth moves only with an admission.
+//! tick, and each change of its shape may round once more; that much is allowed. Pressure refuses only at its
+//! threshold, the absence of processors only without capacity, a budget of requests only when that much was admitted.
+//! Within a batch depth moves only with an admission.
 //!
 //! Cannot conclude anything about deadlines, breakers, delayed starts, and budgets in units that events do not carry;
 //! nor about refusals that gateways repeat from memory, which leave counts only.
@@ -12,14 +12,11 @@
 use std::collections::HashMap;
 
 use portcullis_config::Policy;
-use portcullis_lua::DecisionEvent;
+use portcullis_lua::{CompiledPolicy, DecisionEvent, PolicyStamp};
 
 use super::case::{Case, Whose, user_type, whose};
 use super::verdict::Findings;
 use super::windows::{Counted, HOUR_MS, Tracks, named_limits, session_windows};
-
-/// A folded window has ten ticks at least.
-const FEWEST_TICKS: u64 = 10;
 
 pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
     if !case.is_complete(findings) {
@@ -39,10 +36,9 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
 
 /// Depth from one decision of a batch to the next.
 fn batches(case: &Case<'_>, findings: &mut Findings) {
-    let batch = |event: &DecisionEvent| event.id.rsplit_once('.').map(|(batch, _)| batch.to_owned());
     for pair in case.record.decisions.windows(2) {
         let [before, after] = pair else { continue };
-        if before.at_ms != after.at_ms || batch(before) != batch(after) {
+        if before.at_ms != after.at_ms || batch_of(before) != batch_of(after) {
             continue;
         }
         let moved = after.depth.checked_sub(before.depth);
@@ -56,21 +52,38 @@ fn batches(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
+/// What the events of a batch have in common.
+fn batch_of(event: &DecisionEvent) -> &str {
+    event.id.rsplit_once('.').map_or(&event.id, |(batch, _)| batch)
+}
+
 /// How long each window may at most hold an admission, ms: its length under any policy, and a tick of rounding for each
 /// of them, because a window that changes its shape carries over what it holds, rounded once more.
-fn reaches<'a>(case: &'a Case<'_>) -> HashMap<(bool, &'a str), u64> {
-    let mut reaches = HashMap::from([((true, "hourly"), HOUR_MS)]);
+fn reaches(case: &Case<'_>) -> Reaches {
+    let mut reaches: [HashMap<String, (u64, u64)>; 2] = Default::default();
+    let mut reach = |of_session: bool, name: &str, window_ms: u64, tick_ms: u64| {
+        let longest = reaches[usize::from(of_session)].entry(name.to_owned()).or_default();
+        *longest = (longest.0.max(window_ms), longest.1.max(tick_ms));
+    };
     for policy in case.policies() {
-        let bursts = policy.rate_limits.roles.values().map(|limits| ((true, "burst"), limits.burst_window));
-        let named = policy.rate_limits.named.iter().map(|(name, limit)| ((false, name.as_str()), limit.window_seconds));
-        for (window, seconds) in bursts.chain(named) {
-            let reach = reaches.entry(window).or_default();
-            *reach = (*reach).max(seconds * 1000);
+        let compiled = CompiledPolicy::new(policy, PolicyStamp::NONE);
+        for user_type in policy.known_types() {
+            let burst_ms = policy.limits_of(&user_type).map_or(0, |limits| limits.burst_window * 1000);
+            for (name, tick_ms) in compiled.session_ticks_ms(&user_type) {
+                reach(true, name, if name == "burst" { burst_ms } else { HOUR_MS }, tick_ms);
+            }
+            for (name, tick_ms) in compiled.named_ticks_ms(&user_type) {
+                let window_ms = policy.rate_limits.named.get(name).map_or(0, |limit| limit.window_seconds * 1000);
+                reach(false, name, window_ms, tick_ms);
+            }
         }
     }
     let shapes = case.policies().count() as u64;
-    reaches.into_iter().map(|(window, ms)| (window, ms + shapes * ms.div_ceil(FEWEST_TICKS) + 1)).collect()
+    reaches.map(|each| each.into_iter().map(|(name, (ms, tick_ms))| (name, ms + shapes * tick_ms + 1)).collect())
 }
+
+/// By name, of named limits and then of the windows of sessions.
+type Reaches = [HashMap<String, u64>; 2];
 
 /// What was admitted so far.
 #[derive(Default)]
@@ -79,7 +92,7 @@ struct Past<'a> {
     /// Requests admitted, by budget and subject.
     budgets: HashMap<(&'a str, &'a str), u64>,
     /// How long each window holds an admission at most, ms.
-    reaches: HashMap<(bool, &'a str), u64>,
+    reaches: Reaches,
 }
 
 impl<'a> Past<'a> {
@@ -87,7 +100,7 @@ impl<'a> Past<'a> {
         let sessions = session_windows(policy, event).into_iter().map(|window| (true, window));
         let named = named_limits(policy, event, unsaid).into_iter().map(|window| (false, window));
         for (of_session, window) in sessions.chain(named) {
-            let reach_ms = self.reaches.get(&(of_session, window.name)).copied().unwrap_or(u64::MAX);
+            let reach_ms = self.reach_ms(of_session, window.name);
             let track = self.tracks.entry((of_session, window.name, window.subject)).or_default();
             track.slide(event.at_ms, reach_ms);
             track.add(event.at_ms, window.units, place);
@@ -138,7 +151,7 @@ impl<'a> Past<'a> {
         findings: &mut Findings,
     ) {
         let Some(window) = windows.into_iter().find(|window| window.name == name) else { return };
-        let reach_ms = self.reaches.get(&(of_session, window.name)).copied().unwrap_or(u64::MAX);
+        let reach_ms = self.reach_ms(of_session, window.name);
         let mut held = 0;
         if let Some(track) = self.tracks.get_mut(&(of_session, window.name, window.subject)) {
             track.slide(event.at_ms, reach_ms);
@@ -166,6 +179,10 @@ impl<'a> Past<'a> {
             || format!("budget {name} of {subject} refused {units} with {admitted} of {amount} ever admitted"),
             || vec![case.line(event)],
         );
+    }
+
+    fn reach_ms(&self, of_session: bool, name: &str) -> u64 {
+        self.reaches[usize::from(of_session)].get(name).copied().unwrap_or(u64::MAX)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Responsible for what leases and settlements conclude from. A handler's log knows when a run began, not when its
 //! lease did, and a lease may have waited in a processor for any time. But tokens follow the clock of Redis: a claim's
-//! token is its time in µs and a count, unless tokens have run ahead because the clock went back. So where the times of
-//! decisions never fall and no run begins before the time in its token, that time is when its task was claimed.
+//! token is its time in µs and a count, unless tokens have run ahead because the clock went back. So where the two
+//! clocks kept step and no run begins before the time in its token, that time is when its task was claimed.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,11 @@ pub(super) struct Run<'a> {
 
 /// Every task's runs, by token.
 pub(super) fn by_task<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Vec<Run<'a>>> {
-    let decisions = &case.record.decisions;
-    let clock_fell = decisions.windows(2).any(|pair| pair[0].at_ms > pair[1].at_ms);
     let mut tasks: BTreeMap<&str, Vec<Run<'a>>> = BTreeMap::new();
     for attempt in &case.record.attempts {
         let claimed_us = case.run_us(attempt.fencing_token / TOKENS_PER_MS).filter(|claimed_us| {
             let slack_us = case.slack_us();
-            !clock_fell && (-slack_us..=attempt.started_us as i64 + slack_us).contains(claimed_us)
+            (-slack_us..=attempt.started_us as i64 + slack_us).contains(claimed_us)
         });
         tasks.entry(&attempt.task_id).or_default().push(Run { attempt, claimed_us });
     }
@@ -55,7 +53,7 @@ impl Run<'_> {
         let claimed = self.claimed_us.map_or("at an unknown time".to_owned(), moment);
         let ended = self.attempt.ended_us.map_or("the end of the run".to_owned(), |ended_us| moment(ended_us as i64));
         format!(
-            "task {task_id} attempt {attempt} token {fencing_token}: claimed {claimed}, ran from {} to {ended}, {end:?}",
+            "{task_id} attempt {attempt} token {fencing_token}: claimed {claimed}, ran from {} to {ended}: {end:?}",
             moment(self.started_us()),
         )
     }

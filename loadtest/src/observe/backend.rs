@@ -206,7 +206,10 @@ mod tests {
         let usage = BTreeMap::from([("micro_dollars".to_owned(), 5)]);
         let backend = started(Work { usage, ..Work::constant(0.0) }).await;
         let answer = attempt(&backend, 7).send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["x-usage-micro-dollars"]), (200, &"5".parse().unwrap()));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["x-usage-micro-dollars"]),
+            (200, &"5".parse().unwrap())
+        );
         let before = backend.set("chat", Work { failure_rate: 1.0, ..Work::constant(0.0) });
         assert_eq!(before.map(|work| work.failure_rate), Some(0.0));
         assert_eq!(attempt(&backend, 8).send().await.unwrap().status().as_u16(), 500);

@@ -33,8 +33,7 @@ pub(super) struct Tail {
 }
 
 /// Reads until told to stop, and then to the end.
-pub(super) async fn follow(store: ScopeStore, stop: CancellationToken) -> Tail {
-    let mut tail = Tail::default();
+pub(super) async fn follow(mut tail: Tail, store: ScopeStore, stop: CancellationToken) -> Tail {
     let mut ticks = tokio::time::interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -55,6 +54,13 @@ impl Tail {
     /// Nothing was read, whatever there was.
     pub(super) fn nothing() -> Self {
         Self { incomplete: true, ..Self::default() }
+    }
+
+    /// What there is now: from here on nothing is lost without notice. Nothing, where Redis is out of reach.
+    pub(super) async fn begin(store: &ScopeStore) -> Self {
+        let mut tail = Self::default();
+        drop(tail.read(store).await);
+        tail
     }
 
     async fn read(&mut self, store: &ScopeStore) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_lua::{QueueView, ScopeStore, StoreError};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -29,17 +30,22 @@ pub(super) struct Gauge {
     pub(super) probe: Probe,
     pub(super) policy: PolicyView,
     pub(super) processes: Processes,
+    /// The newest sample, for whoever wants to know now.
+    pub(super) latest: watch::Sender<Sample>,
 }
 
 impl Gauge {
-    /// Looks until told to stop; every sample, and the policy seen last.
+    /// Looks until told to stop, and then once more; every sample, and the policy seen last.
     pub(super) async fn watch(mut self, stop: CancellationToken) -> (Vec<Sample>, PolicyView) {
         let mut samples = Vec::new();
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            samples.push(self.sample().await);
+            let sample = Box::pin(self.sample()).await;
+            self.latest.send_replace(sample.clone());
+            samples.push(sample);
         }
+        samples.push(Box::pin(self.sample()).await);
         (samples, self.policy)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use portcullis_config::{Policy, Scope};
 use portcullis_lua::{DecisionEvent, ScopeStore, Store, StoreOptions};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -42,10 +43,12 @@ pub struct ObserverOptions {
 #[derive(Debug)]
 pub struct Observer {
     clock: RunClock,
+    connections: Store,
     store: ScopeStore,
     probe: Probe,
     redis_start_ms: u64,
     processes: Processes,
+    latest: watch::Receiver<Sample>,
     stop: CancellationToken,
     gauge: AbortOnDropHandle<(Vec<Sample>, PolicyView)>,
     tail: AbortOnDropHandle<Tail>,
@@ -73,24 +76,29 @@ impl Observer {
         let ObserverOptions { clock, redis_url, scope, policy } = options;
         let store = StoreOptions { url: redis_url, connections: CONNECTIONS, command_timeout: COMMAND_LIMIT };
         let probe = Probe::lasting(&store.url, &format!("{{{}:{}}}", scope.tenant(), scope.project()))?;
-        let store = Store::open(&store)?;
+        let connections = Store::open(&store)?;
         // What is out of reach now may be there later: an observer watches outages, too.
-        drop(store.wait_ready(REACH_LIMIT).await);
-        let store = store.scope(&scope);
+        drop(Box::pin(connections.wait_ready(REACH_LIMIT)).await);
+        let store = connections.scope(&scope);
         let (processes, stop, boot) = (Processes::default(), CancellationToken::new(), PolicyView::boot(policy));
+        let (newest, latest) = watch::channel(Sample::default());
+        let tail = decision_tail::follow(Box::pin(Tail::begin(&store)).await, store.clone(), stop.clone());
         let gauge = Gauge {
             clock,
             store: store.clone(),
             probe: probe.clone(),
             policy: boot.clone(),
             processes: Arc::clone(&processes),
+            latest: newest,
         };
         Ok(Self {
             clock,
-            redis_start_ms: redis_start_ms(clock, &probe).await,
+            redis_start_ms: Box::pin(redis_start_ms(clock, &probe)).await,
             processes,
+            latest,
             gauge: AbortOnDropHandle::new(tokio::spawn(gauge.watch(stop.clone()))),
-            tail: AbortOnDropHandle::new(tokio::spawn(decision_tail::follow(store.clone(), stop.clone()))),
+            tail: AbortOnDropHandle::new(tokio::spawn(tail)),
+            connections,
             store,
             probe,
             stop,
@@ -101,6 +109,12 @@ impl Observer {
     /// Whose processor time and memory is sampled from now on: process ids on this machine, by name.
     pub fn watch_processes(&self, processes: BTreeMap<String, u32>) {
         *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = processes;
+    }
+
+    /// The newest sample; an empty one before the first.
+    #[must_use]
+    pub fn latest(&self) -> Sample {
+        self.latest.borrow().clone()
     }
 
     /// Waits for rest, at most this long, watching on, then stops and looks at every task that a call or an event
@@ -129,6 +143,7 @@ impl Observer {
             });
         }
         self.probe.close().await;
+        self.connections.close().await;
         observed
     }
 }

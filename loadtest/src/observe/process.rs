@@ -16,8 +16,8 @@ pub(super) fn usage(pid: u32) -> Option<ProcessSample> {
     })
 }
 
-/// User and system time together (proc_pid_stat(5), fields 14 and 15). The name in parentheses may hold anything, also
-/// spaces and parentheses.
+/// User and system time together (`proc_pid_stat(5)`, fields 14 and 15). The name in parentheses may hold anything,
+/// also spaces and parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);

@@ -24,11 +24,7 @@ const ATTEMPTS: u32 = 100;
 
 /// Waits until nothing is queued, running or delayed, at most `limit`; the last look, and whether it came to rest.
 /// `None` where Redis did not answer in that time.
-pub(super) async fn rest(
-    store: &ScopeStore,
-    policy: &CompiledPolicy,
-    limit: Duration,
-) -> Option<(QueueView, bool)> {
+pub(super) async fn rest(store: &ScopeStore, policy: &CompiledPolicy, limit: Duration) -> Option<(QueueView, bool)> {
     let end = Instant::now() + limit;
     loop {
         let look = store.queues(policy).await.ok();

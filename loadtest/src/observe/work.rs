@@ -172,10 +172,13 @@ mod tests {
         for service in distributions {
             let work = Work { service, ..Work::default() };
             assert_eq!(work.faults(), []);
-            let total: f64 = drawn(&work).iter().map(|fate| match fate {
-                Fate::Succeeds(took) => took.as_secs_f64() * 1000.0,
-                other => panic!("{other:?}"),
-            }).sum();
+            let total: f64 = drawn(&work)
+                .iter()
+                .map(|fate| match fate {
+                    Fate::Succeeds(took) => took.as_secs_f64() * 1000.0,
+                    other => panic!("{other:?}"),
+                })
+                .sum();
             let mean = total / 20_000.0;
             assert!((mean / work.mean_ms() - 1.0).abs() < 0.05, "{:?} drew {mean}", work.service);
         }
