@@ -42,7 +42,7 @@ const BATCH: usize = 64;
 /// Offers the load until it is over or `stop` is cancelled, and accounts for every call.
 ///
 /// When a stream ends, its calls in flight are awaited as long as their clients would wait. When the load is stopped,
-/// they are given [`GRACE`]; what is not answered then failed. Repetitions that would come later are not sent.
+/// they are given two seconds; what is not answered then failed. Repetitions that would come later are not sent.
 ///
 /// The ids of requests are `RUN-REQUEST-REPETITION`, with `RUN` drawn anew for each load: the numbers are those of
 /// [`Call`](crate::record::Call), also where there was no answer.

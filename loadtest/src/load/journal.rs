@@ -3,7 +3,7 @@
 //! Responsible for having every call exactly once, with what came of it. Must never grow without a bound: a journal
 //! that is full ends the load, and says so.
 //!
-//! A call takes some 400 bytes: 232 in place, the rest for the kind, the ids and the code of its answer.
+//! A call takes some 350 bytes: 208 in place, the rest for its kind, the ids and the code of its answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::meter::Meter;
 use crate::record::{Call, Caller};
 
-/// Most calls of a run: some 1.2 GB.
+/// Most calls of a run: some 1 GB.
 const MAX_CALLS: usize = 3_000_000;
 
 /// The account of a load.
@@ -66,6 +66,11 @@ impl Pages {
 mod tests {
     use super::*;
     use crate::record::Outcome;
+
+    #[test]
+    fn a_call_takes_as_much_room_as_is_said() {
+        assert!(size_of::<Call>() <= 208, "{}", size_of::<Call>());
+    }
 
     #[test]
     fn a_full_journal_ends_the_load_and_keeps_what_comes_after() {

@@ -31,6 +31,7 @@ pub(super) fn walk(
     queue: &mpsc::Sender<Due>,
     stop: &CancellationToken,
 ) {
+    sleep_exactly();
     let mut schedules: Vec<Peekable<Schedule>> = schedules.into_iter().map(Iterator::peekable).collect();
     while let Some(due) = next(&mut schedules) {
         if !sleep_until(clock, due.at_us, stop) || queue.blocking_send(due).is_err() {
@@ -59,6 +60,12 @@ fn sleep_until(clock: RunClock, at_us: u64, stop: &CancellationToken) -> bool {
         }
         thread::sleep(left.clamp(TOGETHER, LOOK_UP));
     }
+}
+
+/// Linux prolongs sleeps by 50 µs so that it can end several at once. This thread is worth waking for.
+fn sleep_exactly() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 #[cfg(test)]

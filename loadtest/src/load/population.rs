@@ -1,7 +1,7 @@
 //! Who calls: the distinct callers of a stream, and whose turn it is.
 //!
-//! Responsible for drawing callers as their groups say, the same for the same seed. Must never hold two callers that the
-//! cluster would take for one, unless the plan names them so.
+//! Responsible for drawing callers as their groups say, the same for the same seed. Must never hold two callers that
+//! the cluster would take for one, unless the plan names them so.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;

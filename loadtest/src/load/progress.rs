@@ -14,6 +14,9 @@ use crate::record::RunClock;
 
 const REFRESH: Duration = Duration::from_millis(250);
 
+/// A bar short enough for the line to fit most terminals.
+const TEMPLATE: &str = "{bar:12} {wide_msg}";
+
 /// Rates are over this many refreshes.
 const RATE_REFRESHES: usize = 4;
 
@@ -33,7 +36,7 @@ impl Progress {
         }
         let millis = (seconds * 1e3) as u64;
         let bar = ProgressBar::with_draw_target(Some(millis), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{bar:20} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
         }
         let refreshing = tokio::spawn(refresh(bar.clone(), meter, clock, millis)).abort_handle();
@@ -81,10 +84,10 @@ async fn refresh(bar: ProgressBar, meter: Meter, clock: RunClock, millis: u64) {
 /// The line: time, rates since `before`, and latencies.
 fn line(at_seconds: u64, of_seconds: u64, now: &Reading, before: &Reading, seconds: f64) -> String {
     let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds.max(1e-3)).round();
-    let waiting = if now.waiting > 0 { format!("  waiting {}", now.waiting) } else { String::new() };
+    let waiting = if now.waiting > 0 { format!(" {} waiting", now.waiting) } else { String::new() };
     format!(
-        "{at_seconds}/{of_seconds} s  offered {}/s  admitted {}/s  refused {}/s  failed {}/s  p50 {}  p99 {}  \
-         in flight {}{waiting}",
+        "{at_seconds}/{of_seconds} s | {} offered {} admitted {} refused {} failed per s | p50 {} p99 {} ms | \
+         {} in flight{waiting}",
         rate(now.offered, before.offered),
         rate(now.admitted, before.admitted),
         rate(now.refused, before.refused),
@@ -96,7 +99,7 @@ fn line(at_seconds: u64, of_seconds: u64, now: &Reading, before: &Reading, secon
 }
 
 fn millis(us: u64) -> String {
-    format!("{:.1} ms", us as f64 / 1000.0)
+    format!("{:.1}", us as f64 / 1000.0)
 }
 
 #[cfg(test)]
@@ -104,14 +107,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_template_is_one() {
+        ProgressStyle::with_template(TEMPLATE).expect("a template");
+    }
+
+    #[test]
     fn rates_are_of_the_time_since_the_reading_before() {
         let before = Reading { offered: 100, admitted: 50, ..Reading::default() };
         let now = Reading { offered: 300, admitted: 150, refused: 9, p99_us: 12_340, in_flight: 4, ..before };
         assert_eq!(
             line(3, 10, &now, &before, 0.5),
-            "3/10 s  offered 400/s  admitted 200/s  refused 18/s  failed 0/s  p50 0.0 ms  p99 12.3 ms  in flight 4"
+            "3/10 s | 400 offered 200 admitted 18 refused 0 failed per s | p50 0.0 p99 12.3 ms | 4 in flight"
         );
         let waiting = Reading { waiting: 7, ..now };
-        assert!(line(3, 10, &waiting, &now, 0.0).ends_with("waiting 7"));
+        assert!(line(3, 10, &waiting, &now, 0.0).ends_with("4 in flight 7 waiting"));
     }
 }

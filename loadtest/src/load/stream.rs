@@ -272,8 +272,8 @@ kinds: [ { kind: chat, weight: 3, estimate: { tokens: 5 }, deadline_ms: 10 }, { 
     fn a_trace_is_replayed_at_its_own_times() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("trace.csv");
-        let rows = "at_ms,user_type,principal,kind\n5000,paid,ada,chat\n5200,anonymous,,chat\n5300,paid,ada,other\n9000,paid,eve,chat\n";
-        std::fs::write(&file, rows).expect("written");
+        let rows = ["5000,paid,ada,chat", "5200,anonymous,,chat", "5300,paid,ada,other", "9000,paid,eve,chat"];
+        std::fs::write(&file, format!("at_ms,user_type,principal,kind\n{}\n", rows.join("\n"))).expect("written");
         let stream = Stream {
             arrivals: Some(Arrivals::Replay { file, speed: 2.0 }),
             duration_seconds: 1.0,

@@ -298,6 +298,19 @@ async fn credentials_and_idempotency_keys_go_along() {
 }
 
 #[tokio::test]
+async fn the_same_seed_asks_for_the_same_again() {
+    let stub = Stub::start(|_| Reply::Admit);
+    let plan = plan(&json!({ "arrivals": { "pattern": "poisson", "per_second": 200 } }));
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let mut calls = run(plan.clone(), &Targets::new([stub.url()])).await.calls;
+        calls.sort_by_key(|call| call.request);
+        asked.push(calls.into_iter().map(|call| (call.intended_us, call.caller, call.kind)).collect::<Vec<_>>());
+    }
+    assert_eq!(asked[0], asked[1]);
+}
+
+#[tokio::test]
 async fn a_plan_with_faults_is_not_driven() {
     let nothing = Plan::default();
     let driven = drive(&nothing, Targets::default(), RunClock::start(), 0, Meter::default(), CancellationToken::new());

@@ -108,3 +108,48 @@ async fn beside<T>(wire: &mut Option<Pin<Box<Wire>>>, work: impl Future<Output =
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn request() -> Request<Full<Bytes>> {
+        Request::post("/v1/tasks").header("host", "test").body(Full::default()).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_while_idle_gives_the_request_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let authority = listener.local_addr().expect("bound").to_string();
+        let (close, closing) = oneshot::channel::<()>();
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut received = [0; 1024];
+            for _ in 0..2 {
+                assert!(stream.read(&mut received).await.expect("a request") > 0);
+                stream.write_all(b"HTTP/1.1 429 No\r\ncontent-length: 0\r\n\r\n").await.expect("answered");
+            }
+            closing.await.expect("answered twice");
+        };
+        let calling = async {
+            let mut connection = Connection::open(&authority).await.expect("open");
+            for _ in 0..2 {
+                let answered = connection.exchange(request()).await.expect("sent").expect("answered");
+                assert_eq!((answered.status, connection.is_open()), (429, true), "kept alive");
+            }
+            close.send(()).expect("the server waits");
+            connection
+        };
+        let (mut connection, ()) = tokio::join!(calling, serving);
+        // A turn of the runtime's poll, so that it has heard of the end.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let given_back = connection.exchange(request()).await.expect_err("it is closed");
+        assert_eq!((given_back.uri().path(), connection.is_open()), ("/v1/tasks", false));
+    }
+}
