@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Scenario;
 use crate::cluster::builder::effective_policy;
 use crate::cluster::skew::Clocks;
-use crate::cluster::{Cluster, Launcher, Member};
+use crate::cluster::{Cluster, Launcher, Member, Redis};
 use crate::error::HarnessError;
 use crate::observe::Backend;
 use crate::record::{PolicyChange, RunClock};
@@ -72,10 +72,9 @@ impl Stage {
             let id = self.cluster.member(member).ok().and_then(|process| process.id());
             processes.extend(id.map(|id| (member.to_string(), id)));
         }
-        let servers = self.cluster.topology().map(|topology| topology.servers()).unwrap_or_default();
-        for (number, id) in servers.iter().enumerate().filter_map(|(number, server)| Some((number, server.id()?))) {
-            let name = if servers.len() == 1 { "redis".to_owned() } else { format!("redis-{number}") };
-            processes.insert(name, id);
+        if let Ok(topology) = self.cluster.topology() {
+            let ids = topology.servers().iter().map(Redis::id);
+            processes.extend(ids.enumerate().filter_map(|(index, id)| Some((topology.name(index), id?))));
         }
         processes
     }
