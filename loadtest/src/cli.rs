@@ -186,7 +186,7 @@ fn execute(command: Command) -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Demo { once, redis_url } => demo::run(DemoOptions { once, redis_url }).await,
-            Command::Run(options) => command::run(options).await,
+            Command::Run(options) => Box::pin(command::run(options)).await,
             Command::Scenarios(options) => command::scenarios(&options).map(|()| true),
             Command::Check { record, json } => invariant::command::run(&record, json),
             Command::BenchScripts { json, rounds } => {

@@ -183,39 +183,41 @@ impl FaultKind {
     #[must_use]
     pub fn lasting(&self) -> Lasting {
         match self {
-            Self::Kill { .. } | Self::Stop { .. } | Self::Pause { .. } => Lasting::Required,
-            Self::PauseRedis {} | Self::KillRedis {} | Self::StopRedis {} => Lasting::Required,
-            Self::SlowRedis { .. } | Self::Partition { .. } => Lasting::Required,
             Self::LosePubsub {} | Self::ChangeBackend { .. } | Self::ShiftClock { .. } => Lasting::Optional,
-            Self::RollingRestart { .. } | Self::CutConnections {} | Self::FlushScripts {} => Lasting::Never,
-            Self::UpdatePolicy { .. } | Self::RollBackPolicy { .. } => Lasting::Never,
+            Self::RollingRestart { .. }
+            | Self::CutConnections {}
+            | Self::FlushScripts {}
+            | Self::UpdatePolicy { .. }
+            | Self::RollBackPolicy { .. } => Lasting::Never,
+            _ => Lasting::Required,
         }
     }
 
     /// What it takes hold of; `None` where nothing is in the way of anything else.
     #[must_use]
     pub fn subject(&self) -> Option<Subject> {
-        match self {
-            Self::Kill { process } | Self::Stop { process } | Self::Pause { process } => {
-                Some(Subject::Process(*process))
-            }
-            Self::RollingRestart { .. } => Some(Subject::Fleet),
-            Self::PauseRedis {} | Self::KillRedis {} | Self::StopRedis {} => Some(Subject::Redis),
-            Self::CutConnections {} | Self::LosePubsub {} | Self::FlushScripts {} => Some(Subject::Redis),
-            Self::SlowRedis { process, .. } => Some(Subject::Link(*process)),
-            Self::Partition { process } => Some(Subject::Link(Some(*process))),
-            Self::ChangeBackend { .. } => Some(Subject::Backend),
-            Self::ShiftClock { process, .. } => Some(Subject::Clock(*process)),
-            Self::UpdatePolicy { .. } | Self::RollBackPolicy { .. } => None,
-        }
+        Some(match self {
+            Self::Kill { process } | Self::Stop { process } | Self::Pause { process } => Subject::Process(*process),
+            Self::ShiftClock { process, .. } => Subject::Clock(*process),
+            Self::Partition { process } => Subject::Link(Some(*process)),
+            Self::SlowRedis { process, .. } => Subject::Link(*process),
+            Self::RollingRestart { .. } => Subject::Fleet,
+            Self::ChangeBackend { .. } => Subject::Backend,
+            Self::UpdatePolicy { .. } | Self::RollBackPolicy { .. } => return None,
+            // Also what only asks something of the server: one that is gone cannot be asked.
+            _ => Subject::Redis,
+        })
     }
 
     /// The process it is done to, if it is one.
     #[must_use]
     pub fn process(&self) -> Option<Member> {
         match self {
-            Self::Kill { process } | Self::Stop { process } | Self::Pause { process } => Some(*process),
-            Self::Partition { process } | Self::ShiftClock { process, .. } => Some(*process),
+            Self::Kill { process }
+            | Self::Stop { process }
+            | Self::Pause { process }
+            | Self::Partition { process }
+            | Self::ShiftClock { process, .. } => Some(*process),
             Self::SlowRedis { process, .. } => *process,
             _ => None,
         }

@@ -1,8 +1,8 @@
 //! Wall clocks of single processes that are wrong, and jump.
 //!
-//! Responsible for running a process under libfaketime (<https://github.com/wolfcw/libfaketime>), whose offset is a file
-//! that is read again at every look at the clock. Must never touch the monotonic clock: hosts disagree about the time
-//! of day, not about how long a second is.
+//! Responsible for running a process under libfaketime (<https://github.com/wolfcw/libfaketime>), whose offset is a
+//! file that is read again at every look at the clock. Must never touch the monotonic clock: hosts disagree about the
+//! time of day, not about how long a second is.
 
 use std::path::{Path, PathBuf};
 

@@ -93,6 +93,12 @@ impl Topology {
         &self.servers
     }
 
+    /// Name of the server of this number in samples and messages.
+    #[must_use]
+    pub fn name(&self, index: usize) -> String {
+        if self.servers.len() == 1 { "redis".to_owned() } else { format!("redis-{index}") }
+    }
+
     /// The server of this number.
     pub fn server(&mut self, index: usize) -> Result<&mut Redis, HarnessError> {
         self.servers.get_mut(index).ok_or_else(|| HarnessError::Answer(format!("there is no redis server {index}")))

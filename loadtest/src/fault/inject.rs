@@ -1,8 +1,9 @@
 //! Makes a fault happen to a running cluster, and undoes it.
 //!
-//! Responsible for each fault being in force when its call returns, and for knowing how to undo it. Must never hide that
-//! a process had ended by itself: to whom nothing can be done any more, that is an error.
+//! Responsible for each fault being in force when its call returns, and for knowing how to undo it. Must never hide
+//! that a process had ended by itself: that nothing can be done to it any more is an error.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::operator::Operator;
@@ -28,8 +29,10 @@ pub struct Injector<'a> {
     pub operator: Operator,
     /// Its clocks that can be set.
     pub clocks: Option<&'a Clocks>,
-    /// Told of every process that was started in the place of another.
-    pub started: &'a (dyn Fn(Member, &Process) + Send + Sync),
+    /// Told the name and the id of every process that was started in the place of another.
+    pub started: &'a (dyn Fn(String, u32) + Send + Sync),
+    /// Told the number of every gateway that was started again, and where it listens now.
+    pub moved: &'a (dyn Fn(usize, SocketAddr) + Send + Sync),
 }
 
 impl std::fmt::Debug for Injector<'_> {
@@ -108,7 +111,7 @@ impl Injector<'_> {
         match undo {
             Undo::Start(member) => self.start(member).await,
             Undo::Resume(member) => self.cluster.member(member)?.resume(),
-            Undo::StartRedis(index) => self.cluster.topology()?.server(index)?.start_again().await,
+            Undo::StartRedis(index) => self.start_redis(index).await,
             Undo::ResumeRedis(index) => self.cluster.topology()?.server(index)?.resume(),
             Undo::Heal(process) => self.on_links(process, Link::heal),
             Undo::Hear => self.on_servers("ACL SETUSER default +subscribe +psubscribe +ssubscribe").await,
@@ -158,7 +161,13 @@ impl Injector<'_> {
 
     async fn start(&mut self, member: Member) -> Result<(), HarnessError> {
         self.cluster.start_again(member).await?;
-        (self.started)(member, self.cluster.member(member)?);
+        let process = self.cluster.member(member)?;
+        if let Some(id) = process.id() {
+            (self.started)(member.to_string(), id);
+        }
+        if let Member::Gateway(number) = member {
+            (self.moved)(number, process.address("public")?);
+        }
         Ok(())
     }
 
@@ -186,11 +195,20 @@ impl Injector<'_> {
         let index = self.primary().await?;
         let server = self.cluster.topology()?.server(index)?;
         if at_once {
-            server.kill().await?
+            server.kill().await?;
         } else {
-            server.stop().await?
+            server.stop().await?;
         }
         Ok(Undo::StartRedis(index))
+    }
+
+    async fn start_redis(&mut self, index: usize) -> Result<(), HarnessError> {
+        let topology = self.cluster.topology()?;
+        topology.server(index)?.start_again().await?;
+        if let Some(id) = topology.server(index)?.id() {
+            (self.started)(topology.name(index), id);
+        }
+        Ok(())
     }
 
     async fn primary(&mut self) -> Result<usize, HarnessError> {

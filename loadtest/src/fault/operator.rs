@@ -58,12 +58,11 @@ impl Operator {
             let admin = cluster.admin(0);
             let asked = eventually(PATIENCE, "the gateway lists its revisions", || self.kept(&admin, cluster));
             for (revision, effective) in asked.await? {
-                match self.policies.iter_mut().find(|policy| policy.revision == revision) {
-                    Some(policy) => policy.effective = effective,
-                    None => {
-                        let accepted_us = self.clock.now_us();
-                        self.policies.push(PolicyChange { revision, sent_us: 0, accepted_us, effective });
-                    }
+                if let Some(policy) = self.policies.iter_mut().find(|policy| policy.revision == revision) {
+                    policy.effective = effective;
+                } else {
+                    let accepted_us = self.clock.now_us();
+                    self.policies.push(PolicyChange { revision, sent_us: 0, accepted_us, effective });
                 }
             }
         }

@@ -179,8 +179,10 @@ fn instance(template: &Value, process: Member) -> Result<FaultKind, String> {
 fn in_the_way(earlier: &TimedFault, later: &TimedFault) -> bool {
     let (Some(one), Some(other)) = (earlier.kind.subject(), later.kind.subject()) else { return false };
     let clash = match (one, other) {
-        (Subject::Link(None), Subject::Link(_)) | (Subject::Link(_), Subject::Link(None)) => true,
-        (Subject::Fleet, Subject::Process(_)) | (Subject::Process(_), Subject::Fleet) => true,
+        (Subject::Link(None), Subject::Link(_))
+        | (Subject::Link(_), Subject::Link(None))
+        | (Subject::Fleet, Subject::Process(_))
+        | (Subject::Process(_), Subject::Fleet) => true,
         (one, other) => one == other,
     };
     // What has no end of its own goes on to the end of the run, or is over at once.

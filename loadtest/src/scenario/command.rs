@@ -1,7 +1,8 @@
 //! The subcommands `run` and `scenarios`.
 //!
 //! Responsible for which scenarios are played, for what is printed and written of them, and for the verdict on all of
-//! them: every invariant held, every expectation met. Must never count a scenario that could not be played as one that went well.
+//! them: every invariant held, every expectation met. Must never count a scenario that could not be played as one that
+//! went well.
 
 use std::path::{Path, PathBuf};
 
@@ -97,7 +98,7 @@ pub async fn run(options: RunOptions) -> Result<bool, HarnessError> {
     for scenario in scenarios {
         let name = scenario.name.clone();
         let out = options.out.as_ref().map(|out| if several { out.join(&name) } else { out.clone() });
-        match one(&options, &scenario, out.as_deref(), &stop).await? {
+        match Box::pin(one(&options, &scenario, out.as_deref(), &stop)).await? {
             Ok(true) => good.push(name),
             Ok(false) => bad.push(name),
             Err(NotHere(why)) => {
@@ -131,7 +132,7 @@ async fn one(
     let played = if on_deployment {
         Ok(play_on(&options.deployment, &scenario, seed, stop).await?)
     } else {
-        play(&scenario, seed, Launcher::beside_current_exe()?, stop).await?
+        Box::pin(play(&scenario, seed, Launcher::beside_current_exe()?, stop)).await?
     };
     let played = match played {
         Ok(played) => played,

@@ -1,7 +1,8 @@
 //! Lets faults begin and end at their times, and writes down what was done.
 //!
 //! Responsible for undoing every fault in every case: at its time, when the load is over, or when another fault went
-//! wrong. Must never go on after something went wrong: what comes then would be judged by a timetable that was not kept.
+//! wrong. Must never go on after something went wrong: what comes then would be judged by a timetable that was not
+//! kept.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ pub struct Conducted {
     pub error: Option<HarnessError>,
 }
 
-/// Plays a timetable until `over` is cancelled, which it does itself when something goes wrong; then undoes what goes on.
-/// `note` is told of everything that is done.
+/// Plays a timetable until `over` is cancelled, which it does itself when something goes wrong; then undoes what goes
+/// on. `note` is told of everything that is done.
 pub async fn conduct(
     timetable: &Timetable,
     injector: &mut Injector<'_>,

@@ -1,7 +1,7 @@
 //! What a scenario expects: a figure, a comparison, a threshold.
 //!
-//! Responsible for reading `">= 0.95"` and for the result a report shows. Must never take a figure that is not known for
-//! one that is good enough.
+//! Responsible for reading `">= 0.95"` and for the result a report shows. Must never take a figure that is not known
+//! for one that is good enough.
 
 use std::fmt;
 

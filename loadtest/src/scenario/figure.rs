@@ -121,7 +121,7 @@ pub const FIGURES: [Figure; 18] = [
     Figure {
         name: "recovered_within_seconds",
         of: Of::Run,
-        meaning: "seconds from the end of the last fault until goodput was, for two seconds, 0.9 of that before the first",
+        meaning: "seconds from the end of the last fault until goodput is 0.9 of that before the first, for 2 s",
         compute: |seen, _| recovery::seconds(seen.record),
     },
     Figure {

@@ -165,17 +165,19 @@ impl Reader {
     fn expectations(&mut self, value: Option<Value>) -> Option<Vec<Expectation>> {
         let Some(value) = value else { return Some(Vec::new()) };
         let wanted: Map<String, Value> = self.read("expect", value)?;
+        let count = wanted.len();
         let mut expectations = Vec::new();
         for (name, wanted) in wanted {
-            match wanted.as_str().ok_or_else(|| "must be a comparison such as \">= 0.95\"".to_owned()) {
-                Ok(wanted) => match Expectation::parse(&name, wanted) {
-                    Ok(expectation) => expectations.push(expectation),
-                    Err(message) => self.fault(format!("expect.{name}"), message)?,
-                },
-                Err(message) => self.fault(format!("expect.{name}"), message)?,
+            let read = match wanted.as_str() {
+                Some(wanted) => Expectation::parse(&name, wanted),
+                None => Err("must be a comparison such as \">= 0.95\"".to_owned()),
+            };
+            match read {
+                Ok(expectation) => expectations.push(expectation),
+                Err(message) => _ = self.fault::<()>(format!("expect.{name}"), message),
             }
         }
-        Some(expectations)
+        (expectations.len() == count).then_some(expectations)
     }
 
     fn cluster(&mut self, cluster: &ClusterSpec) {

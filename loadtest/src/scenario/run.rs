@@ -14,7 +14,7 @@ use super::balancer::Balancer;
 use super::conduct::{Conducted, conduct};
 use super::stage::{Deployment, NotHere, Stage};
 use super::{Faults, Scenario};
-use crate::cluster::{Launcher, Member, Process};
+use crate::cluster::{Launcher, Member};
 use crate::error::HarnessError;
 use crate::fault::{Injector, Operator};
 use crate::load::progress::Progress;
@@ -25,7 +25,7 @@ use crate::record::{Attempt, PolicyChange, Record, RunClock};
 /// A scenario that was played.
 #[derive(Debug)]
 pub struct Played {
-    /// Everything that was seen.
+    /// Everything that was watched.
     pub record: Record,
     /// Processes that ended by themselves, and their last words.
     pub ended: Vec<(Member, String)>,
@@ -40,13 +40,13 @@ pub async fn play(
     launcher: Launcher,
     stop: &CancellationToken,
 ) -> Result<Result<Played, NotHere>, HarnessError> {
-    let starting = stop.run_until_cancelled(Stage::start(scenario, launcher)).await;
+    let starting = stop.run_until_cancelled(Box::pin(Stage::start(scenario, launcher))).await;
     let mut stage = match starting.ok_or_else(interrupted)?? {
         Ok(stage) => stage,
         Err(not_here) => return Ok(Err(not_here)),
     };
     let (clock, started_ms) = (RunClock::start(), now_ms());
-    let handlers_ahead_us = stage.handlers_ahead.now_us();
+    let handlers_ahead_us = stage.handlers_clock.now_us();
     let watching = ObserverOptions {
         clock,
         redis_url: stage.cluster.redis_url().to_owned(),
@@ -61,7 +61,7 @@ pub async fn play(
     if stop.is_cancelled() {
         return Err(interrupted());
     }
-    let observed = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
+    let watched = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
     let (ended, policies) = (stage.ended(), operator.account(&stage.cluster).await?);
     stage.cluster.end().await?;
     let attempts = stage.backend.finish().await.into_iter().map(|attempt| behind(attempt, handlers_ahead_us)).collect();
@@ -73,7 +73,7 @@ pub async fn play(
         attempts,
         faults: conducted.faults,
         policies,
-        ..collected(clock, journal, observed)
+        ..collected(clock, journal, watched)
     };
     Ok(Ok(Played { record, ended, notes }))
 }
@@ -103,7 +103,7 @@ pub async fn play_on(
     if stop.is_cancelled() {
         return Err(interrupted());
     }
-    let observed = match observer {
+    let watched = match observer {
         Some(observer) => observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await,
         None => Observed { decisions_incomplete: true, ..Observed::default() },
     };
@@ -113,7 +113,7 @@ pub async fn play_on(
     }
     let policies: Vec<PolicyChange> = known.into_iter().collect();
     let record =
-        Record { name: scenario.name.clone(), seed, started_ms, policies, ..collected(clock, journal, observed) };
+        Record { name: scenario.name.clone(), seed, started_ms, policies, ..collected(clock, journal, watched) };
     Ok(Played { record, ended: Vec::new(), notes })
 }
 
@@ -130,14 +130,12 @@ async fn under_load(
     let balancer = Balancer::start(&targets, gateways(stage)?)?;
     let processes = Arc::new(Mutex::new(stage.processes()));
     observer.watch_processes(stage.processes());
-    let started = |member: Member, process: &Process| {
+    let started = |name: String, id: u32| {
         let mut processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
-        processes.extend(process.id().map(|id| (member.to_string(), id)));
+        processes.insert(name, id);
         observer.watch_processes(processes.clone());
-        if let (Member::Gateway(index), Ok(address)) = (member, process.address("public")) {
-            balancer.moved(index as u32, address);
-        }
     };
+    let moved = |gateway: usize, address: SocketAddr| balancer.moved(gateway as u32, address);
     let timetable = scenario.faults.timetable(seed, &scenario.cluster.members());
     let operator = Operator::new(clock, &stage.cluster);
     let mut injector = Injector {
@@ -146,6 +144,7 @@ async fn under_load(
         operator,
         clocks: stage.clocks.as_ref(),
         started: &started,
+        moved: &moved,
     };
     let progress = Progress::start(meter.clone(), clock, scenario.load.duration_seconds());
     let note = |line: &str| progress.note(line);
@@ -163,16 +162,16 @@ fn gateways(stage: &mut Stage) -> Result<BTreeMap<u32, SocketAddr>, HarnessError
     processes.map(|(number, process)| Ok((number, process.address("public")?))).collect()
 }
 
-fn collected(clock: RunClock, journal: Journal, observed: Observed) -> Record {
+fn collected(clock: RunClock, journal: Journal, watched: Observed) -> Record {
     Record {
-        redis_start_ms: observed.redis_start_ms,
+        redis_start_ms: watched.redis_start_ms,
         took_us: clock.now_us(),
         callers: journal.callers,
         calls: journal.calls,
-        decisions: observed.decisions,
-        decisions_incomplete: observed.decisions_incomplete,
-        samples: observed.samples,
-        ending: observed.ending,
+        decisions: watched.decisions,
+        decisions_incomplete: watched.decisions_incomplete,
+        samples: watched.samples,
+        ending: watched.ending,
         ..Record::default()
     }
 }

@@ -48,6 +48,7 @@ pub fn text(name: &str) -> Option<&'static str> {
 }
 
 /// The scenario of this name.
+#[must_use]
 pub fn scenario(name: &str) -> Option<Result<Scenario, ScenarioError>> {
     text(name).map(|text| parse(name, text))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Scenario;
 use crate::cluster::builder::effective_policy;
 use crate::cluster::skew::Clocks;
-use crate::cluster::{Cluster, Launcher, Member};
+use crate::cluster::{Cluster, Launcher, Member, Redis};
 use crate::error::HarnessError;
 use crate::observe::Backend;
 use crate::record::{PolicyChange, RunClock};
@@ -22,10 +22,10 @@ use crate::record::{PolicyChange, RunClock};
 pub struct Stage {
     /// The cluster.
     pub cluster: Cluster,
-    /// The handlers. They have been on this clock since before the run.
+    /// The handlers.
     pub backend: Backend,
-    /// What the handlers' clock shows what the run's does not: µs at the start of the run.
-    pub handlers_ahead: RunClock,
+    /// The clock of the handlers' log. It has been running since before the cluster, which has to know where they are.
+    pub handlers_clock: RunClock,
     /// Wall clocks that can be set.
     pub clocks: Option<Clocks>,
 }
@@ -45,8 +45,8 @@ impl Stage {
                 None => return Ok(Err(NotHere("libfaketime is not installed (Debian: libfaketime)".to_owned()))),
             },
         };
-        let handlers_ahead = RunClock::start();
-        let backend = Backend::start(handlers_ahead, scenario.backend.clone()).await?;
+        let handlers_clock = RunClock::start();
+        let backend = Backend::start(handlers_clock, scenario.backend.clone()).await?;
         let document = if spec.policy.is_null() { json!({}) } else { spec.policy.clone() };
         let mut builder = Cluster::builder(launcher).gateways(spec.gateways).processors(spec.processors);
         builder = builder.slots(spec.slots).redis(spec.redis).policy(document);
@@ -62,7 +62,7 @@ impl Stage {
             }
         }
         let cluster = builder.start().await?;
-        Ok(Ok(Self { cluster, backend, handlers_ahead, clocks: clocks.map(|(clocks, _)| clocks) }))
+        Ok(Ok(Self { cluster, backend, handlers_clock, clocks: clocks.map(|(clocks, _)| clocks) }))
     }
 
     /// Ids of every process of the cluster, by name.
@@ -72,10 +72,9 @@ impl Stage {
             let id = self.cluster.member(member).ok().and_then(|process| process.id());
             processes.extend(id.map(|id| (member.to_string(), id)));
         }
-        let servers = self.cluster.topology().map(|topology| topology.servers()).unwrap_or_default();
-        for (number, id) in servers.iter().enumerate().filter_map(|(number, server)| Some((number, server.id()?))) {
-            let name = if servers.len() == 1 { "redis".to_owned() } else { format!("redis-{number}") };
-            processes.insert(name, id);
+        if let Ok(topology) = self.cluster.topology() {
+            let ids = topology.servers().iter().map(Redis::id);
+            processes.extend(ids.enumerate().filter_map(|(index, id)| Some((topology.name(index), id?))));
         }
         processes
     }

@@ -18,6 +18,7 @@ mod drain;
 mod wake;
 mod topology;
 mod observe;
+mod scenario;
 mod compare;
 mod script;
 mod policy;

@@ -40,6 +40,7 @@ pub(super) fn after_of_before(record: &Record) -> Option<f64> {
 }
 
 /// The times of a run with faults, and when work was done.
+#[expect(clippy::struct_field_names, reason = "the unit of a time stands in its name")]
 struct Around {
     load_begin_us: u64,
     load_end_us: u64,
@@ -106,7 +107,7 @@ mod tests {
     fn recovery_is_when_work_is_done_as_before() {
         let found = seconds(&outage(9_000_000)).expect("recovered");
         assert!((0.7..=1.0).contains(&found), "{found}");
-        assert_eq!(seconds(&outage(8_000_000)).expect("at once"), 0.0);
+        assert!(seconds(&outage(8_000_000)).expect("at once") < 0.05);
         assert_eq!(seconds(&outage(30_000_000)), None);
     }
 
