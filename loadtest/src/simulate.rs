@@ -41,8 +41,8 @@ pub use coverage::Coverage;
 pub use judge::Violation;
 pub use mistake::Mistake;
 pub use plan::{Place, Plan, Trouble, What};
-pub use series::{Series, series};
 pub use report::{figures, finding};
+pub use series::{Series, series};
 pub use shrink::shrink;
 pub use world::Run;
 

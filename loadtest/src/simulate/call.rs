@@ -14,20 +14,56 @@ use portcullis_lua::{
 /// A script with its arguments. `policy` is the caller's, as scripts are called with the caller's numbers.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    Admit { policy: Arc<Policy>, stamp: PolicyStamp, requests: Vec<AdmitRequest> },
+    Admit {
+        policy: Arc<Policy>,
+        stamp: PolicyStamp,
+        requests: Vec<AdmitRequest>,
+    },
     /// Behind a blocking pop of at most `wait_us`, or at once if that is 0.
-    Claim { policy: Arc<Policy>, slots: u32, wait_us: u64 },
-    Renew { policy: Arc<Policy>, leases: Vec<(TaskId, FencingToken)> },
-    Settle { policy: Arc<Policy>, settlements: Vec<Settlement> },
-    Reclaim { policy: Arc<Policy> },
-    Beat { policy: Arc<Policy>, stamp: PolicyStamp, beat: Box<Heartbeat> },
-    Leave { worker: String },
-    Cancel { policy: Arc<Policy>, task_id: TaskId, principal: String },
+    Claim {
+        policy: Arc<Policy>,
+        slots: u32,
+        wait_us: u64,
+    },
+    Renew {
+        policy: Arc<Policy>,
+        leases: Vec<(TaskId, FencingToken)>,
+    },
+    Settle {
+        policy: Arc<Policy>,
+        settlements: Vec<Settlement>,
+    },
+    Reclaim {
+        policy: Arc<Policy>,
+    },
+    Beat {
+        policy: Arc<Policy>,
+        stamp: PolicyStamp,
+        beat: Box<Heartbeat>,
+    },
+    Leave {
+        worker: String,
+    },
+    Cancel {
+        policy: Arc<Policy>,
+        task_id: TaskId,
+        principal: String,
+    },
     /// Reads what is stored.
     ReadPolicy,
-    Restore { held: Arc<StoredPolicy> },
-    Revise { expected: PolicyStamp, document: String, write_id: String },
-    Follow { name: String, stamp: PolicyStamp, timeout_ms: u64 },
+    Restore {
+        held: Arc<StoredPolicy>,
+    },
+    Revise {
+        expected: PolicyStamp,
+        document: String,
+        write_id: String,
+    },
+    Follow {
+        name: String,
+        stamp: PolicyStamp,
+        timeout_ms: u64,
+    },
     /// Whether every live gateway holds the stored policy.
     Convergence,
     /// The subscribing connection is made.
@@ -39,10 +75,17 @@ pub(super) enum Call {
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     Decided(Vec<Decision>),
-    Claimed { leases: Vec<Lease>, waiting: u64, next_due_ms: Option<u64> },
+    Claimed {
+        leases: Vec<Lease>,
+        waiting: u64,
+        next_due_ms: Option<u64>,
+    },
     Renewed(Vec<Renewal>),
     Settled(Vec<Settled>),
-    Reclaimed { requeued: u64, leases: Vec<Lease> },
+    Reclaimed {
+        requeued: u64,
+        leases: Vec<Lease>,
+    },
     /// What is stored now.
     Stamp(PolicyStamp),
     Policy(Option<Box<StoredPolicy>>),

@@ -69,7 +69,9 @@ pub(super) enum Wish {
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     Accepted(TaskId),
-    Refused { retry_after_ms: u64 },
+    Refused {
+        retry_after_ms: u64,
+    },
     /// It is not known whether it had an effect.
     Unavailable,
 }

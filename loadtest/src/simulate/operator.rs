@@ -43,8 +43,14 @@ enum Stage {
     Reading,
     Writing,
     /// The answer to the write was lost.
-    ReadingBack { since: Instant },
-    Converging { stamp: PolicyStamp, since: Instant, pause: Duration },
+    ReadingBack {
+        since: Instant,
+    },
+    Converging {
+        stamp: PolicyStamp,
+        since: Instant,
+        pause: Duration,
+    },
 }
 
 impl Operator {

@@ -73,7 +73,9 @@ pub enum What {
     /// The clock of Redis jumps ahead by so many ms.
     JumpClock(u64),
     /// A replica takes over that lacks what was written in this last time, µs.
-    Failover { lost_us: u64 },
+    Failover {
+        lost_us: u64,
+    },
     /// The backend fails most of what it is asked.
     FailBackend,
     /// The policy of this number is stored.

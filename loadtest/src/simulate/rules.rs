@@ -48,7 +48,10 @@ fn make(number: u64) -> Policy {
         kinds: None,
     };
     policy.rate_limits.named.insert("tokens".to_owned(), limit);
-    let budgets = [("tokens", Period::Minute, Subject::Principal, 3_000 - 300 * (number % 3)), ("requests", Period::Hour, Subject::Tenant, 900)];
+    let budgets = [
+        ("tokens", Period::Minute, Subject::Principal, 3_000 - 300 * (number % 3)),
+        ("requests", Period::Hour, Subject::Tenant, 900),
+    ];
     for (unit, period, per, amount) in budgets {
         let budget = Budget { unit: unit.to_owned(), amount, period, per, default_estimate: 10, user_types: None };
         policy.budgets.insert(format!("{unit}_budget"), budget);

@@ -257,7 +257,8 @@ impl Store {
                 if context.makes(Mistake::LeaksHolds) {
                     task.envelope.holds.clear();
                 }
-                if let (true, State::Leased { token, .. }) = (context.makes(Mistake::SettlesWithoutToken), &task.state) {
+                if let (true, State::Leased { token, .. }) = (context.makes(Mistake::SettlesWithoutToken), &task.state)
+                {
                     settlement.lease.token = *token;
                 }
             }

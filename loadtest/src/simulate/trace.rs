@@ -89,7 +89,8 @@ pub(super) fn answer(heard: &Heard) -> String {
             verdicts.collect::<Vec<_>>().join(", ")
         }
         Ok(Answer::Claimed { leases, .. } | Answer::Reclaimed { leases, .. }) => {
-            let leases = leases.iter().map(|lease| format!("{} under {} to {:?}", lease.task_id, lease.token, lease.purpose));
+            let leases =
+                leases.iter().map(|lease| format!("{} under {} to {:?}", lease.task_id, lease.token, lease.purpose));
             format!("leases [{}]", leases.collect::<Vec<_>>().join(", "))
         }
         Ok(other) => format!("{other:?}"),

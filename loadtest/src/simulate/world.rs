@@ -77,9 +77,8 @@ impl<'a> World<'a> {
         let mut clock = || Clock::gaining(dice.between(0, 2 * DRIFT) as i64 - DRIFT as i64);
         let store = Store::new(clock());
         let gateways = (0..plan.gateways).map(|number| Gateway::new(Place::Gateway(number), clock())).collect();
-        let processors = (0..plan.processors).map(|number| {
-            Processor::new(Place::Processor(number), clock(), Dice::of(plan.seed, 50 + number as u64))
-        });
+        let processors = (0..plan.processors)
+            .map(|number| Processor::new(Place::Processor(number), clock(), Dice::of(plan.seed, 50 + number as u64)));
         let stop_us = plan.seconds * 1_000_000;
         let ends = plan.troubles.iter().map(|trouble| trouble.at_us + trouble.lasts_us);
         Self {
@@ -259,21 +258,25 @@ impl<'a> World<'a> {
     /// Compares accounts; whether everything is over and as it should be.
     fn sweep(&mut self) -> bool {
         let now_us = self.context.now_us;
-        let now_ms = self.store.now_ms(now_us);
-        self.context.judge.compare(now_us, now_ms, &self.store.data.model);
-        self.store.data.model.forget(now_ms);
+        let redis_ms = self.store.now_ms(now_us);
+        self.context.judge.compare(now_us, redis_ms, &self.store.data.model);
+        self.store.data.model.forget(redis_ms);
         if now_us < self.quiet_at_us {
             return false;
         }
         let stored = self.store.data.policies.stamp();
-        let everybody_follows = self.gateways.iter().all(|gateway| gateway.life.alive && gateway.replica().stamp() == stored)
+        let everybody_follows = self
+            .gateways
+            .iter()
+            .all(|gateway| gateway.life.alive && gateway.replica().stamp() == stored)
             && self.processors.iter().all(|processor| processor.life.alive && processor.replica().stamp() == stored);
         let at_rest = self.context.judge.ledger.alive() == 0 && everybody_follows && self.operator.is_idle();
         if at_rest {
             self.check_promises();
         } else if now_us > self.quiet_at_us + REST_US {
             let left: Vec<String> = self.context.judge.ledger.living().map(ToString::to_string).collect();
-            let what = format!("{} tasks have not ended, everybody follows the policy: {everybody_follows}", left.len());
+            let what =
+                format!("{} tasks have not ended, everybody follows the policy: {everybody_follows}", left.len());
             self.context.judge.accuse(now_us, "everything comes to rest", what, left);
         }
         at_rest
@@ -293,7 +296,8 @@ impl<'a> World<'a> {
             *kept_ms > written_ms && self.held_by(*place).is_some_and(|(of, _)| of == *life)
         });
         if let Some((place, _, kept_ms)) = forgotten {
-            let what = format!("{place:?} held a policy of {kept_ms} when Redis lost it, now one of {written_ms} is stored");
+            let what =
+                format!("{place:?} held a policy of {kept_ms} when Redis lost it, now one of {written_ms} is stored");
             let subjects = vec!["revise".to_owned(), "restore".to_owned(), "trouble".to_owned()];
             self.context.judge.accuse(self.context.now_us, "the newest policy comes back", what, subjects);
         }

@@ -48,7 +48,8 @@ impl Ledger {
         request: &AdmitRequest,
         decision: &Decision,
     ) -> Result<(), Fault> {
-        let holds: Vec<Hold> = policy.budgets_of(&request.user_type).map(|(name, budget)| hold(name, budget, request)).collect();
+        let holds: Vec<Hold> =
+            policy.budgets_of(&request.user_type).map(|(name, budget)| hold(name, budget, request)).collect();
         for hold in &holds {
             *self.held.entry((hold.budget.clone(), hold.subject.clone())).or_default() += hold.amount;
         }
@@ -68,7 +69,13 @@ impl Ledger {
         over.map_or(Ok(()), |budget| Err(("budgets hold", format!("{budget:?} was drawn on"), id.to_string())))
     }
 
-    fn check_windows(&mut self, now_ms: u64, policy: &Policy, request: &AdmitRequest, decision: &Decision) -> Result<(), Fault> {
+    fn check_windows(
+        &mut self,
+        now_ms: u64,
+        policy: &Policy,
+        request: &AdmitRequest,
+        decision: &Decision,
+    ) -> Result<(), Fault> {
         for limit in &decision.limits {
             let (subject, units) = match policy.rate_limits.named.get(&limit.name) {
                 Some(named) => (&request.principal, units(request, &named.unit, named.default_estimate.unwrap_or(0))),
@@ -81,15 +88,23 @@ impl Ledger {
             }
             let held: u64 = admitted.iter().map(|(_, units)| units).sum();
             if held > limit.limit {
-                let what = format!("{held} in {} ms of {} of {subject}, limit {}", limit.window_ms, limit.name, limit.limit);
+                let what =
+                    format!("{held} in {} ms of {} of {subject}, limit {}", limit.window_ms, limit.name, limit.limit);
                 return Err(("no window above its limit", what, subject.clone()));
             }
         }
         Ok(())
     }
 
-    fn check_depth(&self, now_ms: u64, policy: &Policy, request: &AdmitRequest, decision: &Decision) -> Result<(), Fault> {
-        let slots = self.beats.values().filter(|(_, until_ms)| now_ms < *until_ms).map(|(slots, _)| slots).sum::<u64>() as f64;
+    fn check_depth(
+        &self,
+        now_ms: u64,
+        policy: &Policy,
+        request: &AdmitRequest,
+        decision: &Decision,
+    ) -> Result<(), Fault> {
+        let slots =
+            self.beats.values().filter(|(_, until_ms)| now_ms < *until_ms).map(|(slots, _)| slots).sum::<u64>() as f64;
         let rules = &policy.backpressure;
         let capacity = (slots * (1.0 - rules.capacity_buffer)).floor() + (slots * rules.queue_depth_multiplier).floor();
         let share = policy.threshold_of(&request.user_type).unwrap_or_default().min(rules.hard_limit_threshold);
