@@ -146,15 +146,15 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
 
 /// What a decision means for the caller, and for the next one of its kind.
 fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<Admission, Refused> {
-    let Decided { policy, cost, outcome } = decided;
+    let Decided { policy, cost, asked_at, outcome } = decided;
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
     let (task_id, replayed, estimated_wait_ms) = match verdict {
         Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
         Verdict::Replayed { task_id } => (task_id, true, None),
         Verdict::Refused(refusal) => {
-            let limits: Arc<[LimitState]> = limits.into();
-            gateway.refusal_memory().remember(subject(identity), cost, &refusal, &limits, policy.stamp());
+            let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
+            gateway.refusal_memory().remember(subject(identity), cost, &refusal, &limits, stamp, asked_at);
             return Err(refused(refusal, limits.into(), policy));
         }
     };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::admission::enqueue;
 use crate::group_commit::Decide;
@@ -41,6 +42,8 @@ pub(crate) struct Decided {
     pub(crate) policy: Arc<PolicyInForce>,
     /// As how many requests it counts under that policy.
     pub(crate) cost: u32,
+    /// When the call was sent that decided it.
+    pub(crate) asked_at: Instant,
     /// The script's decision, or why this policy does not let the script be asked.
     pub(crate) outcome: Result<Decision, Refused>,
 }
@@ -93,7 +96,7 @@ impl ScopeDecider {
             questions.into_iter().map(|question| (question.request, question.max_attempts)).unzip();
         let mut round = 1;
         loop {
-            let policy = self.live.load();
+            let (policy, asked_at) = (self.live.load(), Instant::now());
             let fitted = requests.iter_mut().zip(&attempts).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
                 .filter_map(|(index, (request, attempts))| Some((index, fit(request, *attempts, &policy).err()?)))
@@ -115,7 +118,7 @@ impl ScopeDecider {
                 self.call(&policy, &fitting, mode).await
             };
             match answer {
-                Ok(decisions) => return Ok(merged(&policy, &requests, misfits, decisions)),
+                Ok(decisions) => return Ok(merged(&policy, asked_at, &requests, misfits, decisions)),
                 Err(StoreError::StalePolicy { held, current }) if round < ROUNDS => {
                     metric::stale_policy();
                     self.breaker.call(self.live.hear(current)).await?;
@@ -167,6 +170,7 @@ fn fit(request: &mut AdmitRequest, max_attempts: Option<u32>, policy: &PolicyInF
 /// Everybody's answer in the order of the questions.
 fn merged(
     policy: &Arc<PolicyInForce>,
+    asked_at: Instant,
     requests: &[AdmitRequest],
     misfits: Vec<(usize, Refused)>,
     decisions: Vec<Decision>,
@@ -176,8 +180,10 @@ fn merged(
     for (index, refused) in misfits {
         outcomes.insert(index.min(outcomes.len()), Err(refused));
     }
-    let decided =
-        |(outcome, request): (_, &AdmitRequest)| Decided { policy: policy.clone(), cost: request.cost, outcome };
+    let decided = |(outcome, request): (_, &AdmitRequest)| {
+        let (policy, cost) = (policy.clone(), request.cost);
+        Decided { policy, cost, asked_at, outcome }
+    };
     outcomes.into_iter().zip(requests).map(decided).collect()
 }
 

@@ -61,7 +61,7 @@ use tokio::time::timeout;
 
 pub use client_address::TrustedProxies;
 pub use drain::Shutdown;
-pub use refusal_memory::{Recalled, Remembered, Shared};
+pub use refusal_memory::{Shared, Term};
 pub use state::{Gateway, GatewayOptions};
 
 use public::Public;

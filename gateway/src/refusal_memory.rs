@@ -13,10 +13,11 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-mod remembered;
+use crate::refusal::Limits;
 
-use remembered::SESSION_MEMORY;
-pub use remembered::{Recalled, Remembered, Shared};
+mod term;
+
+pub use term::{Shared, Term};
 
 /// Sessions remembered at once. At about 200 bytes each this bounds a flood of sessions to 20 MB.
 const MAX_SESSIONS: usize = 100_000;
@@ -25,7 +26,16 @@ const MAX_SESSIONS: usize = 100_000;
 const MAX_USER_TYPES: usize = 10_000;
 
 /// How long after a change a gateway that has not heard of it can repeat a refusal from before.
-pub(crate) const LONGEST_MEMORY: Duration = SESSION_MEMORY;
+pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
+
+/// A refusal repeated from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recalled {
+    /// The decision, with the time that is left of it.
+    pub(crate) refusal: Refusal,
+    /// The caller's limits at that decision, and how long ago it was.
+    pub(crate) limits: Limits,
+}
 
 /// Somebody in a scope, by the scope's number in this gateway.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +43,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) scope: u64,
     pub(crate) session_id: &'a str,
     pub(crate) user_type: &'a UserType,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    refusal: Refusal,
+    limits: Arc<[LimitState]>,
+    term: Term,
 }
 
 /// A name within a scope.
@@ -73,7 +90,8 @@ impl RefusalMemory {
         Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES) }
     }
 
-    /// Takes note of a decision about a request that counts as `cost`, if it may be repeated.
+    /// Takes note of a decision about a request that counts as `cost`, if it may be repeated; `asked_at` is when it was
+    /// asked for.
     pub(crate) fn remember(
         &self,
         subject: Subject<'_>,
@@ -81,31 +99,41 @@ impl RefusalMemory {
         refusal: &Refusal,
         limits: &Arc<[LimitState]>,
         stamp: PolicyStamp,
+        asked_at: Instant,
     ) {
+        let Some((shared, term)) = Term::of(asked_at, cost, refusal, limits, stamp) else { return };
+        let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term });
         let scope = subject.scope;
-        match Remembered::of(Instant::now(), cost, refusal, limits, stamp) {
-            Some((Shared::BySession, remembered)) => {
-                let key = Key { scope, name: subject.session_id.to_owned() };
-                self.sessions.insert(key, Arc::new(remembered));
+        match shared {
+            Shared::BySession => {
+                self.sessions.insert(Key { scope, name: subject.session_id.to_owned() }, remembered);
             }
-            Some((Shared::ByUserType, remembered)) => {
-                let key = Key { scope, name: subject.user_type.clone() };
-                self.user_types.insert(key, Arc::new(remembered));
+            Shared::ByUserType => {
+                self.user_types.insert(Key { scope, name: subject.user_type.clone() }, remembered);
             }
-            None => {}
         }
     }
 
     /// The refusal of this session by one of its windows, if it would be repeated now.
     pub(crate) fn session(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let key = Borrowed { scope: subject.scope, name: subject.session_id };
-        self.sessions.get(&key).and_then(|remembered| remembered.recall(Instant::now(), stamp))
+        self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
     }
 
     /// The refusal of this user type by pressure, if it would be repeated now.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let key = Borrowed { scope: subject.scope, name: subject.user_type };
-        self.user_types.get(&key).and_then(|remembered| remembered.recall(Instant::now(), stamp))
+        self.user_types.get(&key).and_then(|remembered| remembered.recall(stamp))
+    }
+}
+
+impl Remembered {
+    fn recall(&self, stamp: PolicyStamp) -> Option<Recalled> {
+        let passed_ms = self.term.passed(Instant::now(), stamp)?.as_millis() as u64;
+        // Never 0: what is remembered still stands.
+        let retry_after_ms = self.refusal.retry_after_ms.saturating_sub(passed_ms).max(1);
+        let limits = Limits { states: self.limits.clone(), aged_ms: passed_ms };
+        Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits })
     }
 }
 

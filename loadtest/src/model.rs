@@ -86,10 +86,10 @@ impl Model {
     /// Drops what no call at `now_ms` or later can tell from something that never was, the records of tasks that have
     /// ended, and the decisions.
     pub fn forget(&mut self, now_ms: u64) {
-        for windows in self.sessions.values_mut() {
-            windows.iter_mut().for_each(|window| window.forget(now_ms));
+        let of_sessions = self.sessions.values_mut().flatten();
+        for window in of_sessions.chain(self.named.values_mut()) {
+            window.forget(now_ms);
         }
-        self.named.values_mut().for_each(|window| window.forget(now_ms));
         self.tasks.retain(|_, task| !matches!(task.state, State::Ended { .. }));
         self.decisions.clear();
     }

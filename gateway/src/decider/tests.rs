@@ -68,7 +68,8 @@ fn everybody_hears_of_their_own_request_whoever_could_not_be_asked_about() {
     let policy = policy_for_tests(&json!({}), 1);
     let requests: Vec<AdmitRequest> = (1..=5).map(|cost| AdmitRequest { cost, ..request("paid", "chat") }).collect();
     let misfits = vec![(0, Refused::unauthenticated()), (3, Refused::not_found())];
-    let decided = merged(&policy, &requests, misfits, vec![decision(2), decision(3), decision(5)]);
+    let decided =
+        merged(&policy, tokio::time::Instant::now(), &requests, misfits, vec![decision(2), decision(3), decision(5)]);
     let heard: Vec<(u32, Result<u64, Cause>)> = decided
         .into_iter()
         .map(|decided| {

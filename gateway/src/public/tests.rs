@@ -199,7 +199,14 @@ async fn a_gateway_that_may_have_missed_a_change_of_policy_asks_instead_of_repea
     let paid = UserType::new("paid").unwrap();
     let subject = Subject { scope: scope.number(), session_id: &session, user_type: &paid };
     let refusal = Refusal { reason: Reason::BurstLimit, name: None, retry_after_ms: 30_000 };
-    gateway.refusal_memory().remember(subject, 1, &refusal, &Arc::default(), scope.policy().stamp());
+    gateway.refusal_memory().remember(
+        subject,
+        1,
+        &refusal,
+        &Arc::default(),
+        scope.policy().stamp(),
+        tokio::time::Instant::now(),
+    );
     assert!(gateway.refusal_memory().session(subject, scope.policy().stamp()).is_some(), "it is remembered");
     let answer = ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));

@@ -25,7 +25,7 @@ fn seventh() -> PolicyStamp {
 /// A memory that remembers one refusal of session `s` of scope 1, type paid, under the seventh policy.
 fn memory(reason: Reason, retry_after_ms: u64) -> RefusalMemory {
     let memory = RefusalMemory::new();
-    memory.remember(subject(1, "s"), 1, &refusal(reason, retry_after_ms), &full_window(), seventh());
+    memory.remember(subject(1, "s"), 1, &refusal(reason, retry_after_ms), &full_window(), seventh(), Instant::now());
     memory
 }
 
@@ -41,24 +41,36 @@ async fn a_session_is_refused_with_the_time_that_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_forgotten_after_a_second_or_when_its_time_has_come() {
+async fn a_session_is_forgotten_within_a_second_or_when_its_time_has_come() {
     let long = memory(Reason::HourlyLimit, 30_000);
     let short = memory(Reason::BurstLimit, 200);
     advance(Duration::from_millis(199)).await;
     assert!(short.session(subject(1, "s"), seventh()).is_some());
     advance(Duration::from_millis(1)).await;
     assert_eq!(short.session(subject(1, "s"), seventh()), None);
-    advance(Duration::from_millis(799)).await;
+    advance(Duration::from_millis(699)).await;
     assert!(long.session(subject(1, "s"), seventh()).is_some());
     advance(Duration::from_millis(1)).await;
     assert_eq!(long.session(subject(1, "s"), seventh()), None);
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_came_late_is_remembered_from_its_question() {
+    let memory = RefusalMemory::new();
+    let asked_at = Instant::now();
+    advance(Duration::from_millis(899)).await;
+    let late = refusal(Reason::BurstLimit, 30_000);
+    memory.remember(subject(1, "s"), 1, &late, &full_window(), seventh(), asked_at);
+    assert_eq!(memory.session(subject(1, "s"), seventh()).unwrap().refusal.retry_after_ms, 29_101);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(memory.session(subject(1, "s"), seventh()), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_window_that_has_room_again_is_forgotten_whatever_else_needs_longer() {
     let memory = RefusalMemory::new();
     let limits = [LimitState { reset_ms: 300, ..full_window()[0].clone() }].into();
-    memory.remember(subject(1, "s"), 1, &refusal(Reason::BurstLimit, 30_000), &limits, seventh());
+    memory.remember(subject(1, "s"), 1, &refusal(Reason::BurstLimit, 30_000), &limits, seventh(), Instant::now());
     advance(Duration::from_millis(299)).await;
     assert!(memory.session(subject(1, "s"), seventh()).is_some());
     advance(Duration::from_millis(1)).await;
@@ -68,9 +80,16 @@ async fn a_window_that_has_room_again_is_forgotten_whatever_else_needs_longer() 
 #[tokio::test(start_paused = true)]
 async fn a_window_too_full_for_a_costly_request_may_have_room_for_another() {
     let memory = RefusalMemory::new();
-    memory.remember(subject(1, "s"), 2, &refusal(Reason::BurstLimit, 30_000), &full_window(), seventh());
+    memory.remember(
+        subject(1, "s"),
+        2,
+        &refusal(Reason::BurstLimit, 30_000),
+        &full_window(),
+        seventh(),
+        Instant::now(),
+    );
     assert_eq!(memory.session(subject(1, "s"), seventh()), None);
-    memory.remember(subject(1, "s"), 2, &refusal(Reason::HardLimit, 30_000), &full_window(), seventh());
+    memory.remember(subject(1, "s"), 2, &refusal(Reason::HardLimit, 30_000), &full_window(), seventh(), Instant::now());
     assert!(memory.pressure(subject(1, "s"), seventh()).is_some(), "depth is the same for every request");
 }
 

@@ -23,7 +23,7 @@ impl Model {
         let hourly = u64::try_from(role.hourly).ok().map(|limit| ("hourly", limit, 3_600_000));
         let all = [burst].into_iter().chain(hourly).map(|(name, limit, window_ms)| {
             let known = counted.and_then(|windows| windows.iter().find(|window| window.name == name));
-            self.window(request, known, Window::new(name, limit, window_ms, 1))
+            self.window(request, known, &Window::new(name, limit, window_ms, 1))
         });
         all.collect()
     }
@@ -36,7 +36,7 @@ impl Model {
             let of_kind = limit.kinds.as_ref().is_none_or(|kinds| kinds.contains(&request.kind));
             let Some(subject) = subject(request, limit.per).filter(|_| of_type && of_kind) else { continue };
             let known = self.named.get(&(name.clone(), subject.clone()));
-            let window = self.window(request, known, Window::new(name, limit.limit, limit.window_seconds * 1000, 1));
+            let window = self.window(request, known, &Window::new(name, limit.limit, limit.window_seconds * 1000, 1));
             let units = units(request, &limit.unit, limit.default_estimate.unwrap_or(0));
             all.push(Used { subject, window, units });
         }
@@ -44,7 +44,7 @@ impl Model {
     }
 
     /// A window of this shape with what is known to be in it.
-    fn window(&self, request: &AdmitRequest, known: Option<&Window>, shape: Window) -> Window {
+    fn window(&self, request: &AdmitRequest, known: Option<&Window>, shape: &Window) -> Window {
         let tick_ms = self.ticks.get(&(request.user_type.to_string(), shape.name.clone())).copied();
         let shape = Window::new(&shape.name, shape.limit, shape.length_ms, tick_ms.unwrap_or(1));
         match known {

@@ -23,7 +23,7 @@ pub(super) struct Client {
     dice: Dice,
     user_type: UserType,
     obeys: bool,
-    think_us: u64,
+    mean_pause_us: u64,
     requests: u64,
     open: BTreeMap<u64, (AdmitRequest, u32)>,
     /// Tasks it was told are accepted.
@@ -35,13 +35,13 @@ impl Client {
         let mut dice = Dice::of(seed, 100 + number as u64);
         let user_type = rules::user_type(dice.pick(&UserType::BUILT_IN).copied().unwrap_or(UserType::ANONYMOUS));
         let obeys = dice.chance(0.5);
-        let think_us = think_ms * 1000;
-        Self { number, dice, user_type, obeys, think_us, requests: 0, open: BTreeMap::new(), promised: Vec::new() }
+        let mean_pause_us = think_ms * 1000;
+        Self { number, dice, user_type, obeys, mean_pause_us, requests: 0, open: BTreeMap::new(), promised: Vec::new() }
     }
 
     /// Asks for something new, or wants an earlier task cancelled, and thinks of the next thing.
     pub(super) fn come(&mut self, context: &mut Context, gateways: usize) {
-        let pause_us = if self.dice.chance(0.1) { 0 } else { self.dice.exponential(self.think_us) };
+        let pause_us = if self.dice.chance(0.1) { 0 } else { self.dice.exponential(self.mean_pause_us) };
         context.after(pause_us.max(1), Event::Come { client: self.number });
         if let (true, Some(task_id)) = (self.dice.chance(0.08), self.dice.pick(&self.promised).cloned()) {
             let principal = self.principal();

@@ -32,12 +32,15 @@ pub(super) struct Context {
     calls: u64,
 }
 
-/// The way between a process and Redis.
+/// The way between a process and Redis; times in µs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    cut_until_us: u64,
-    flaky_until_us: u64,
-    deaf_until_us: u64,
+    /// Nothing passes until then.
+    cut: u64,
+    /// Some things are lost or late until then.
+    flaky: u64,
+    /// Messages are lost until then.
+    deaf: u64,
 }
 
 /// A process: which start of it, its clock, and what it waits for.
@@ -118,7 +121,7 @@ impl Context {
 
     /// Tells a process that there may be another policy, unless the message is lost.
     pub(super) fn publish(&mut self, to: Place) {
-        let deaf = self.link(to).deaf_until_us > self.now_us;
+        let deaf = self.link(to).deaf > self.now_us;
         match self.fate(to) {
             Fate::Arrives { after_us } if !deaf => self.after(after_us, Event::News { to }),
             _ => self.coverage.count("message lost"),
@@ -127,17 +130,17 @@ impl Context {
 
     /// Nothing passes for so long.
     pub(super) fn cut(&mut self, place: Place, lasts_us: u64) {
-        self.link(place).cut_until_us = self.now_us + lasts_us;
+        self.link(place).cut = self.now_us + lasts_us;
     }
 
     /// Some things are lost or late for so long.
     pub(super) fn make_flaky(&mut self, place: Place, lasts_us: u64) {
-        self.link(place).flaky_until_us = self.now_us + lasts_us;
+        self.link(place).flaky = self.now_us + lasts_us;
     }
 
     /// Messages are lost for so long.
     pub(super) fn deafen(&mut self, place: Place, lasts_us: u64) {
-        self.link(place).deaf_until_us = self.now_us + lasts_us;
+        self.link(place).deaf = self.now_us + lasts_us;
     }
 
     fn link(&mut self, place: Place) -> &mut Link {
@@ -146,11 +149,11 @@ impl Context {
 
     fn fate(&mut self, place: Place) -> Fate {
         let (now_us, link) = (self.now_us, *self.link(place));
-        if link.cut_until_us > now_us {
+        if link.cut > now_us {
             return Fate::Lost;
         }
         let mut after_us = self.dice.between(50, 500);
-        if link.flaky_until_us > now_us {
+        if link.flaky > now_us {
             if self.dice.chance(0.15) {
                 return Fate::Lost;
             }

@@ -2,10 +2,11 @@
 //! Redis alone that does not answer.
 //!
 //! Responsible for what the gateway's own code does between a request and its answer. Goes by the gateway's own rules
-//! where they are pure: what is remembered and recalled ([`Remembered`]), the breaker for Redis ([`StoreBreaker`]).
+//! where they are pure: what is remembered and recalled ([`Term`]), the breaker for Redis ([`StoreBreaker`]).
 //! Restates, because they live in async code: group commit (`group_commit.rs`), the rounds of a batch under a stale
 //! policy (`decider.rs`) and the upkeep of a scope (`scope/upkeep.rs`). Must never look into Redis.
 
+mod batch;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,27 +14,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::UserType;
+use portcullis_gateway::Term;
 use portcullis_gateway::store_breaker::{PROBE_INTERVAL, StoreBreaker};
-use portcullis_gateway::{Remembered, Shared};
-use portcullis_lua::{ADMIT_BATCH, AdmitRequest, Decision, PolicyStamp, StoreError, Verdict};
+use portcullis_lua::{AdmitRequest, PolicyStamp};
 
 use super::call::{Answer, Call, Heard, unavailable};
 use super::clock::Clock;
 use super::context::{Context, Life};
-use super::event::{Asked, Event, Timer, Told, Wish};
+use super::event::{Asked, Timer, Told, Wish};
 use super::mistake::Mistake;
 use super::plan::Place;
 use super::replica::{Replica, Step};
+use batch::{Batch, Waiting, tell};
 use upkeep::Due;
 
 /// `PORTCULLIS_STORE_TIMEOUT_MS` as shipped.
 const STORE_TIMEOUT: Duration = Duration::from_millis(40);
-/// Calls in flight at once (`group_commit.rs`).
-const SENDERS: usize = 2;
-/// Longest time a request waits for its call (`group_commit.rs`).
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a batch is sent (`decider.rs`).
-const ROUNDS: u8 = 3;
 
 /// A gateway.
 pub(super) struct Gateway {
@@ -43,29 +39,20 @@ pub(super) struct Gateway {
     breaker: StoreBreaker,
     waiting: VecDeque<Waiting>,
     in_flight: usize,
-    sessions: BTreeMap<String, (PolicyStamp, Remembered)>,
-    user_types: BTreeMap<UserType, (PolicyStamp, Remembered)>,
+    sessions: BTreeMap<String, Remembered>,
+    user_types: BTreeMap<UserType, Remembered>,
     due: Due,
     /// Who waits for a look at the policy, and what each has heard.
     lookers: VecDeque<(Option<PolicyStamp>, Looker)>,
     probing: bool,
 }
 
-/// A request that waits for its call.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    client: usize,
-    number: u64,
-    request: AdmitRequest,
-    since_us: u64,
-}
-
-/// Requests that are decided together.
-#[derive(Debug)]
-pub(super) struct Batch {
-    requests: Vec<Waiting>,
+/// A refusal that may be repeated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    term: Term,
     stamp: PolicyStamp,
-    round: u8,
+    retry_after_ms: u64,
 }
 
 /// Why a policy is looked at.
@@ -135,7 +122,9 @@ impl Gateway {
                 batches.extend(batch.requests);
             }
         }
-        batches.iter().for_each(|waiting| tell(context, waiting, Told::Unavailable));
+        for waiting in &batches {
+            tell(context, waiting, Told::Unavailable);
+        }
     }
 
     pub(super) fn replica(&self) -> &Replica {
@@ -171,58 +160,18 @@ impl Gateway {
         let held = self.replica.stamp();
         let of_session = self.sessions.get(&request.session_id);
         let of_type = self.user_types.get(&request.user_type);
-        let (stamp, recalled) = [of_session, of_type].into_iter().flatten().find_map(|(stamp, remembered)| {
-            let asked_under = if over { *stamp } else { held };
-            Some((*stamp, remembered.recall(now, asked_under)?))
+        let (remembered, passed) = [of_session, of_type].into_iter().flatten().find_map(|remembered| {
+            let asked_under = if over { remembered.stamp } else { held };
+            Some((*remembered, remembered.term.passed(now, asked_under)?))
         })?;
         if !over && !self.due.is_abreast() {
             return None;
         }
+        let stamp = remembered.stamp;
         context.coverage.count("refused from memory");
         context.trace.note(context.now_us, || format!("{:?} repeats a refusal of {stamp}", self.life.place));
         context.judge.decided_under(context.now_us, stamp, "a remembered refusal");
-        Some(recalled.refusal.retry_after_ms)
-    }
-
-    /// Sends what has gathered, while there is a sender.
-    fn send(&mut self, context: &mut Context) {
-        while self.in_flight < SENDERS && !self.waiting.is_empty() {
-            let taken = self.waiting.len().min(ADMIT_BATCH);
-            let mut requests: Vec<Waiting> = self.waiting.drain(..taken).collect();
-            let patience_us = PATIENCE.as_micros() as u64;
-            requests.retain(|waiting| {
-                let in_time = context.now_us - waiting.since_us <= patience_us;
-                if !in_time {
-                    tell(context, waiting, Told::Unavailable);
-                }
-                in_time
-            });
-            if requests.is_empty() {
-                continue;
-            }
-            if requests.len() > 1 {
-                context.coverage.count("batch of several");
-            }
-            self.in_flight += 1;
-            self.ask(context, Batch { requests, stamp: PolicyStamp::NONE, round: 1 });
-        }
-        self.leave_if_idle(context);
-    }
-
-    /// Asks about a batch under the policy in force.
-    fn ask(&mut self, context: &mut Context, mut batch: Batch) {
-        let (policy, stamp) = (Arc::clone(self.replica.policy()), self.replica.stamp());
-        batch.stamp = stamp;
-        for waiting in &mut batch.requests {
-            waiting.request.cost = policy.cost_of(&waiting.request.kind) as u32;
-            waiting.request.max_attempts = policy.max_attempts_of(&waiting.request.kind) as u32;
-        }
-        let requests = batch.requests.iter().map(|waiting| waiting.request.clone()).collect();
-        if let Err(Awaited::Admit(batch)) =
-            self.call(context, Call::Admit { policy, stamp, requests }, Awaited::Admit(batch))
-        {
-            self.conclude(context, batch, Err(unavailable()));
-        }
+        Some(remembered.retry_after_ms.saturating_sub(passed.as_millis() as u64).max(1))
     }
 
     /// Calls Redis, unless it is left alone; gives back what the call was for then.
@@ -248,69 +197,25 @@ impl Gateway {
             self.probe(context);
         }
         match awaited {
-            Awaited::Admit(batch) => match heard {
-                Ok(Answer::Decided(decisions)) => self.conclude(context, batch, Ok(decisions)),
-                Ok(_) => self.conclude(context, batch, Err(unavailable())),
-                Err(error) => self.conclude(context, batch, Err(error)),
-            },
+            Awaited::Admit(mut batch) => {
+                let decisions = match heard {
+                    Ok(Answer::Decided(decisions)) => Ok(decisions),
+                    Ok(_) => Err(unavailable()),
+                    Err(error) => Err(error),
+                };
+                if context.makes(Mistake::RemembersFromReceipt) {
+                    batch.asked_us = context.now_us;
+                }
+                self.conclude(context, batch, decisions);
+            }
             Awaited::Look => {
                 let step = self.replica.answered(heard);
                 self.step(context, step);
             }
             Awaited::Subscribe => self.subscribed(context, heard.is_ok()),
-            Awaited::Report(held) => self.reported(context, held, heard),
+            Awaited::Report(held) => self.reported(context, held, &heard),
             Awaited::Probe | Awaited::Other => {}
         }
-    }
-
-    /// What a batch has come to.
-    fn conclude(&mut self, context: &mut Context, mut batch: Batch, heard: Result<Vec<Decision>, StoreError>) {
-        match heard {
-            Ok(decisions) => {
-                for (waiting, decision) in batch.requests.iter().zip(decisions) {
-                    self.decided(context, waiting, decision, batch.stamp);
-                }
-            }
-            Err(StoreError::StalePolicy { current, .. }) if batch.round < ROUNDS => {
-                context.coverage.count("stale policy");
-                batch.round += 1;
-                return self.look(context, Some(current), Looker::Batch(batch));
-            }
-            Err(_) if context.makes(Mistake::ResendsAdmissions) && batch.round < ROUNDS => {
-                batch.round += 1;
-                return self.ask(context, batch);
-            }
-            Err(error) => {
-                batch.requests.iter().for_each(|waiting| tell(context, waiting, Told::Unavailable));
-                if matches!(error, StoreError::Unavailable(_)) {
-                    let behind = std::mem::take(&mut self.waiting);
-                    behind.iter().for_each(|waiting| tell(context, waiting, Told::Unavailable));
-                }
-            }
-        }
-        self.in_flight -= 1;
-        self.send(context);
-    }
-
-    fn decided(&mut self, context: &mut Context, waiting: &Waiting, decision: Decision, stamp: PolicyStamp) {
-        let told = match decision.verdict {
-            Verdict::Admitted { task_id, .. } | Verdict::Replayed { task_id } => Told::Accepted(task_id),
-            Verdict::Refused(refusal) => {
-                let (request, now) = (&waiting.request, self.life.now(context));
-                let limits = decision.limits.into();
-                match Remembered::of(now, request.cost, &refusal, &limits, stamp) {
-                    Some((Shared::BySession, remembered)) => {
-                        self.sessions.insert(request.session_id.clone(), (stamp, remembered));
-                    }
-                    Some((Shared::ByUserType, remembered)) => {
-                        self.user_types.insert(request.user_type.clone(), (stamp, remembered));
-                    }
-                    None => {}
-                }
-                Told::Refused { retry_after_ms: refusal.retry_after_ms }
-            }
-        };
-        tell(context, waiting, told);
     }
 
     /// Looks what is stored, when it is its turn.
@@ -333,7 +238,7 @@ impl Gateway {
                     step = self.replica.answered(Err(unavailable()));
                     continue;
                 }
-                Step::InStep => true,
+                Step::Done => true,
                 Step::Failed => false,
             };
             let Some((_, looker)) = self.lookers.pop_front() else { return };
@@ -382,8 +287,4 @@ impl Gateway {
             context.coverage.count("gateway drained");
         }
     }
-}
-
-fn tell(context: &mut Context, waiting: &Waiting, told: Told) {
-    context.after(200, Event::Told { client: waiting.client, request: waiting.number, told });
 }

@@ -158,14 +158,14 @@ impl Judge {
 impl Judge {
     /// Compares what Redis has with what it was told: every task that was accepted and has not ended is somewhere, and
     /// every account holds what living tasks hold.
-    pub(super) fn compare(&mut self, now_us: u64, now_ms: u64, model: &Model) {
+    pub(super) fn compare(&mut self, now_us: u64, redis_ms: u64, model: &Model) {
         let alive = model.tasks.iter().filter(|(_, task)| !matches!(task.state, State::Ended { .. }));
         if !alive.map(|(id, _)| id).eq(self.ledger.living()) {
             let known: Vec<String> = self.ledger.living().map(ToString::to_string).collect();
             let what = format!("{} tasks were accepted and have not ended, Redis has others", known.len());
             return self.accuse(now_us, "accepted tasks are accounted for", what, known);
         }
-        for (of, account) in model.accounts_at(now_ms) {
+        for (of, account) in model.accounts_at(redis_ms) {
             let amount = rules::largest_amount(&of.0);
             if let Err(what) = self.ledger.check_account(of, &account, amount) {
                 return self.accuse(now_us, "budgets add up", what, vec![of.1.clone()]);

@@ -16,6 +16,8 @@ pub enum Mistake {
     CountsTokens,
     /// A gateway repeats a refusal whatever policy it was decided under, and whatever it has heard.
     RemembersOverRevisions,
+    /// A gateway remembers a refusal from the receipt of the answer instead of from the sending of the call.
+    RemembersFromReceipt,
     /// A gateway sends an admission again whose answer was lost.
     ResendsAdmissions,
     /// `admit` decides under whatever policy the caller holds.

@@ -170,7 +170,7 @@ impl Processor {
                 let step = self.replica.answered(heard);
                 self.looked(context, step);
             }
-            Awaited::Beat { number, held } => self.beat_answered(context, number, held, heard),
+            Awaited::Beat { number, held } => self.beat_answered(context, number, held, &heard),
             Awaited::Claim { lease_ms } => self.claimed(context, sent_us, lease_ms, heard),
             Awaited::Renew { lease_ms, leases, started } => {
                 self.renewed(context, sent_us, lease_ms, &leases, started, heard);
@@ -267,8 +267,8 @@ impl Processor {
             Step::Ask(call) => return self.call(context, call, Awaited::Look),
             Step::Failed if !self.started => return self.after(context, 50, 100, Timer::Begin),
             Step::Failed => {}
-            Step::InStep if self.started => self.policy_changed(context),
-            Step::InStep => self.go(context),
+            Step::Done if self.started => self.policy_changed(context),
+            Step::Done => self.go(context),
         }
         self.look_next(context);
     }

@@ -36,7 +36,7 @@ pub(super) enum Step {
     /// This is to be asked.
     Ask(Call),
     /// What is stored is in force.
-    InStep,
+    Done,
     /// Redis did not say.
     Failed,
 }
@@ -68,7 +68,7 @@ impl Replica {
     /// Somebody said that this is stored, or nobody said anything and it is time to look.
     pub(super) fn look(&mut self, heard: Option<PolicyStamp>) -> Step {
         if heard == Some(self.stamp()) {
-            return Step::InStep;
+            return Step::Done;
         }
         self.look = Some(Look { heard, rounds: 0 });
         Step::Ask(Call::ReadPolicy)
@@ -76,7 +76,7 @@ impl Replica {
 
     /// The answer to what was asked.
     pub(super) fn answered(&mut self, heard: Heard) -> Step {
-        let Some(look) = &mut self.look else { return Step::InStep };
+        let Some(look) = &mut self.look else { return Step::Done };
         match heard {
             Ok(Answer::Policy(stored)) => {
                 look.rounds += 1;
@@ -92,11 +92,11 @@ impl Replica {
                     (Next::InStep(_), _) => {}
                 }
                 self.look = None;
-                Step::InStep
+                Step::Done
             }
             Ok(Answer::Stamp(stamp)) if stamp == self.stamp() => {
                 self.look = None;
-                Step::InStep
+                Step::Done
             }
             Ok(Answer::Stamp(_)) => Step::Ask(Call::ReadPolicy),
             _ => {

@@ -258,9 +258,9 @@ impl<'a> World<'a> {
     /// Compares accounts; whether everything is over and as it should be.
     fn sweep(&mut self) -> bool {
         let now_us = self.context.now_us;
-        let now_ms = self.store.now_ms(now_us);
-        self.context.judge.compare(now_us, now_ms, &self.store.data.model);
-        self.store.data.model.forget(now_ms);
+        let redis_ms = self.store.now_ms(now_us);
+        self.context.judge.compare(now_us, redis_ms, &self.store.data.model);
+        self.store.data.model.forget(redis_ms);
         if now_us < self.quiet_at_us {
             return false;
         }

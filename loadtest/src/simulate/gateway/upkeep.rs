@@ -105,7 +105,7 @@ impl Gateway {
     }
 
     /// A report was answered with what is stored, or not at all.
-    pub(super) fn reported(&mut self, context: &mut Context, held: PolicyStamp, heard: Heard) {
+    pub(super) fn reported(&mut self, context: &mut Context, held: PolicyStamp, heard: &Heard) {
         let Ok(Answer::Stamp(stored)) = heard else {
             self.due.busy = false;
             return self.put_off(context);
@@ -113,7 +113,7 @@ impl Gateway {
         let timeout_us = self.replica.policy().monitoring.heartbeat_timeout_seconds * 1_000_000;
         self.due.report_at_us = context.now_us + timeout_us / 2;
         self.due.reported = Some(held);
-        self.look(context, Some(stored), Looker::Report);
+        self.look(context, Some(*stored), Looker::Report);
     }
 
     fn put_off(&mut self, context: &Context) {

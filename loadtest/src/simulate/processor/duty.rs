@@ -45,26 +45,23 @@ impl Processor {
         self.call(context, call, Awaited::Beat { number: self.beat, held: stamp });
     }
 
-    pub(super) fn beat_answered(&mut self, context: &mut Context, number: u32, held: PolicyStamp, heard: Heard) {
-        match heard {
-            Ok(Answer::Stamp(stored)) => {
-                let now = self.life.now(context);
-                self.answering_since.get_or_insert(now);
-                self.heard.push_back(Some((held, stored)));
-                if number == self.beat {
-                    let timeout_seconds = self.replica.policy().monitoring.heartbeat_timeout_seconds;
-                    let pause = (Duration::from_secs(timeout_seconds) / 5).min(BEAT_MAX);
-                    context.wake(&self.life, pause, Timer::Beat(self.beat));
-                }
-                self.look_next(context);
+    pub(super) fn beat_answered(&mut self, context: &mut Context, number: u32, held: PolicyStamp, heard: &Heard) {
+        let Ok(Answer::Stamp(stored)) = heard else {
+            self.answering_since = None;
+            if number == self.beat {
+                self.after(context, 50, 100, Timer::Beat(self.beat));
             }
-            _ => {
-                self.answering_since = None;
-                if number == self.beat {
-                    self.after(context, 50, 100, Timer::Beat(self.beat));
-                }
-            }
+            return;
+        };
+        let now = self.life.now(context);
+        self.answering_since.get_or_insert(now);
+        self.heard.push_back(Some((held, *stored)));
+        if number == self.beat {
+            let timeout_seconds = self.replica.policy().monitoring.heartbeat_timeout_seconds;
+            let pause = (Duration::from_secs(timeout_seconds) / 5).min(BEAT_MAX);
+            context.wake(&self.life, pause, Timer::Beat(self.beat));
         }
+        self.look_next(context);
     }
 
     /// Another policy may be in force: leases may be shorter, slots more, and gateways are to hear of it.

@@ -119,7 +119,9 @@ impl World<'_> {
         if self.frozen.get(&place).is_some_and(|(until_us, _)| *until_us <= self.context.now_us)
             && let Some((_, waiting)) = self.frozen.remove(&place)
         {
-            waiting.into_iter().for_each(|event| self.context.after(0, event));
+            for event in waiting {
+                self.context.after(0, event);
+            }
         }
     }
 
