@@ -18,7 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use inject::{Injector, Undo};
+pub use inject::{Begun, Injector, Undo};
 pub use operator::Operator;
 pub use timetable::{Moment, RandomFaults, TimedFault, Timetable};
 
@@ -34,7 +34,7 @@ pub enum FaultKind {
         /// Which process.
         process: Member,
     },
-    /// SIGTERM, and waits until it has drained and ended; started again when it is over.
+    /// SIGTERM, upon which it drains and ends; started again when that and this is over.
     Stop {
         /// Which process.
         process: Member,

@@ -41,11 +41,24 @@ impl std::fmt::Debug for Injector<'_> {
     }
 }
 
+/// What came of the beginning of a fault.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is in force until it is undone.
+    Lasts(Undo),
+    /// It has happened.
+    Over,
+    /// It could not happen, because of another fault. It may be tried again.
+    NotYet,
+}
+
 /// How a fault is undone.
 #[derive(Debug)]
 pub enum Undo {
     /// A process is started again.
     Start(Member),
+    /// A process is started again when it has drained.
+    StartDrained(Member),
     /// A process goes on.
     Resume(Member),
     /// The Redis server of this number is started again.
@@ -63,16 +76,16 @@ pub enum Undo {
 }
 
 impl Injector<'_> {
-    /// Makes a fault happen; how it is undone, if it can be.
-    pub async fn begin(&mut self, kind: &FaultKind) -> Result<Option<Undo>, HarnessError> {
-        Ok(Some(match kind {
+    /// Makes a fault happen, which was tried first at `since_us` of the run.
+    pub async fn begin(&mut self, kind: &FaultKind, since_us: u64) -> Result<Begun, HarnessError> {
+        Ok(Begun::Lasts(match kind {
             FaultKind::Kill { process } => {
                 self.running(*process)?.kill().await?;
                 Undo::Start(*process)
             }
             FaultKind::Stop { process } => {
-                self.drain(*process).await?;
-                Undo::Start(*process)
+                self.running(*process)?.terminate()?;
+                Undo::StartDrained(*process)
             }
             FaultKind::Pause { process } => {
                 self.running(*process)?.pause()?;
@@ -102,7 +115,10 @@ impl Injector<'_> {
                 let before = self.clocks()?.set(*process, *by_seconds)?;
                 Undo::Clock(*process, before)
             }
-            at_once => return self.happen(at_once).await.map(|()| None),
+            at_once => {
+                let happened = self.happen(at_once, since_us).await?;
+                return Ok(if happened { Begun::Over } else { Begun::NotYet });
+            }
         }))
     }
 
@@ -110,6 +126,10 @@ impl Injector<'_> {
     pub async fn undo(&mut self, undo: Undo) -> Result<(), HarnessError> {
         match undo {
             Undo::Start(member) => self.start(member).await,
+            Undo::StartDrained(member) => {
+                self.drained(member).await?;
+                self.start(member).await
+            }
             Undo::Resume(member) => self.cluster.member(member)?.resume(),
             Undo::StartRedis(index) => self.start_redis(index).await,
             Undo::ResumeRedis(index) => self.cluster.topology()?.server(index)?.resume(),
@@ -123,19 +143,22 @@ impl Injector<'_> {
         }
     }
 
-    /// What is over when it has happened.
-    async fn happen(&mut self, kind: &FaultKind) -> Result<(), HarnessError> {
+    /// What is over when it has happened; whether it has.
+    async fn happen(&mut self, kind: &FaultKind, since_us: u64) -> Result<bool, HarnessError> {
         match kind {
-            FaultKind::RollingRestart { of } => self.restart(*of).await,
+            FaultKind::RollingRestart { of } => self.restart(*of).await?,
             FaultKind::CutConnections {} => {
                 self.on_servers("CLIENT KILL TYPE normal SKIPME yes").await?;
-                self.on_servers("CLIENT KILL TYPE pubsub").await
+                self.on_servers("CLIENT KILL TYPE pubsub").await?;
             }
-            FaultKind::FlushScripts {} => self.on_servers("SCRIPT FLUSH SYNC").await,
-            FaultKind::UpdatePolicy { patch } => self.operator.update(self.cluster, patch).await.map(drop),
-            FaultKind::RollBackPolicy { revision } => self.operator.roll_back(self.cluster, *revision).await.map(drop),
-            lasting => Err(HarnessError::Answer(format!("{lasting} goes on until it is undone"))),
+            FaultKind::FlushScripts {} => self.on_servers("SCRIPT FLUSH SYNC").await?,
+            FaultKind::UpdatePolicy { patch } => return self.operator.update(self.cluster, patch, since_us).await,
+            FaultKind::RollBackPolicy { revision } => {
+                return self.operator.roll_back(self.cluster, *revision, since_us).await;
+            }
+            lasting => return Err(HarnessError::Answer(format!("{lasting} goes on until it is undone"))),
         }
+        Ok(true)
     }
 
     /// The process in this place, which must not have ended by itself.
@@ -148,11 +171,12 @@ impl Injector<'_> {
         Err(HarnessError::Process { name, reason: "had ended by itself".to_owned(), stderr })
     }
 
-    async fn drain(&mut self, member: Member) -> Result<(), HarnessError> {
-        let process = self.running(member)?;
-        process.terminate()?;
+    /// Waits until a process has ended that was asked to drain.
+    async fn drained(&mut self, member: Member) -> Result<(), HarnessError> {
+        let process = self.cluster.member(member)?;
         let status = process.wait().await?;
-        if status.success() {
+        // 1 says that it could not hand back what it held, because it did not reach Redis.
+        if matches!(status.code(), Some(0 | 1)) {
             return Ok(());
         }
         let (name, stderr) = (process.name().to_owned(), process.stderr());
@@ -174,7 +198,8 @@ impl Injector<'_> {
     /// As a deployment does it: the next one goes when the one before is back in service.
     async fn restart(&mut self, fleet: Fleet) -> Result<(), HarnessError> {
         for member in self.cluster.members().into_iter().filter(|member| fleet.includes(*member)) {
-            self.drain(member).await?;
+            self.running(member)?.terminate()?;
+            self.drained(member).await?;
             self.start(member).await?;
             let health = self.cluster.health(member)?;
             eventually(READY_LIMIT, &format!("{member} is ready"), || async {

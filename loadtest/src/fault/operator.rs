@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
@@ -15,18 +14,18 @@ use crate::error::HarnessError;
 use crate::eventually::eventually;
 use crate::record::{PolicyChange, RunClock};
 
-/// How long an operator tries, gateway after gateway: as long as a fault may last.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
-/// How long one answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long one gateway may take to answer: it waits a second itself for the others to follow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// How long it may take at the end until everything can be read.
+const READ_LIMIT: Duration = Duration::from_secs(20);
 const CONFIG: &str = "/admin/gateway/config";
 
 /// Who changes policies, and every policy so far.
 #[derive(Debug)]
 pub struct Operator {
     clock: RunClock,
+    /// Whether there can be any policy but the first.
+    tried: bool,
     policies: Vec<PolicyChange>,
 }
 
@@ -35,28 +34,30 @@ impl Operator {
     #[must_use]
     pub fn new(clock: RunClock, cluster: &Cluster) -> Self {
         let effective = serde_json::to_value(cluster.policy()).unwrap_or_default();
-        Self { clock, policies: vec![PolicyChange { revision: 0, sent_us: 0, accepted_us: 0, effective }] }
+        let boot = PolicyChange { revision: 0, sent_us: 0, accepted_us: 0, effective };
+        Self { clock, tried: false, policies: vec![boot] }
     }
 
-    /// Sends a patch until it is accepted; the revision it made.
-    pub async fn update(&mut self, cluster: &Cluster, patch: &Value) -> Result<u64, HarnessError> {
+    /// Sends a patch to one gateway after the other; whether any accepted it. `since_us` is when that was tried first:
+    /// what was stored without anybody hearing of it may be in force since then.
+    pub async fn update(&mut self, cluster: &Cluster, patch: &Value, since_us: u64) -> Result<bool, HarnessError> {
         let mut body = patch.clone();
         body["reason"] = "a scenario's update".into();
-        self.change(cluster, "/admin/gateway/update-config", &body).await
+        self.change(cluster, "/admin/gateway/update-config", &body, since_us).await
     }
 
-    /// Goes back to an earlier revision, as a new one; its number.
-    pub async fn roll_back(&mut self, cluster: &Cluster, revision: u64) -> Result<u64, HarnessError> {
+    /// Asks one gateway after the other to go back to an earlier revision; as [`Operator::update`].
+    pub async fn roll_back(&mut self, cluster: &Cluster, revision: u64, since_us: u64) -> Result<bool, HarnessError> {
         let body = json!({ "revision": revision, "reason": "a scenario's rollback" });
-        self.change(cluster, "/admin/gateway/config/rollback", &body).await
+        self.change(cluster, "/admin/gateway/config/rollback", &body, since_us).await
     }
 
     /// Every policy of the run, by revision, when no fault is left that could be in the way of asking. Among them are
     /// those whose acceptance got lost: they count as accepted now, because nobody knew before.
     pub async fn account(mut self, cluster: &Cluster) -> Result<Vec<PolicyChange>, HarnessError> {
-        if self.policies.len() > 1 {
+        if self.tried {
             let admin = cluster.admin(0);
-            let asked = eventually(PATIENCE, "the gateway lists its revisions", || self.kept(&admin, cluster));
+            let asked = eventually(READ_LIMIT, "the gateway lists its revisions", || self.kept(&admin, cluster));
             for (revision, effective) in asked.await? {
                 if let Some(policy) = self.policies.iter_mut().find(|policy| policy.revision == revision) {
                     policy.effective = effective;
@@ -84,29 +85,33 @@ impl Operator {
         Some(kept)
     }
 
-    async fn change(&mut self, cluster: &Cluster, route: &str, body: &Value) -> Result<u64, HarnessError> {
-        let (sent_us, end) = (self.clock.now_us(), Instant::now() + PATIENCE);
-        let mut refused = String::new();
-        for turn in 0.. {
-            let admin = cluster.admin(turn);
-            match tokio::time::timeout(ANSWER_LIMIT, admin.post(route, body)).await {
-                Ok(Ok(answer)) if answer.status == 200 => {
-                    let (accepted_us, revision) = (self.clock.now_us(), answer.body["revision"].as_u64());
+    async fn change(
+        &mut self,
+        cluster: &Cluster,
+        route: &str,
+        body: &Value,
+        since_us: u64,
+    ) -> Result<bool, HarnessError> {
+        self.tried = true;
+        for index in 0..cluster.members().len() {
+            // One that does not answer, or cannot, leaves it to the next.
+            let answered = tokio::time::timeout(ANSWER_LIMIT, cluster.admin(index).post(route, body)).await;
+            let Ok(Ok(answer)) = answered else { continue };
+            match answer.status {
+                200 => {
+                    let revision = answer.body["revision"].as_u64();
                     let revision = revision.ok_or_else(|| HarnessError::Answer(answer.text.clone()))?;
-                    let effective = Value::Null;
-                    self.policies.push(PolicyChange { revision, sent_us, accepted_us, effective });
-                    return Ok(revision);
+                    // What changes nothing is answered with the revision there is.
+                    if self.policies.iter().all(|policy| policy.revision != revision) {
+                        let (accepted_us, effective) = (self.clock.now_us(), Value::Null);
+                        self.policies.push(PolicyChange { revision, sent_us: since_us, accepted_us, effective });
+                    }
+                    return Ok(true);
                 }
-                Ok(Ok(answer)) if answer.status < 500 => return Err(HarnessError::Answer(answer.text)),
-                Ok(Ok(answer)) => refused = answer.text,
-                Ok(Err(error)) => refused = error.to_string(),
-                Err(_) => "no answer".clone_into(&mut refused),
+                500.. => {}
+                _ => return Err(HarnessError::Answer(answer.text)),
             }
-            if Instant::now() >= end {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
         }
-        Err(HarnessError::Timeout(PATIENCE, format!("the update is accepted: {refused}")))
+        Ok(false)
     }
 }

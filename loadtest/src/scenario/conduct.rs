@@ -4,13 +4,16 @@
 //! wrong. Must never go on after something went wrong: what comes then would be judged by a timetable that was not
 //! kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::HarnessError;
-use crate::fault::{Injector, Lasting, Moment, Timetable, Undo};
+use crate::fault::{Begun, FaultKind, Injector, Moment, Timetable, Undo};
 use crate::record::{Fault, RunClock};
+
+/// What could not happen is tried again so much later, µs: an operator does not give up while Redis is away.
+const AGAIN_US: u64 = 300_000;
 
 /// What was done to a cluster.
 #[derive(Debug, Default)]
@@ -30,18 +33,30 @@ pub async fn conduct(
     over: &CancellationToken,
     note: &(dyn Fn(&str) + Send + Sync),
 ) -> Conducted {
-    let mut play = Play { timetable, clock, note, undos: BTreeMap::new(), done: Conducted::default() };
-    for moment in timetable.moments() {
+    let mut play =
+        Play { timetable, clock, note, waiting: BTreeMap::new(), undos: BTreeMap::new(), done: Conducted::default() };
+    let mut coming: VecDeque<Moment> = timetable.moments().into();
+    while let Some(moment) = coming.pop_front() {
         let waited = over.run_until_cancelled(tokio::time::sleep_until(clock.instant(moment.at_us))).await;
         if waited.is_none() {
             break;
         }
-        let played =
-            if moment.begins { play.begin(injector, moment).await } else { play.end(injector, moment.fault).await };
-        if let Err(error) = played {
-            play.done.error = Some(error);
-            over.cancel();
-            break;
+        let played = if moment.begins {
+            play.begin(injector, moment.fault).await
+        } else {
+            play.end(injector, moment.fault).await
+        };
+        match played {
+            Ok(true) => {}
+            Ok(false) => {
+                let again = Moment { at_us: clock.now_us() + AGAIN_US, ..moment };
+                coming.insert(coming.partition_point(|other| other.at_us <= again.at_us), again);
+            }
+            Err(error) => {
+                play.done.error = Some(error);
+                over.cancel();
+                break;
+            }
         }
     }
     over.cancelled().await;
@@ -51,6 +66,9 @@ pub async fn conduct(
             play.done.error.get_or_insert(error);
         }
     }
+    for written in play.waiting.into_values() {
+        play.done.faults[written].detail.push_str(" (never accepted)");
+    }
     play.done
 }
 
@@ -58,32 +76,46 @@ struct Play<'a> {
     timetable: &'a Timetable,
     clock: RunClock,
     note: &'a (dyn Fn(&str) + Send + Sync),
+    /// What could not happen yet: where it is written down, by its number in the timetable.
+    waiting: BTreeMap<usize, usize>,
     /// How to undo what goes on, and where it is written down, by its number in the timetable.
     undos: BTreeMap<usize, (Undo, usize)>,
     done: Conducted,
 }
 
 impl Play<'_> {
-    async fn begin(&mut self, injector: &mut Injector<'_>, moment: Moment) -> Result<(), HarnessError> {
-        let kind = &self.timetable.faults()[moment.fault].kind;
-        let written = self.done.faults.len();
-        let (name, detail) = (kind.name().to_owned(), kind.to_string());
-        (self.note)(&format!("{:6.1} s  {detail}", self.clock.now_us() as f64 / 1e6));
-        self.done.faults.push(Fault { name, detail, at_us: self.clock.now_us(), until_us: None });
-        match injector.begin(kind).await? {
-            Some(undo) => _ = self.undos.insert(moment.fault, (undo, written)),
-            None if kind.lasting() == Lasting::Never => self.done.faults[written].until_us = Some(self.clock.now_us()),
-            None => {}
+    /// Whether it has begun. What has not is written down all the same: it may have had an effect.
+    async fn begin(&mut self, injector: &mut Injector<'_>, fault: usize) -> Result<bool, HarnessError> {
+        let kind = &self.timetable.faults()[fault].kind;
+        let written = match self.waiting.remove(&fault) {
+            Some(written) => written,
+            None => self.write_down(kind),
+        };
+        match injector.begin(kind, self.done.faults[written].at_us).await? {
+            Begun::Lasts(undo) => _ = self.undos.insert(fault, (undo, written)),
+            Begun::Over => self.done.faults[written].until_us = Some(self.clock.now_us()),
+            Begun::NotYet => {
+                self.waiting.insert(fault, written);
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    async fn end(&mut self, injector: &mut Injector<'_>, fault: usize) -> Result<(), HarnessError> {
-        let Some((undo, written)) = self.undos.remove(&fault) else { return Ok(()) };
+    fn write_down(&mut self, kind: &FaultKind) -> usize {
+        let (name, detail, at_us) = (kind.name().to_owned(), kind.to_string(), self.clock.now_us());
+        (self.note)(&format!("{:6.1} s  {detail}", at_us as f64 / 1e6));
+        self.done.faults.push(Fault { name, detail, at_us, until_us: None });
+        self.done.faults.len() - 1
+    }
+
+    /// Undoes it, if it goes on.
+    async fn end(&mut self, injector: &mut Injector<'_>, fault: usize) -> Result<bool, HarnessError> {
+        let Some((undo, written)) = self.undos.remove(&fault) else { return Ok(true) };
         injector.undo(undo).await?;
         let fault = &mut self.done.faults[written];
         fault.until_us = Some(self.clock.now_us());
         (self.note)(&format!("{:6.1} s  {} is over", self.clock.now_us() as f64 / 1e6, fault.detail));
-        Ok(())
+        Ok(true)
     }
 }
