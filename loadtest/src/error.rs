@@ -47,6 +47,9 @@ pub enum HarnessError {
     /// What was asked for does not exist or makes no sense.
     #[error("{0}")]
     Misuse(String),
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// A condition did not come true in time.
     #[error("after {0:?} still not true: {1}")]
     Timeout(Duration, String),

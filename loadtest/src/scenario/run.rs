@@ -41,7 +41,7 @@ pub async fn play(
     stop: &CancellationToken,
 ) -> Result<Result<Played, NotHere>, HarnessError> {
     let starting = stop.run_until_cancelled(Box::pin(Stage::start(scenario, launcher))).await;
-    let mut stage = match starting.ok_or_else(interrupted)?? {
+    let mut stage = match starting.ok_or(HarnessError::Interrupted)?? {
         Ok(stage) => stage,
         Err(not_here) => return Ok(Err(not_here)),
     };
@@ -59,7 +59,7 @@ pub async fn play(
         return Err(error);
     }
     if stop.is_cancelled() {
-        return Err(interrupted());
+        return Err(HarnessError::Interrupted);
     }
     let watched = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
     let (ended, policies) = (stage.ended(), operator.account(&stage.cluster).await?);
@@ -101,7 +101,7 @@ pub async fn play_on(
     let journal = load::drive(&scenario.load, targets, clock, seed, meter, stop.clone()).await?;
     drop(progress);
     if stop.is_cancelled() {
-        return Err(interrupted());
+        return Err(HarnessError::Interrupted);
     }
     let watched = match observer {
         Some(observer) => observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await,
@@ -188,10 +188,6 @@ fn behind(attempt: Attempt, ahead_us: u64) -> Attempt {
 fn notes(journal: &Journal) -> Vec<String> {
     let full = "the load was ended early: no more calls could be kept";
     journal.full.then(|| full.to_owned()).into_iter().collect()
-}
-
-fn interrupted() -> HarnessError {
-    HarnessError::Answer("interrupted".to_owned())
 }
 
 fn now_ms() -> u64 {
