@@ -7,7 +7,6 @@ mod policy;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -331,7 +330,7 @@ pub(crate) fn runner(store: &Arc<FakeStore>, handlers: Handlers, policy: ScopePo
 }
 
 pub(crate) fn occupancy(slots: Option<u32>) -> Arc<Occupancy> {
-    Arc::new(Occupancy { fixed_slots: slots, running: AtomicU32::new(0) })
+    Arc::new(Occupancy::new(slots))
 }
 
 /// What a handler gets, and where its output goes.

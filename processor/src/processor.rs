@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, Scope};
@@ -97,8 +96,7 @@ impl Processor {
 
     async fn work(self, drain: &CancellationToken) -> Ending {
         let (leases, contact) = (Leases::default(), Contact::new());
-        let fixed_slots = self.options.slots;
-        let occupancy = Arc::new(Occupancy { fixed_slots, running: AtomicU32::new(0) });
+        let occupancy = Arc::new(Occupancy::new(self.options.slots));
         let (settlements, ended) = mpsc::channel(settle::WAITING);
         let stop = CancellationToken::new();
         let (heard, told) = watch::channel(Heard::default());

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
 use crate::lease::Leases;
+use crate::policy::{ActivePolicy, ScopePolicy};
 use crate::settle::{Ended, unrun};
 use crate::store::Wake;
 use crate::{backoff, metric, store};
@@ -32,12 +33,14 @@ const WAIT_OF_LEASE: u64 = 4;
 /// Pause after a claim that left tasks waiting yet got none.
 const CONTENDED: Duration = Duration::from_millis(20);
 
-/// How many attempts may run, and how many do.
+/// How many attempts may run, how many do, and what is being claimed.
 #[derive(Debug)]
 pub(crate) struct Occupancy {
     /// Set by the operator; else the policy in force says.
-    pub(crate) fixed_slots: Option<u32>,
+    fixed_slots: Option<u32>,
     pub(crate) running: AtomicU32,
+    /// What the claim under way was sent under, if one is: it may run at any time until it is answered.
+    pub(crate) claiming: watch::Sender<Option<Arc<ActivePolicy>>>,
 }
 
 /// Claims and runs.
@@ -86,7 +89,7 @@ impl Worker {
     async fn claim(&mut self, free: u32, how: Next, drain: &CancellationToken) -> Next {
         // Before the policy is loaded: a change in between ends the wait.
         self.policy_changes.mark_unchanged();
-        let active = self.runner.policy.load();
+        let active = self.occupancy.claim_under(&self.runner.policy);
         let lease_ms = active.policy().queue.lease_ms;
         let sent = Instant::now();
         let claimed = match how {
@@ -96,6 +99,7 @@ impl Worker {
             }
             _ => self.runner.store.claim(active.compiled(), free).await,
         };
+        self.occupancy.claiming.send_replace(None);
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(fault) => {
@@ -207,6 +211,22 @@ impl Worker {
 }
 
 impl Occupancy {
+    pub(crate) fn new(fixed_slots: Option<u32>) -> Self {
+        Self { fixed_slots, running: AtomicU32::new(0), claiming: watch::Sender::new(None) }
+    }
+
+    /// The policy in force, noted as the one a claim is sent under.
+    fn claim_under(&self, policy: &ScopePolicy) -> Arc<ActivePolicy> {
+        loop {
+            let active = policy.load();
+            self.claiming.send_replace(Some(Arc::clone(&active)));
+            // Whoever looked in between took it that nothing is claimed under this one.
+            if Arc::ptr_eq(&active, &policy.load()) {
+                return active;
+            }
+        }
+    }
+
     /// Attempts that may run at once under this policy.
     pub(crate) fn slots(&self, policy: &Policy) -> u32 {
         let slots = policy.service_capacity.concurrent_requests_per_process;

@@ -39,6 +39,7 @@ impl Case {
         let held = leases.hold(&self.lease, sent, 1000);
         self.runner.clock.note(sent, self.lease.claimed_ms);
         tokio::select! {
+            biased;
             outcome = self.runner.run(&self.lease, &held) => outcome,
             () = leases.keep(self.store.as_ref(), &self.runner.policy, &stop) => unreachable!("nobody stops it"),
         }
