@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::bench_http::{self, BenchHttpOptions};
 use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
+use crate::bench_streams::{self, BenchStreamsOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
 
@@ -71,6 +72,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures what thousands of open event streams cost one gateway, idle and while tasks write.
+    BenchStreams {
+        /// Event streams.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=16_000))]
+        streams: u32,
+        /// Seconds for which the streams are watched idle, and for which tasks write.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Pieces of output per second, over all streams.
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+        /// Print the figures as JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command line, program name first.
@@ -112,6 +128,9 @@ fn execute(command: Command) -> ExitCode {
             }
             Command::BenchScopes { scopes, seconds, json } => {
                 bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
+            }
+            Command::BenchStreams { streams, seconds, rate, json } => {
+                bench_streams::run(BenchStreamsOptions { streams, seconds, rate, json }).await.map(|()| true)
             }
         }
     });

@@ -14,6 +14,7 @@
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`bench_http`] | what a decision costs through HTTP |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
+//! | [`bench_streams`] | what an open event stream costs |
 
 pub mod error;
 pub mod eventually;
@@ -26,6 +27,7 @@ pub mod demo;
 pub mod bench_scripts;
 pub mod bench_http;
 pub mod bench_scopes;
+pub mod bench_streams;
 pub mod cli;
 
 pub use client::Client;

@@ -18,3 +18,4 @@ mod kind;
 mod share;
 mod reclaim;
 mod slot;
+mod look;
