@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
+use crate::bench_streams::{self, BenchStreamsOptions};
 use crate::compare::point::Point;
 use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
@@ -135,6 +136,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures what thousands of open event streams cost one gateway, idle and while tasks write.
+    BenchStreams {
+        /// Event streams.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=16_000))]
+        streams: u32,
+        /// Seconds for which the streams are watched idle, and for which tasks write.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Pieces of output per second, over all streams.
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+        /// Print the figures as JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// A time in seconds, with or without a fraction, above 0.
@@ -204,6 +220,9 @@ fn execute(command: Command) -> ExitCode {
             }
             Command::BenchScopes { scopes, seconds, json } => {
                 bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
+            }
+            Command::BenchStreams { streams, seconds, rate, json } => {
+                bench_streams::run(BenchStreamsOptions { streams, seconds, rate, json }).await.map(|()| true)
             }
         }
     });

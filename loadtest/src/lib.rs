@@ -21,6 +21,7 @@
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
+//! | [`bench_streams`] | what an open event stream costs |
 
 pub mod error;
 pub mod eventually;
@@ -40,6 +41,7 @@ pub mod compare;
 pub mod bench_scopes;
 pub mod model;
 pub mod simulate;
+pub mod bench_streams;
 pub mod cli;
 
 pub use client::Client;

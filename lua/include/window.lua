@@ -15,7 +15,7 @@ local KIND, WINDOW, TICK, NEWEST, OLDEST, HELD, ENTRIES, LIMIT = 1, 2, 3, 4, 5, 
 
 local byte, char, sub, rep = string.byte, string.char, string.sub, string.rep
 local struct_pack, struct_unpack = struct.pack, struct.unpack
-local ceil, larger = math.ceil, math.max
+local ceil, floor, larger = math.ceil, math.floor, math.max
 
 --- The distance at `at` and the position after it.
 local function distance_at(entries, at)
@@ -54,33 +54,34 @@ local function window_slide(w, b, now)
   w[b + OLDEST], w[b + HELD], w[b + ENTRIES] = oldest, held, sub(entries, at)
 end
 
+--- An entry's units, as they stand after its distance.
+local function units_of(kind, units)
+  if kind == 1 then return units == 1 and '' or rep('\0', units - 1) end
+  if kind == 2 then return char(units % 256, floor(units / 256)) end
+  return struct_pack('<I4', units)
+end
+
 --- Takes up `units` at `at_ms`. A clock that went back counts as standing still.
 local function window_add(w, b, at_ms, units)
-  local kind, entries, newest = w[b + KIND], w[b + ENTRIES], w[b + NEWEST]
+  local kind, entries, newest, held = w[b + KIND], w[b + ENTRIES], w[b + NEWEST], w[b + HELD]
   local tick = ceil(at_ms / w[b + TICK])
-  local count
-  if kind == 1 then
-    count = units == 1 and '' or rep('\0', units - 1)
-  else
-    count = struct_pack(kind == 2 and '<H' or '<I4', units)
+  w[b + HELD] = held + units
+  if held == 0 then
+    w[b + NEWEST], w[b + OLDEST], w[b + ENTRIES] = tick, tick, units_of(kind, units)
+    return
   end
-  if w[b + HELD] == 0 then
-    w[b + NEWEST], w[b + OLDEST], w[b + ENTRIES] = tick, tick, count
+  if tick < newest then tick = newest end
+  local distance = tick - newest
+  if distance == 0 and kind > 1 then
+    local width = kind == 2 and 2 or 4
+    local last = units_at(kind, entries, #entries - width + 1)
+    w[b + ENTRIES] = sub(entries, 1, -width - 1) .. units_of(kind, last + units)
+  elseif distance < 255 then
+    w[b + ENTRIES] = entries .. char(distance) .. units_of(kind, units)
   else
-    if tick < newest then tick = newest end
-    local distance = tick - newest
-    if distance == 0 and kind > 1 then
-      local width = kind == 2 and 2 or 4
-      local last = units_at(kind, entries, #entries - width + 1)
-      w[b + ENTRIES] = sub(entries, 1, -width - 1) .. struct_pack(kind == 2 and '<H' or '<I4', last + units)
-    elseif distance < 255 then
-      w[b + ENTRIES] = entries .. char(distance) .. count
-    else
-      w[b + ENTRIES] = entries .. '\255' .. struct_pack('<H', distance) .. count
-    end
-    w[b + NEWEST] = tick
+    w[b + ENTRIES] = entries .. '\255' .. struct_pack('<H', distance) .. units_of(kind, units)
   end
-  w[b + HELD] = w[b + HELD] + units
+  w[b + NEWEST] = tick
 end
 
 --- Time until the oldest of those held has left, ms; 0 for an empty window.

@@ -19,3 +19,4 @@ mod share;
 mod claim;
 mod reclaim;
 pub(crate) mod slot;
+mod look;
