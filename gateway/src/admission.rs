@@ -178,7 +178,7 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
     };
     Refused {
         retry_after_ms: refusal.retry_after_ms,
-        name: refusal.name,
+        name: refusal.name.map(String::into_boxed_str),
         limits,
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)

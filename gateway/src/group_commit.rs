@@ -1,4 +1,5 @@
-//! Group commit of questions to Redis, of admissions above all: what has gathered while the last calls were in flight goes out as one batch.
+//! Group commit of questions to Redis, of admissions above all: what has gathered while the last calls were in flight
+//! goes out as one batch.
 //!
 //! Responsible for the order of requests, the size of a batch and for who hears what. Must never wait for a batch to
 //! fill: an idle gateway sends a request the moment it comes, so batching adds no latency and no timer.

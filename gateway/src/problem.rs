@@ -23,8 +23,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) limit: Option<&'a str>,
     pub(crate) budget: Option<&'a str>,
-    /// `violated-policies` of draft-ietf-httpapi-ratelimit-headers-11, of which there is one or none.
-    pub(crate) violated_policy: Option<Option<&'a str>>,
+    /// As draft-ietf-httpapi-ratelimit-headers-11 has them.
+    pub(crate) violated_policies: Option<&'a [&'a str]>,
     pub(crate) errors: &'a [RequestFault],
     /// Revision that is stored.
     pub(crate) current: Option<u64>,
@@ -54,9 +54,12 @@ impl Problem<'_> {
                 member(&mut out, name, value);
             }
         }
-        if let Some(violated) = self.violated_policy {
+        if let Some(violated) = self.violated_policies {
             out.extend_from_slice(b",\"violated-policies\":[");
-            if let Some(name) = violated {
+            for (index, name) in violated.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
                 push_string(&mut out, name);
             }
             out.push(b']');
@@ -105,7 +108,7 @@ mod tests {
             request_id: "r",
             limit: None,
             budget: None,
-            violated_policy: None,
+            violated_policies: None,
             errors: &errors,
             current: Some(7),
         };
@@ -116,9 +119,15 @@ mod tests {
             "errors": [{"path": "a\"b", "message": "line\nend"}], "current": 7,
         });
         assert_eq!(read(&problem), expected);
-        problem = Problem { violated_policy: Some(None), budget: Some("daily"), errors: &[], current: None, ..problem };
+        problem = Problem {
+            violated_policies: Some(&["a", "b"]),
+            budget: Some("daily"),
+            errors: &[],
+            current: None,
+            ..problem
+        };
         let read = read(&problem);
-        assert_eq!((&read["violated-policies"], &read["budget"]), (&json!([]), &json!("daily")));
+        assert_eq!((&read["violated-policies"], &read["budget"]), (&json!(["a", "b"]), &json!("daily")));
         assert_eq!((read.get("limit"), read.get("errors"), read.get("current")), (None, None, None));
     }
 }

@@ -114,7 +114,7 @@ pub struct Refused {
     /// When it may come again, ms from now; 0 where waiting does not help or nobody knows.
     pub retry_after_ms: u64,
     /// Name of the exhausted limit or budget, where the refusal is about one.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// The caller's limits at the decision; empty when there was none.
     pub limits: Limits,
     /// Every fault of the request, where it was refused as invalid.

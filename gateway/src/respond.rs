@@ -107,8 +107,8 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     let exact_ms = if refused.retry_after_ms == 0 { wait_seconds * 1000 } else { refused.retry_after_ms };
     let name_in = |step| refused.name.as_deref().filter(|_| cause.step() == Some(step));
     let violated = match cause {
-        Cause::Decided(_) => Some(refused.name.as_deref().unwrap_or(cause.code())),
-        _ => None,
+        Cause::Decided(_) => &[refused.name.as_deref().unwrap_or(cause.code())][..],
+        _ => &[],
     };
     let body = Problem {
         r#type: match status {
@@ -128,7 +128,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         request_id: request_id.as_str(),
         limit: name_in(Step::RateLimit),
         budget: name_in(Step::Economics),
-        violated_policy: comes_back.then_some(violated),
+        violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),

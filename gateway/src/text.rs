@@ -34,8 +34,8 @@ pub(crate) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     // Every byte is looked at, whatever came before: that is done many at a time.
-    let special = text.bytes().fold(false, |any, byte| any | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
-    if !special {
+    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.bytes().fold(0, |any, byte| any | special(byte)) == 0 {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

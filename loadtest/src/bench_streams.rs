@@ -1,8 +1,8 @@
 //! What thousands of open event streams cost one gateway.
 //!
-//! Responsible for opening them, for memory per stream, for what they cost while nothing happens and while tasks produce
-//! output, and for the time until an event is delivered. Must never assert a time, and must never report a run in which
-//! an event got lost: that is an error.
+//! Responsible for opening them, for memory per stream, for what they cost while nothing happens and while tasks
+//! produce output, and for the time until an event is delivered. Must never assert a time, and must never report a run
+//! in which an event got lost: that is an error.
 
 mod client;
 

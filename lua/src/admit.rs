@@ -14,6 +14,7 @@ use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
 use crate::task::{TASK_ID_BYTES, TaskId};
 
+mod body;
 mod call;
 
 use call::Call;

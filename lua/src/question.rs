@@ -8,7 +8,6 @@ use portcullis_config::policy::Budget;
 use crate::decision::AdmitRequest;
 use crate::error::StoreError;
 use crate::policy::{Class, CompiledPolicy, Use, Window};
-use crate::task::{EnvelopeView, HoldView};
 
 /// A request and what of the policy applies to it.
 #[derive(Debug)]
@@ -59,27 +58,5 @@ impl<'a> Question<'a> {
     /// Probes a half-open breaker of its kind lets through.
     pub(crate) fn half_open_probes(&self) -> u16 {
         self.half_open_probes
-    }
-
-    /// What its task carries along.
-    pub(crate) fn envelope(&self) -> EnvelopeView<'a> {
-        let request = self.request;
-        let hold = |draw: &Draw<'a>| HoldView {
-            budget: draw.name,
-            subject: draw.subject,
-            unit: &draw.budget.unit,
-            amount: draw.estimate,
-        };
-        EnvelopeView {
-            kind: &request.kind,
-            user_type: request.user_type.as_str(),
-            session_id: &request.session_id,
-            principal: &request.principal,
-            actor: request.actor.as_deref(),
-            request_id: &request.request_id,
-            traceparent: request.traceparent.as_deref(),
-            content_type: &request.content_type,
-            holds: self.draws.iter().map(hold).collect(),
-        }
     }
 }

@@ -159,32 +159,6 @@ pub struct Hold {
     pub amount: u64,
 }
 
-/// An [`Envelope`] as it is written, borrowed from the request.
-#[derive(Debug, Serialize)]
-pub(crate) struct EnvelopeView<'a> {
-    pub(crate) kind: &'a str,
-    pub(crate) user_type: &'a str,
-    pub(crate) session_id: &'a str,
-    pub(crate) principal: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) actor: Option<&'a str>,
-    pub(crate) request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) traceparent: Option<&'a str>,
-    pub(crate) content_type: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) holds: Vec<HoldView<'a>>,
-}
-
-/// A [`Hold`] as it is written.
-#[derive(Debug, Serialize)]
-pub(crate) struct HoldView<'a> {
-    pub(crate) budget: &'a str,
-    pub(crate) subject: &'a str,
-    pub(crate) unit: &'a str,
-    pub(crate) amount: u64,
-}
-
 /// The right to work on a task until the lease lapses, as handed out by `claim` and `reclaim`.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -360,22 +334,7 @@ pub(crate) struct KeptOwned {
     pub(crate) error: Option<TaskError>,
 }
 
-/// Room for an envelope, bytes.
-const ENVELOPE_BYTES: usize = 320;
-
-/// The part of a record that only Rust reads: `[length (4)][envelope][payload]`.
-pub(crate) fn encode_body(envelope: &EnvelopeView<'_>, payload: &[u8]) -> Result<Bytes, StoreError> {
-    const LENGTH: usize = size_of::<u32>();
-    let mut body = Vec::with_capacity(LENGTH + ENVELOPE_BYTES + payload.len());
-    body.extend_from_slice(&[0; LENGTH]);
-    serde_json::to_writer(&mut body, envelope).map_err(|error| StoreError::Protocol(error.to_string()))?;
-    let length = (body.len() - LENGTH) as u32;
-    body[..LENGTH].copy_from_slice(&length.to_le_bytes());
-    body.extend_from_slice(payload);
-    Ok(body.into())
-}
-
-/// The envelope and the payload of a record's body.
+/// The envelope and the payload of a record's body, the part that only Rust reads: `[length (4)][envelope][payload]`.
 pub(crate) fn decode_body(body: Bytes) -> Result<(Envelope, Bytes), StoreError> {
     let mut body = Unpacker::new(body);
     let length = body.u32()?;

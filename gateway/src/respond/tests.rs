@@ -24,11 +24,7 @@ async fn body(response: Response) -> Value {
 }
 
 fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
-    Refused {
-        retry_after_ms,
-        name: name.map(str::to_owned),
-        ..Refused::new(Cause::Decided(reason), "Title", "Detail.")
-    }
+    Refused { retry_after_ms, name: name.map(Into::into), ..Refused::new(Cause::Decided(reason), "Title", "Detail.") }
 }
 
 #[test]

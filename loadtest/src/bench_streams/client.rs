@@ -1,7 +1,7 @@
 //! Thousands of event streams followed with little memory and little CPU.
 //!
-//! Responsible for counting what is heard, and when. Must never keep what it has read: a stream's state is the few bytes
-//! of a line that has not come to its end.
+//! Responsible for counting what is heard, and when. Must never keep what it has read: a stream's state is the few
+//! bytes of a line that has not come to its end.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

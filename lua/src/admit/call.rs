@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use fred::types::{Key, Value};
 
+use super::body::body;
 use crate::decision_log;
 use crate::error::StoreError;
 use crate::pack::Packer;
 use crate::policy::{Class, CompiledPolicy, period_number};
 use crate::question::Question;
 use crate::store::ScopeStore;
-use crate::task::encode_body;
 
 /// Keys before the scope's, from which keys are numbered.
 const BEFORE: usize = 8;
@@ -62,7 +62,7 @@ impl Call {
         args.push(decision_log::abouts(questions).into());
         for question in questions {
             args.push(question.request.task_id.as_str().into());
-            args.push(encode_body(&question.envelope(), &question.request.payload)?.into());
+            args.push(body(question)?.into());
         }
         Ok(Self { keys: keys.keys, args })
     }
