@@ -1,7 +1,7 @@
 //! What a run consists of: who takes part, for how long, and what goes wrong when.
 //!
-//! Responsible for drawing all of it from the seed before anything happens, so that a plan can be printed, and shrunk by
-//! leaving parts of it out. Must never look at a run.
+//! Responsible for drawing all of it from the seed before anything happens, so that a plan can be printed, and shrunk
+//! by leaving parts of it out. Must never look at a run.
 
 use super::dice::Dice;
 use super::mistake::Mistake;
