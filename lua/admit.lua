@@ -9,10 +9,10 @@ Guarantees
   - A caller that holds another policy than the one stored is told so, and nothing is decided.
 
 KEYS
-  1 scope STRING      2 queue ZSET      3 delayed ZSET    4 lease ZSET      5 task HASH
-  6 wake LIST         7 decision STREAM 8 beat ZSET       9 processor HASH
-  then for each request: limit STRING, breaker STRING, idempotency STRING (the limit key again, if it has none), one
-  named limit STRING per named limit that applies to it, and one budget STRING per budget
+  1 queue ZSET      2 delayed ZSET    3 lease ZSET      4 task HASH       5 wake LIST
+  6 decision STREAM 7 beat ZSET       8 processor HASH  9 scope STRING
+  then, each once: the limit STRING of every session, the breaker STRING of every kind, and every idempotency, named
+  limit and budget STRING that a request names by its number among the keys from the scope on, counted from 1
 ARGV
   1 now ms (tests only, else '')
   2 'admit', or 'peek' to write nothing at all
@@ -23,33 +23,43 @@ ARGV
   6 the policy's named limits, packed, for each [kind B][window ms I4][tick ms I4][limit d]
   7 number of classes, then for each: its number; ms after which its windows are empty; packed [threshold d]
     [increment d][windows B] and for each window [reason B][kind B][window ms I4][tick ms I4][limit d]
-  then for each request: packed [class B, from 1, as listed above][cost I4][flags B: 1 idempotent][deadline ms d]
-    [delay ms d][attempts H][half-open probes H][named limits B][budgets B], for each named limit [its number B, from
-    1, as listed above][units d] and for each budget [period B][amount d][estimate d]; task id; body hash; what the
-    decision event says about the caller; task body
+  then the heads: packed [requests B][sessions B][kinds B], for each kind [half-open probes H], for each request
+    [class B, from 1, as listed above][session B, from 1][kind B, from 1][cost I4][flags B: 1 idempotent][deadline ms d]
+    [delay ms d][attempts H][named limits B][budgets B], if idempotent [key H][length B][body hash], for each named
+    limit [its number B, from 1, as listed above][key H][units d] and for each budget [key H][period B][amount d]
+    [estimate d]
+  then what the decision event says about the callers, and for each request its task id and its task's body
 Returns
-  one string per request, packed [code B][which B][retry ms d][depth d][capacity d][wait ms d], for each window and
-  each named limit [held d][reset ms d], for each budget [spent d][held d][reset ms d], and the task id where it was
-  replayed.
+  outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
+            replayed
+  states    for each request packed [wait ms d], for each window and each named limit [held d][reset ms d], for each
+            budget [spent d][held d][reset ms d]
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
   which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
   retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds.
   or error STALEPOLICY <stamp stored>
 ]]
-local scope_key, queue_key, delayed_key, lease_key, task_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local wake_key, decision_key, beat_key, processor_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local key_at, arg_at = 10, 8
+local queue_key, delayed_key, lease_key, task_key, wake_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local decision_key, beat_key, processor_key, scope_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- Keys are numbered from the scope on.
+local BEFORE = 8
+local arg_at = 8
 
 local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
-local floor, max = math.floor, math.max
+local floor, max, concat, sub = math.floor, math.max, table.concat, string.sub
 local now, now_ceil = now_ms(ARGV[1])
 local peek = ARGV[2] == 'peek'
 local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms =
   unpack_struct('<dddddddd', ARGV[3])
 
--- The scope, once for the whole batch.
-local scope = call('GET', scope_key) or SCOPE_NEW
+-- All that is kept as strings, read at once, a thousand keys at a time; the scope once for the whole batch.
+local stored = call('MGET', unpack(KEYS, BEFORE + 1, math.min(#KEYS, BEFORE + 1000)))
+for first = BEFORE + 1001, #KEYS, 1000 do
+  local more = call('MGET', unpack(KEYS, first, math.min(#KEYS, first + 999)))
+  for n = 1, #more do stored[#stored + 1] = more[n] end
+end
+local scope = stored[1] or SCOPE_NEW
 local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
 if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
 if now >= beats_until then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end
@@ -86,29 +96,33 @@ local function limit_shape(number)
   return shape
 end
 
-local subjects, classes_of, changed_subjects = {}, {}, {}
-local named, breakers, accounts, known_keys = {}, {}, {}, {}
-local replies, events, tasks, entries, later, remembered = {}, {}, {}, {}, {}, {}
+local heads, about = ARGV[arg_at], ARGV[arg_at + 1]
+local requests, sessions, kinds, at = unpack_struct('<BBB', heads)
+local probes_of = {}
+for k = 1, kinds do probes_of[k], at = unpack_struct('<H', heads, at) end
+arg_at = arg_at + 2
 
-for i = 1, (#ARGV - arg_at + 1) / 5 do
-  local head, task_id = ARGV[arg_at], ARGV[arg_at + 1]
-  local limit_key, breaker_key = KEYS[key_at], KEYS[key_at + 1]
-  local class_number, cost, flags, deadline_ms, delay_ms, attempts, probes, limits, budgets, at =
-    unpack_struct('<BI4BddHHBB', head)
+-- By number of session and of kind; by number of key.
+local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
+local named, accounts, known_keys = {}, {}, {}
+local outcomes, states, tasks, entries, later, remembered = {}, {}, {}, {}, {}, {}
+
+for i = 1, requests do
+  local task_id = ARGV[arg_at]
+  local class_number, session, kind, cost, flags, deadline_ms, delay_ms, attempts, limits, budgets
+  class_number, session, kind, cost, flags, deadline_ms, delay_ms, attempts, limits, budgets, at =
+    unpack_struct('<BBBI4BddHBB', heads, at)
   local class = classes[class_number]
   local code, which, retry_ms, hopeless, replayed, mismatch = 0, 0, 0, false, nil, false
 
   -- Idempotency: a repetition is answered before anything is asked of it.
+  local idempotency, body_hash
   if flags == 1 then
-    local key = KEYS[key_at + 2]
-    local known = known_keys[key]
-    if known == nil then
-      known = call('GET', key)
-      known_keys[key] = known
-    end
+    idempotency, body_hash, at = unpack_struct('<HBc0', heads, at)
+    local known = known_keys[idempotency] or stored[idempotency]
     if known then
-      if string.sub(known, 27) == ARGV[arg_at + 2] then
-        code, replayed = 255, string.sub(known, 1, 26)
+      if sub(known, 27) == body_hash then
+        code, replayed = 255, sub(known, 1, 26)
       else
         mismatch = true
       end
@@ -116,11 +130,11 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
   end
 
   -- Rate limit: every window has room for the whole cost.
-  local windows = subjects[limit_key]
+  local windows = session_windows[session]
   if not windows then
-    windows = windows_unpack(call('GET', limit_key), class[SHAPES], now)
-    subjects[limit_key], classes_of[limit_key] = windows, class
-  elseif classes_of[limit_key] ~= class then
+    windows = windows_unpack(stored[1 + session], class[SHAPES], now)
+    session_windows[session], session_class[session] = windows, class
+  elseif session_class[session] ~= class then
     windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
   end
   local places = #windows
@@ -141,12 +155,11 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
   if limits > 0 then
     uses = {}
     for n = 1, limits do
-      local number, units
-      number, units, at = unpack_struct('<Bd', head, at)
-      local key = KEYS[key_at + 2 + n]
+      local number, key, units
+      number, key, units, at = unpack_struct('<BHd', heads, at)
       local window = named[key]
       if not window then
-        window = windows_unpack(call('GET', key), limit_shape(number), now)
+        window = windows_unpack(stored[key], limit_shape(number), now)
         named[key] = window
       end
       local u = 3 * n
@@ -199,11 +212,11 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
   end
 
   -- Circuit breaker: open, or half-open with all its probes out.
-  local breaker = breakers[breaker_key]
+  local breaker, probes = breakers[kind], probes_of[kind]
   if breaker == nil then
-    local packed = call('GET', breaker_key)
+    local packed = stored[1 + sessions + kind]
     breaker = packed and breaker_unpack(packed, now)
-    breakers[breaker_key] = breaker
+    breakers[kind] = breaker
     -- It waits for probes that the policy no longer asks for.
     if breaker and breaker[1] == HALF_OPEN and breaker[5] >= probes then
       breaker[1], breaker[4], breaker[5], breaker.passed = CLOSED, 0, 0, true
@@ -227,12 +240,11 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
   if budgets > 0 then
     bills = {}
     for n = 1, budgets do
-      local period, amount, estimate
-      period, amount, estimate, at = unpack_struct('<Bdd', head, at)
-      local key = KEYS[key_at + 2 + limits + n]
+      local key, period, amount, estimate
+      key, period, amount, estimate, at = unpack_struct('<HBdd', heads, at)
       local account = accounts[key]
       if not account then
-        account = account_unpack(call('GET', key), period, now)
+        account = account_unpack(stored[key], period, now)
         accounts[key] = account
       end
       bills[2 * n - 1], bills[2 * n] = account, estimate
@@ -250,7 +262,7 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
 
   local wait_ms = 0
   if code == 0 and not peek then
-    subjects[limit_key], classes_of[limit_key], changed_subjects[limit_key] = windows, class, class[LASTS]
+    session_windows[session], session_class[session], session_changed[session] = windows, class, class[LASTS]
     for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end
     for u = 3, 3 * limits, 3 do
       local window, units = uses[u - 2], uses[u - 1]
@@ -269,14 +281,13 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
       account[3], account.changed = account[3] + bills[n + 1], true
     end
     if flags == 1 then
-      local key = KEYS[key_at + 2]
-      known_keys[key] = task_id .. ARGV[arg_at + 2]
-      remembered[#remembered + 1] = key
+      known_keys[idempotency] = task_id .. body_hash
+      remembered[#remembered + 1] = idempotency
     end
     local t = #tasks
     tasks[t + 1] = task_id
     tasks[t + 2] = pack(RECORD, now, deadline_ms > 0 and now + deadline_ms or 0, epoch, attempts, class[NUMBER])
-      .. ARGV[arg_at + 4]
+      .. ARGV[arg_at + 1]
     if delay_ms > 0 then
       delayed, earliest = delayed + 1, math.min(earliest, now + delay_ms)
       later[#later + 1] = format('%d', now + delay_ms)
@@ -292,44 +303,53 @@ for i = 1, (#ARGV - arg_at + 1) / 5 do
     end
   end
 
-  local reply
+  local outcome = pack('<BBddd', code, which, retry_ms, depth, capacity)
+  outcomes[i] = replayed and outcome .. replayed or outcome
+  local state
   if places == 16 then
-    reply = pack('<BBdddddddd', code, which, retry_ms, depth, capacity, wait_ms, windows[HELD],
-      window_reset(windows, 0, now), windows[8 + HELD], window_reset(windows, 8, now))
+    state = pack('<ddddd', wait_ms, windows[HELD], window_reset(windows, 0, now), windows[8 + HELD],
+      window_reset(windows, 8, now))
   else
-    reply = pack('<BBdddd', code, which, retry_ms, depth, capacity, wait_ms)
-    for b = 0, places - 8, 8 do reply = reply .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
+    state = pack('<d', wait_ms)
+    for b = 0, places - 8, 8 do state = state .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
   end
   for u = 1, 3 * limits, 3 do
     local window = uses[u]
-    reply = reply .. pack('<dd', window[HELD], window_reset(window, 0, now))
+    state = state .. pack('<dd', window[HELD], window_reset(window, 0, now))
   end
   for n = 1, 2 * budgets, 2 do
     local account = bills[n]
-    reply = reply .. pack('<ddd', account[2], account[3], account[1] - now)
+    state = state .. pack('<ddd', account[2], account[3], account[1] - now)
   end
-  replies[i] = replayed and reply .. replayed or reply
-  local e = #events
-  -- An event begins as the reply does.
-  events[e + 1] = ARGV[arg_at + 3]
-  events[e + 2] = replayed and string.sub(reply, 1, 26) .. replayed or string.sub(reply, 1, 26)
-  key_at, arg_at = key_at + 3 + limits + budgets, arg_at + 5
+  states[i] = state
+  arg_at = arg_at + 2
 end
 
-if peek then return replies end
+local outcome = concat(outcomes)
+local reply = { outcome, concat(states) }
+if peek then return reply end
 
 if #tasks > 0 then
-  for key, lasts in pairs(changed_subjects) do call('SET', key, windows_pack(subjects[key]), 'PX', lasts) end
-  for key, window in pairs(named) do
-    if window.lasts then call('SET', key, windows_pack(window), 'PX', window.lasts) end
+  for session = 1, sessions do
+    local lasts = session_changed[session]
+    if lasts then call('SET', KEYS[BEFORE + 1 + session], windows_pack(session_windows[session]), 'PX', lasts) end
   end
-  for key, breaker in pairs(breakers) do
-    if breaker and breaker.changed then call('SET', key, breaker_pack(breaker), 'PX', '86400000') end
+  for key, window in pairs(named) do
+    if window.lasts then call('SET', KEYS[BEFORE + key], windows_pack(window), 'PX', window.lasts) end
+  end
+  for kind = 1, kinds do
+    local breaker = breakers[kind]
+    if breaker and breaker.changed then
+      call('SET', KEYS[BEFORE + 1 + sessions + kind], breaker_pack(breaker), 'PX', '86400000')
+    end
   end
   for key, account in pairs(accounts) do
-    if account.changed then account_store(key, account, now) end
+    if account.changed then account_store(KEYS[BEFORE + key], account, now) end
   end
-  for n = 1, #remembered do call('SET', remembered[n], known_keys[remembered[n]], 'PX', ARGV[5]) end
+  for n = 1, #remembered do
+    local key = remembered[n]
+    call('SET', KEYS[BEFORE + key], known_keys[key], 'PX', ARGV[5])
+  end
   call('HSET', task_key, unpack(tasks))
   if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
   if #entries > 0 then
@@ -345,5 +365,6 @@ if #tasks > 0 then
   -- A queue that was not empty has a token out already, or only busy processors.
   if queued_before == 0 or #later > 0 then wake(wake_key) end
 end
-call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', stamp, now), unpack(events))
-return replies
+call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', stamp, now), 'about', about,
+  'outcome', outcome)
+return reply

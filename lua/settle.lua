@@ -121,8 +121,8 @@ for i = 1, #ids do
         outcome = DEAD
       end
     end
-    -- A probe that was handed back is still out.
-    if outcome ~= HANDED_BACK then feed(breaker_key, kind, rules, failed, slow, epoch) end
+    -- A probe that was handed back is still out. A record that could not be read says nothing about any kind.
+    if outcome ~= HANDED_BACK and kind ~= '' then feed(breaker_key, kind, rules, failed, slow, epoch) end
     reply[i] = STATUS[outcome]
     released[#released + 1] = id
     changed[#changed + 1] = id

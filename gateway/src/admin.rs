@@ -50,7 +50,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use crate::refusal::{Refused, RequestFault};
-use crate::respond::{self, RequestId};
+use crate::respond::{self, Answered, RequestId};
 use crate::state::Gateway;
 use crate::{health, metric};
 use asked::{Addressed, Asked, ScopeNames};
@@ -152,7 +152,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
         Refused::unauthenticated().into_response()
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
-    let mut response = respond::finish(response, &request_id, None, &policy, admin.gateway.draining());
+    let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

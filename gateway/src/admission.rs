@@ -19,7 +19,7 @@ use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreErr
 use crate::decider::{Decided, Mode, Question};
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
-use crate::refusal::{Cause, Refused};
+use crate::refusal::{Cause, Limits, Refused};
 use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
 use crate::state::Gateway;
 
@@ -40,7 +40,7 @@ pub(crate) struct Admission {
     /// Depth the live processors stand for.
     pub(crate) capacity: u64,
     /// The caller's limits after this decision.
-    pub(crate) limits: Arc<[LimitState]>,
+    pub(crate) limits: Vec<LimitState>,
     /// The policy it was decided under.
     pub(crate) policy: Arc<PolicyInForce>,
 }
@@ -149,14 +149,13 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
     let Decided { policy, cost, asked_at, outcome } = decided;
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
-    let limits: Arc<[LimitState]> = limits.into();
     let (task_id, replayed, estimated_wait_ms) = match verdict {
         Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
         Verdict::Replayed { task_id } => (task_id, true, None),
         Verdict::Refused(refusal) => {
-            let stamp = policy.stamp();
+            let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             gateway.refusal_memory().remember(subject(identity), cost, &refusal, &limits, stamp, asked_at);
-            return Err(refused(refusal, limits, policy));
+            return Err(refused(refusal, limits.into(), policy));
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
@@ -168,7 +167,7 @@ fn subject(identity: &Identity) -> Subject<'_> {
 }
 
 /// A refusal of the script in the words of the step it came from.
-fn refused(refusal: Refusal, limits: Arc<[LimitState]>, policy: Arc<PolicyInForce>) -> Refused {
+fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refused {
     let (title, detail) = match refusal.reason.step() {
         // The script knows no session step: whoever asks it has been through here.
         Step::Session | Step::RateLimit => rate_limit::words(refusal.reason),
@@ -179,7 +178,7 @@ fn refused(refusal: Refusal, limits: Arc<[LimitState]>, policy: Arc<PolicyInForc
     };
     Refused {
         retry_after_ms: refusal.retry_after_ms,
-        name: refusal.name,
+        name: refusal.name.map(String::into_boxed_str),
         limits,
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)

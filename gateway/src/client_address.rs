@@ -20,7 +20,7 @@ pub struct TrustedProxies {
 }
 
 /// Where a request came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
     /// From here.
     Known(IpAddr),
@@ -76,13 +76,21 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
 impl ClientAddress {
     /// What tells one caller without a credential from another: the address, of IPv6 only the /64, because a client
     /// may choose any address inside its own.
-    pub(crate) fn fingerprint(self) -> String {
+    pub(crate) fn network(self) -> Self {
         match self {
-            Self::Known(IpAddr::V4(address)) => address.to_string(),
             Self::Known(IpAddr::V6(address)) => {
                 let [a, b, c, d, ..] = address.segments();
-                format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+                Self::Known(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)))
             }
+            Self::Known(IpAddr::V4(_)) | Self::Unknown => self,
+        }
+    }
+
+    /// The [`network`](Self::network) as text.
+    pub(crate) fn fingerprint(self) -> String {
+        match self.network() {
+            Self::Known(IpAddr::V4(address)) => address.to_string(),
+            Self::Known(IpAddr::V6(address)) => format!("{address}/64"),
             Self::Unknown => "unknown".to_owned(),
         }
     }

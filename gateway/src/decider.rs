@@ -6,6 +6,7 @@
 //! be decided under the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError};
 use tokio::sync::Notify;
@@ -72,6 +73,14 @@ impl Decide for ScopeDecider {
 
     fn bytes(&self, question: &Question) -> usize {
         weight(&question.request, &self.live.load())
+    }
+
+    fn gathered(&self, waiting: usize) {
+        metric::gathered(waiting);
+    }
+
+    fn called(&self, decided: usize, took: Duration) {
+        metric::admit_batch(decided, took.as_secs_f64());
     }
 
     async fn decide(&self, questions: Vec<Question>) -> Result<Vec<Decided>, StoreError> {

@@ -21,25 +21,21 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use portcullis_lua::{TaskId, TaskRecord};
-use tokio::time::{Instant, sleep_until};
+use portcullis_lua::{TaskId, TaskNews};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission;
 use crate::admission::session::Identity;
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::scope::ServedScope;
 use crate::state::{EventStreamPlace, Gateway};
 use crate::tasks::{TaskPath, owned_task};
-use crate::watch_hub::TaskWatch;
+use crate::watch_hub::{LOOK_AGAIN, TaskWatch};
 
 use sequence::{Cursor, Event, events_after};
 
 /// A comment is sent when nothing else was for this long, so that no proxy takes the stream for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Pieces of output read at once.
-const OUTPUT_PAGE: u32 = 64;
 
 /// Asks nginx not to hold the stream back.
 const NO_BUFFERING: (HeaderName, HeaderValue) =
@@ -57,7 +53,7 @@ pub(crate) async fn follow(
     // Watched before it is read: whatever happens after the reading wakes the stream.
     let watch = gateway.watch_hub().watch(&task_id);
     let record = owned_task(&gateway, &identity, &task_id).await?;
-    if record.status.is_terminal() && cursor >= sequence::end_of(&record) {
+    if record.status.is_terminal() && cursor >= sequence::end_of(&record.attempts) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if gateway.drain_state().closing() {
@@ -69,13 +65,12 @@ pub(crate) async fn follow(
     let stream = EventStream {
         closed: gateway.drain_state().closed(),
         scope: identity.scope().clone(),
-        gateway,
         task_id,
         watch,
         cursor,
-        record: Some(record),
         opened: false,
         ended: false,
+        told_at: Instant::now(),
         _place: place,
     };
     let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
@@ -104,16 +99,15 @@ fn last_event_id(headers: &HeaderMap) -> Result<Cursor, Refused> {
 
 /// One client's view of one task.
 struct EventStream {
-    gateway: Arc<Gateway>,
     scope: Arc<ServedScope>,
     task_id: TaskId,
     watch: TaskWatch,
     cursor: Cursor,
-    /// The task as read when the stream was opened; taken by the first look.
-    record: Option<TaskRecord>,
     /// Whether the client has been told how soon to connect again.
     opened: bool,
     ended: bool,
+    /// When the client last heard anything.
+    told_at: Instant,
     closed: CancellationToken,
     _place: EventStreamPlace,
 }
@@ -128,18 +122,22 @@ impl EventStream {
             self.opened = true;
             return Some(Bytes::from_static(frame::OPENING));
         }
-        let keep_alive = Instant::now() + KEEP_ALIVE;
         let closed = self.closed.clone();
         loop {
             if let Some(chunk) = self.look().await {
+                self.told_at = Instant::now();
                 return Some(chunk);
             }
             if self.ended {
                 return None;
             }
+            // Woken in turns, so a stream needs no timer: what would be late at the next turn is said at this one.
+            if self.told_at.elapsed() + LOOK_AGAIN > KEEP_ALIVE {
+                self.told_at = Instant::now();
+                return Some(Bytes::from_static(frame::COMMENT));
+            }
             tokio::select! {
                 () = self.watch.changed() => {}
-                () = sleep_until(keep_alive) => return Some(Bytes::from_static(frame::COMMENT)),
                 () = closed.cancelled() => return None,
             }
         }
@@ -148,28 +146,25 @@ impl EventStream {
     /// What there is to tell now, if anything. An outage of Redis tells nothing and is waited out.
     async fn look(&mut self) -> Option<Bytes> {
         loop {
-            let record = match self.record.take() {
-                Some(record) => Ok(Some(record)),
-                None => admission::ask(&self.gateway, self.scope.store().task(&self.task_id)).await,
-            };
-            let record = match record {
-                Ok(Some(record)) => record,
-                Ok(None) => {
+            let news = self.scope.looks().decide((self.task_id.clone(), self.cursor.into())).await;
+            let TaskNews { progress, ended, output, complete } = match news {
+                Ok(Ok(Some(news))) => news,
+                Ok(Ok(None)) => {
                     // Its retention is over; there will be no more to tell.
                     self.ended = true;
                     return None;
                 }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a task that is followed cannot be read");
+                    return None;
+                }
                 Err(_) => return None,
             };
-            // Read after the record: whatever the record says has ended has all its output written.
-            let page = self.scope.store().output(&self.task_id, self.cursor.into(), OUTPUT_PAGE);
-            let Ok(pieces) = admission::ask(&self.gateway, page).await else { return None };
-            let complete = pieces.len() < OUTPUT_PAGE as usize;
-            let (events, look_again) = events_after(self.cursor, &record, pieces, complete);
+            let (events, look_again) = events_after(self.cursor, &progress, output, complete);
             if let Some(last) = events.last() {
                 self.cursor = last.id();
                 self.ended = matches!(last, Event::Done { .. });
-                return Some(frame::encode(&events, &record));
+                return Some(frame::encode(&events, &self.task_id, ended.as_deref()));
             }
             if !look_again {
                 return None;

@@ -1,4 +1,5 @@
-//! Group commit of admissions: what has gathered while the last calls were in flight goes out as one batch.
+//! Group commit of questions to Redis, of admissions above all: what has gathered while the last calls were in flight
+//! goes out as one batch.
 //!
 //! Responsible for the order of requests, the size of a batch and for who hears what. Must never wait for a batch to
 //! fill: an idle gateway sends a request the moment it comes, so batching adds no latency and no timer.
@@ -17,7 +18,6 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::background::Background;
-use crate::metric;
 
 /// Most requests that wait for their call. More could not be decided within [`PATIENCE`] at any rate seen.
 const MAX_WAITING: usize = 4096;
@@ -45,6 +45,12 @@ pub(crate) trait Decide: Send + Sync + 'static {
 
     /// How much of [`BATCH_BYTES`] a question takes.
     fn bytes(&self, question: &Self::Question) -> usize;
+
+    /// Told how many had gathered when a sender came for them.
+    fn gathered(&self, _: usize) {}
+
+    /// Told how many were decided by a call, and how long it took.
+    fn called(&self, _: usize, _: Duration) {}
 
     /// One answer per question, in order.
     fn decide(
@@ -137,7 +143,7 @@ impl<D: Decide> Group<D> {
         let gathered = queue.waiting.len();
         let taken: Vec<_> = queue.waiting.drain(..gathered.min(ADMIT_BATCH)).collect();
         if !taken.is_empty() {
-            metric::gathered(gathered);
+            self.decider.gathered(gathered);
         }
         if gathered > taken.len() {
             self.call_sender(queue);
@@ -175,7 +181,7 @@ impl<D: Decide> Group<D> {
             }
             let (size, started) = (questions.len(), Instant::now());
             let result = self.decider.decide(questions).await;
-            metric::admit_batch(size, started.elapsed().as_secs_f64());
+            self.decider.called(size, started.elapsed());
             if matches!(result, Err(StoreError::Unavailable(_))) {
                 gathered.clear();
                 self.lock().waiting.clear();

@@ -14,6 +14,11 @@ use crate::refusal::Refused;
 use crate::respond;
 use crate::state::Gateway;
 
+/// Whether a path is one of the two.
+pub(crate) fn is_check(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
 /// Both checks, for either listener.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let other_method = async || respond::problem(&Refused::not_found());

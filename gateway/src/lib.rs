@@ -19,6 +19,7 @@ pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;
+mod text;
 mod ratelimit_field;
 pub mod drain;
 mod background;
@@ -32,12 +33,14 @@ mod refusal_memory;
 mod tally;
 mod group_commit;
 mod decider;
+mod looker;
 pub mod scope;
 pub mod scopes;
 mod watch_hub;
 mod news;
 pub mod state;
 mod admission;
+mod problem;
 mod respond;
 mod task_view;
 mod prefer;
@@ -61,6 +64,7 @@ pub use drain::Shutdown;
 pub use refusal_memory::{Shared, Term};
 pub use state::{Gateway, GatewayOptions};
 
+use public::Public;
 use scopes::Scopes;
 use server::Server;
 
@@ -106,7 +110,7 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
     let looked = first_look(&gateway).await;
     spawn_owned_tasks(&gateway, looked);
 
-    let public = Server::start(listeners.public, public::router(gateway.clone()));
+    let public = Server::start(listeners.public, Public::new(gateway.clone()));
     let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
     let drained = async {
         shutdown.drain_requested().await;
@@ -158,6 +162,10 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
         async move {
             news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), || gateway.store().watch()).await;
         }
+    });
+    background.spawn_until_stopped({
+        let hub = gateway.watch_hub().clone();
+        async move { hub.keep_turning().await }
     });
     if gateway.force_boot() && !looked {
         background.spawn_until_stopped(store_boot_document(gateway.scopes().clone()));

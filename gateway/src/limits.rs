@@ -80,7 +80,7 @@ pub(crate) async fn show(
     };
     let mut response = serde_json::to_vec(&view).unwrap_or_default().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    set_limits(response.headers_mut(), &decision.limits);
+    set_limits(response.headers_mut(), &decision.limits, 0);
     set_policy(&mut response, policy);
     Ok(response)
 }

@@ -7,8 +7,7 @@
 //! Names follow Prometheus: prefix `portcullis_`, base units (seconds, not milliseconds), `_total` on counters.
 //! A handle is looked up once per label set and then reused, so that counting costs a lookup and an addition.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
@@ -262,8 +261,8 @@ struct Metrics {
 
 /// Counters of one name by user type and further labels that are fixed in the code.
 struct CountersByUserType<K> {
-    /// A policy knows a handful of user types: a list is searched faster than a key with an owned name is hashed.
-    by_labels: RwLock<HashMap<K, Vec<Counted>>>,
+    /// There are a handful of labels and of user types: a list is searched faster than a key with names is hashed.
+    by_labels: RwLock<Vec<(K, Vec<Counted>)>>,
 }
 
 struct Counted {
@@ -279,15 +278,20 @@ impl<K> Default for CountersByUserType<K> {
     }
 }
 
-impl<K: Copy + Eq + Hash> CountersByUserType<K> {
+impl<K: Copy + Eq> CountersByUserType<K> {
     fn add(&self, labels: K, user_type: &UserType, register: impl FnOnce(K, String) -> Counter) {
         let known = self.by_labels.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = known.get(&labels).and_then(|entries| Counted::find(entries, user_type)) {
+        let entries = known.iter().find(|(known, _)| *known == labels);
+        if let Some(entry) = entries.and_then(|(_, entries)| Counted::find(entries, user_type)) {
             return entry.increment();
         }
         drop(known);
         let mut known = self.by_labels.write().unwrap_or_else(PoisonError::into_inner);
-        let entries = known.entry(labels).or_default();
+        let place = known.iter().position(|(known, _)| *known == labels).unwrap_or_else(|| {
+            known.push((labels, Vec::new()));
+            known.len() - 1
+        });
+        let entries = &mut known[place].1;
         if Counted::find(entries, user_type).is_none() {
             let counter = register(labels, user_type.as_str().to_owned());
             entries.push(Counted { user_type: user_type.clone(), counter, count: AtomicU64::new(0) });
@@ -319,19 +323,20 @@ impl Counted {
 
 /// The duration histogram of the public listener, by route and status.
 #[derive(Default)]
-struct HttpHistograms(RwLock<HashMap<(&'static str, u16), Histogram>>);
+struct HttpHistograms(RwLock<Vec<((&'static str, u16), Histogram)>>);
 
 impl HttpHistograms {
     fn record(&self, labels: (&'static str, u16), seconds: f64) {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(histogram) = known.get(&labels) {
+        if let Some((_, histogram)) = known.iter().find(|(known, _)| *known == labels) {
             return histogram.record(seconds);
         }
         drop(known);
         let (route, status) = labels;
+        // Of two who come first both get a handle on the same histogram.
         let histogram = histogram!(HTTP_DURATION, "route" => route, "status" => status.to_string());
         histogram.record(seconds);
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(labels, histogram);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push((labels, histogram));
     }
 }
 

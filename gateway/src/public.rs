@@ -1,24 +1,27 @@
-//! The public listener's routes, and the layer every one of them is under.
+//! The public listener: its routes, and what happens to every request around them.
 //!
-//! Responsible for the table of routes. Must never add a route outside the session layer except the two health checks:
-//! what is under it has a caller, and an answer with the headers every answer has.
+//! Responsible for the table of routes. Must never serve a route outside [`Public::answer`] except the two health
+//! checks: what is under it has a caller, and an answer with the headers every answer has.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::Response;
 use axum::routing::any;
+use hyper::body::Incoming;
 use portcullis_config::UserType;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
 use crate::refusal::Refused;
-use crate::respond::{self, RequestId};
-use crate::server::Peer;
+use crate::respond::{self, Answered, RequestId};
+use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{events, health, limits, metric, tasks};
 
@@ -26,18 +29,75 @@ use crate::{events, health, limits, metric, tasks};
 static NOBODY: LazyLock<UserType> =
     LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
+/// The one route that is not in the table: a submission costs little more than the way to it.
+const SUBMIT: (Method, &str) = (Method::POST, "/v1/tasks");
+
 /// Everything the public listener serves.
-pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    // `any` answers the other methods, without an `Allow` that would tell them from an unknown path.
-    Router::new()
-        .route("/v1/tasks", any(not_found).post(tasks::submit))
-        .route("/v1/tasks/{id}", any(not_found).get(tasks::show).delete(tasks::cancel))
-        .route("/v1/tasks/{id}/events", any(not_found).get(events::follow))
-        .route("/v1/limits", any(not_found).get(limits::show))
-        .fallback(not_found)
-        .layer(from_fn_with_state(gateway.clone(), session_layer))
-        .with_state(gateway.clone())
-        .merge(health::router(gateway))
+#[derive(Clone, Debug)]
+pub(crate) struct Public {
+    gateway: Arc<Gateway>,
+    routes: Router,
+    health: Router,
+}
+
+impl Serve for Public {
+    async fn serve(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> Response {
+        self.answer(request.map(Body::new), peer).await
+    }
+}
+
+impl Public {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        // `any` answers the other methods, without an `Allow` that would tell them from an unknown path.
+        let routes = Router::new()
+            .route("/v1/tasks/{id}", any(not_found).get(tasks::show).delete(tasks::cancel))
+            .route("/v1/tasks/{id}/events", any(not_found).get(events::follow))
+            .route("/v1/limits", any(not_found).get(limits::show))
+            .fallback(not_found)
+            .with_state(gateway.clone());
+        Self { health: health::router(gateway.clone()), gateway, routes }
+    }
+
+    /// Resolves the caller, lets the handler run, and finishes the answer.
+    pub(crate) async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
+        if health::is_check(request.uri().path()) {
+            return route(&self.health, request).await;
+        }
+        let (started, gateway) = (Instant::now(), &self.gateway);
+        let route = route_name(request.uri().path());
+        let (parts, body) = request.into_parts();
+        let request_id = RequestId::of(&parts.headers);
+        let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
+            Ok(identity) => {
+                let answer = self.handle(&identity, &request_id, parts, body).await;
+                (Some(identity), answer)
+            }
+            Err(refused) => {
+                metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
+                (None, Err(refused))
+            }
+        };
+        let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
+        let response = respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
+        response
+    }
+
+    async fn handle(
+        &self,
+        identity: &Identity,
+        request_id: &RequestId,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Answered, Refused> {
+        if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
+            return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        parts.extensions.insert(identity.clone());
+        parts.extensions.insert(request_id.clone());
+        // The futures of routes are large, and every submission would carry them.
+        Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await)
+    }
 }
 
 /// The label of a path in metrics. Paths with ids in them would be a time series each.
@@ -54,32 +114,6 @@ fn route_name(path: &str) -> &'static str {
 /// An unknown path and a known one under another method are the same nothing. It takes an identity like every handler.
 async fn not_found(_: Identity) -> Refused {
     Refused::not_found()
-}
-
-/// Resolves the caller, lets the handler run, and finishes the answer.
-async fn session_layer(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = route_name(request.uri().path());
-    let (mut parts, body) = request.into_parts();
-    let request_id = RequestId::of(&parts.headers);
-    // A request that came over no connection shares one session with its like.
-    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let peer = parts.extensions.get::<Peer>().map_or(nowhere, |&Peer(address)| address);
-    let (identity, response) = match session::resolve(&gateway, &parts, peer).await {
-        Ok(identity) => {
-            parts.extensions.insert(identity.clone());
-            parts.extensions.insert(request_id.clone());
-            (Some(identity), next.run(Request::from_parts(parts, body)).await)
-        }
-        Err(refused) => {
-            metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
-            (None, refused.into_response())
-        }
-    };
-    let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
-    let response = respond::finish(response, &request_id, identity.as_ref(), &scope.policy(), gateway.draining());
-    metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
-    response
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! Responsible for their syntax (RFC 9651 lists of strings with integer parameters). Must never decide what is left: it
 //! writes down what a decision said.
 
-use std::fmt::Write;
-
 use axum::http::HeaderValue;
 use portcullis_lua::LimitState;
+
+use crate::text::push_number;
 
 /// Longest integer RFC 9651 allows.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
@@ -14,52 +14,54 @@ const MAX_INTEGER: u64 = 999_999_999_999_999;
 /// `"burst";q=10;w=60, "hourly";q=120;w=3600`: the limits as they stand in the policy. `None` when there are none.
 pub(crate) fn policy_list(limits: &[LimitState]) -> Option<HeaderValue> {
     list(limits, |text, limit| {
-        let window_seconds = limit.window_ms.div_ceil(1000).max(1);
-        write!(text, ";q={};w={}", limit.limit.min(MAX_INTEGER), window_seconds.min(MAX_INTEGER))
+        push_parameter(text, b";q=", limit.limit);
+        push_parameter(text, b";w=", limit.window_ms.div_ceil(1000).max(1));
     })
 }
 
 /// `"burst";r=3;t=42, "hourly";r=117`: what is left and the seconds until more is. `None` when there are no limits.
-pub(crate) fn state_list(limits: &[LimitState]) -> Option<HeaderValue> {
+/// The limits were read `aged_ms` ago.
+pub(crate) fn state_list(limits: &[LimitState], aged_ms: u64) -> Option<HeaderValue> {
     list(limits, |text, limit| {
-        write!(text, ";r={}", limit.remaining.min(MAX_INTEGER))?;
-        if limit.reset_ms > 0 {
-            write!(text, ";t={}", limit.reset_ms.div_ceil(1000).min(MAX_INTEGER))?;
+        push_parameter(text, b";r=", limit.remaining);
+        let reset_ms = limit.reset_ms.saturating_sub(aged_ms);
+        if reset_ms > 0 {
+            push_parameter(text, b";t=", reset_ms.div_ceil(1000));
         }
-        Ok(())
     })
 }
 
-fn list(
-    limits: &[LimitState],
-    parameters: impl Fn(&mut String, &LimitState) -> std::fmt::Result,
-) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(limits.len() * 32);
+fn list(limits: &[LimitState], parameters: impl Fn(&mut Vec<u8>, &LimitState)) -> Option<HeaderValue> {
+    if limits.is_empty() {
+        return None;
+    }
+    let mut text = Vec::with_capacity(limits.len() * 32);
     for limit in limits {
         if !text.is_empty() {
-            text.push_str(", ");
+            text.extend_from_slice(b", ");
         }
-        push_string(&mut text, &limit.name);
-        // Writing to a String does not fail.
-        parameters(&mut text, limit).ok()?;
+        push_name(&mut text, &limit.name);
+        parameters(&mut text, limit);
     }
-    if text.is_empty() { None } else { HeaderValue::from_str(&text).ok() }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+}
+
+fn push_parameter(text: &mut Vec<u8>, name: &[u8], value: u64) {
+    text.extend_from_slice(name);
+    push_number(text, value.min(MAX_INTEGER));
 }
 
 /// An RFC 9651 string: printable ASCII in quotes, quote and backslash escaped. Anything else becomes a question mark.
-fn push_string(text: &mut String, name: &str) {
-    text.push('"');
+fn push_name(text: &mut Vec<u8>, name: &str) {
+    text.push(b'"');
     for c in name.chars() {
         match c {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(c);
-            }
-            ' '..='~' => text.push(c),
-            _ => text.push('?'),
+            '"' | '\\' => text.extend_from_slice(&[b'\\', c as u8]),
+            ' '..='~' => text.push(c as u8),
+            _ => text.push(b'?'),
         }
     }
-    text.push('"');
+    text.push(b'"');
 }
 
 #[cfg(test)]
@@ -80,19 +82,26 @@ mod tests {
     #[test]
     fn state_rounds_the_wait_up_and_leaves_it_out_when_nothing_is_used() {
         let limits = [limit("burst", 10, 60_000, 3, 41_001), limit("hourly", 120, 3_600_000, 120, 0)];
-        assert_eq!(state_list(&limits).unwrap(), r#""burst";r=3;t=42, "hourly";r=120"#);
+        assert_eq!(state_list(&limits, 0).unwrap(), r#""burst";r=3;t=42, "hourly";r=120"#);
+    }
+
+    #[test]
+    fn the_wait_shrinks_with_the_age_of_the_decision() {
+        let limits = [limit("burst", 10, 60_000, 3, 41_001)];
+        assert_eq!(state_list(&limits, 1_001).unwrap(), r#""burst";r=3;t=40"#);
+        assert_eq!(state_list(&limits, 50_000).unwrap(), r#""burst";r=3"#);
     }
 
     #[test]
     fn no_limits_give_no_field() {
         assert_eq!(policy_list(&[]), None);
-        assert_eq!(state_list(&[]), None);
+        assert_eq!(state_list(&[], 0), None);
     }
 
     #[test]
     fn names_cannot_break_out_of_their_quotes() {
         let limits = [limit("a\"b\\c\r\nd\u{e9}", 1, 1000, 0, 1)];
-        assert_eq!(state_list(&limits).unwrap(), r#""a\"b\\c??d?";r=0;t=1"#);
+        assert_eq!(state_list(&limits, 0).unwrap(), r#""a\"b\\c??d?";r=0;t=1"#);
     }
 
     #[test]

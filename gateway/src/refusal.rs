@@ -86,6 +86,22 @@ impl RequestFault {
     }
 }
 
+/// The caller's limits as a decision found them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Each of them at the decision.
+    pub states: Arc<[LimitState]>,
+    /// How long ago that was, ms: what is repeated from memory is not read again.
+    pub aged_ms: u64,
+}
+
+impl From<Arc<[LimitState]>> for Limits {
+    /// Of a decision made just now.
+    fn from(states: Arc<[LimitState]>) -> Self {
+        Self { states, aged_ms: 0 }
+    }
+}
+
 /// A refusal on its way to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -98,9 +114,9 @@ pub struct Refused {
     /// When it may come again, ms from now; 0 where waiting does not help or nobody knows.
     pub retry_after_ms: u64,
     /// Name of the exhausted limit or budget, where the refusal is about one.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// The caller's limits at the decision; empty when there was none.
-    pub limits: Arc<[LimitState]>,
+    pub limits: Limits,
     /// Every fault of the request, where it was refused as invalid.
     pub faults: Box<[RequestFault]>,
     /// The policy it was refused under, where it is known; else the one in force when the answer is written.
@@ -109,7 +125,7 @@ pub struct Refused {
 
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
-        let (name, limits, faults) = (None, Arc::default(), Box::default());
+        let (name, limits, faults) = (None, Limits::default(), Box::default());
         Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
     }
 

@@ -13,6 +13,8 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+use crate::refusal::Limits;
+
 mod term;
 
 pub use term::{Shared, Term};
@@ -31,8 +33,8 @@ pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
 pub(crate) struct Recalled {
     /// The decision, with the time that is left of it.
     pub(crate) refusal: Refusal,
-    /// The caller's limits at that decision, their reset times brought up to now.
-    pub(crate) limits: Arc<[LimitState]>,
+    /// The caller's limits at that decision, and how long ago it was.
+    pub(crate) limits: Limits,
 }
 
 /// Somebody in a scope, by the scope's number in this gateway.
@@ -130,11 +132,8 @@ impl Remembered {
         let passed_ms = self.term.passed(Instant::now(), stamp)?.as_millis() as u64;
         // Never 0: what is remembered still stands.
         let retry_after_ms = self.refusal.retry_after_ms.saturating_sub(passed_ms).max(1);
-        let limits = self.limits.iter().cloned().map(|mut limit| {
-            limit.reset_ms = limit.reset_ms.saturating_sub(passed_ms);
-            limit
-        });
-        Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits: limits.collect() })
+        let limits = Limits { states: self.limits.clone(), aged_ms: passed_ms };
+        Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits })
     }
 }
 

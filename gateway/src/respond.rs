@@ -12,14 +12,13 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_config::UserType;
 use portcullis_lua::{LimitState, Reason, Step};
-use serde::Serialize;
 
 use crate::admission::session::Identity;
 use crate::policy_in_force::PolicyInForce;
+use crate::problem::Problem;
 use crate::ratelimit_field;
-use crate::refusal::{Cause, Refused, RequestFault};
+use crate::refusal::{Cause, Refused};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
@@ -30,6 +29,9 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
+/// Room for the headers of a refusal: a map that is made with it is never made again.
+const HEADERS: usize = 12;
 
 /// Longest request id taken over from a client, bytes.
 const MAX_REQUEST_ID: usize = 64;
@@ -88,32 +90,6 @@ fn status(cause: Cause) -> StatusCode {
     }
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
-    step: Option<&'static str>,
-    /// Seconds, to the millisecond; absent from what waiting does not help.
-    retry_after: Option<f64>,
-    user_type: Option<&'a UserType>,
-    session_id: Option<&'a str>,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    budget: Option<&'a str>,
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated_policies: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "<[RequestFault]>::is_empty")]
-    errors: &'a [RequestFault],
-    /// Revision that is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<u64>,
-}
-
 /// A refusal on the admin listener, whose callers have no identity here.
 pub(crate) fn problem(refused: &Refused) -> Response {
     let request_id = RequestId::generate();
@@ -128,14 +104,11 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     let comes_back = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     // A whole second at least: HTTP has no shorter wait, and nobody knows a better one for an outage.
     let wait_seconds = refused.retry_after_ms.div_ceil(1000).max(1);
-    let exact_seconds = match refused.retry_after_ms {
-        0 => wait_seconds as f64,
-        ms => ms as f64 / 1000.0,
-    };
+    let exact_ms = if refused.retry_after_ms == 0 { wait_seconds * 1000 } else { refused.retry_after_ms };
     let name_in = |step| refused.name.as_deref().filter(|_| cause.step() == Some(step));
     let violated = match cause {
-        Cause::Decided(_) => vec![refused.name.as_deref().unwrap_or(cause.code())],
-        _ => Vec::new(),
+        Cause::Decided(_) => &[refused.name.as_deref().unwrap_or(cause.code())][..],
+        _ => &[],
     };
     let body = Problem {
         r#type: match status {
@@ -149,8 +122,8 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         code: cause.code(),
         // A body that no caller submitted was not on its way into the queue.
         step: cause.step().filter(|_| cause != Cause::Invalid || identity.is_some()).map(Step::as_str),
-        retry_after: comes_back.then_some(exact_seconds),
-        user_type: identity.map(Identity::user_type),
+        retry_after_ms: comes_back.then_some(exact_ms),
+        user_type: identity.map(|identity| identity.user_type().as_str()),
         session_id: identity.map(Identity::session_id),
         request_id: request_id.as_str(),
         limit: name_in(Step::RateLimit),
@@ -162,8 +135,10 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
             _ => None,
         },
     };
-    let mut response = (status, Body::from(serde_json::to_vec(&body).unwrap_or_default())).into_response();
+    let mut response = Response::new(Body::from(body.json()));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if comes_back {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait_seconds));
@@ -172,11 +147,31 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         // RFC 9110 §11.6.1: a 401 names a scheme that would be accepted.
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    set_limits(headers, &refused.limits);
+    set_limits(headers, &refused.limits.states, refused.limits.aged_ms);
     response
 }
 
-/// Carried in the response until `finish` writes it out, because only there are request id and caller at hand.
+/// An answer before it has the headers that every answer has.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Status, body, and the headers that are this answer's own.
+    pub(crate) response: Response,
+    /// The policy it was decided under; `None`: it says nothing about one.
+    pub(crate) policy: Option<Arc<PolicyInForce>>,
+}
+
+impl Answered {
+    /// What a handler of the table of routes has answered, its notes taken out.
+    pub(crate) fn of(mut response: Response) -> Result<Self, Refused> {
+        match response.extensions_mut().remove::<Refused>() {
+            Some(refused) => Err(refused),
+            None => Ok(Self { policy: response.extensions_mut().remove::<Arc<PolicyInForce>>(), response }),
+        }
+    }
+}
+
+/// Carried in the response of a handler until `finish` writes it out, because only there are request id and caller at
+/// hand.
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = status(self.cause).into_response();
@@ -185,41 +180,39 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Notes which policy an answer was decided under, for `finish`.
+/// Notes which policy a handler's answer was decided under, for `finish`.
 pub(crate) fn set_policy(response: &mut Response, policy: Arc<PolicyInForce>) {
     response.extensions_mut().insert(policy);
 }
 
-/// Writes `RateLimit` from the limits at a decision.
-pub(crate) fn set_limits(headers: &mut HeaderMap, limits: &[LimitState]) {
-    if let Some(field) = ratelimit_field::state_list(limits) {
+/// Writes `RateLimit` from the limits at a decision that was made `aged_ms` ago.
+pub(crate) fn set_limits(headers: &mut HeaderMap, limits: &[LimitState], aged_ms: u64) {
+    if let Some(field) = ratelimit_field::state_list(limits, aged_ms) {
         headers.insert(RATELIMIT, field);
     }
 }
 
-/// The answer as it leaves: a refusal written out, and the headers every answer has. `policy` is the one in force now;
-/// an answer that was decided under another says so itself.
+/// The answer as it leaves: a refusal written out, and the headers every answer has. `in_force` is asked for the policy
+/// of an answer that does not say under which it was decided.
 pub(crate) fn finish(
-    mut response: Response,
+    answer: Result<Answered, Refused>,
     request_id: &RequestId,
     identity: Option<&Identity>,
-    policy: &Arc<PolicyInForce>,
+    in_force: impl FnOnce() -> Arc<PolicyInForce>,
     draining: bool,
 ) -> Response {
-    let mut decided_under = response.extensions_mut().remove::<Arc<PolicyInForce>>();
-    if let Some(refused) = response.extensions_mut().remove::<Refused>() {
-        response = problem_for(&refused, request_id, identity);
-        decided_under = decided_under.or(refused.policy);
-    }
-    let policy = decided_under.as_ref().unwrap_or(policy);
+    let (mut response, policy) = match answer {
+        Ok(Answered { response, policy }) => (response, policy),
+        Err(refused) => (problem_for(&refused, request_id, identity), refused.policy),
+    };
+    let policy = policy.unwrap_or_else(in_force);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.0.clone());
     headers.insert(POLICY_REVISION, policy.revision_header().clone());
     if let Some(identity) = identity {
-        // Names of user types and sessions are made of letters, digits, '-' and '_'.
-        for (name, value) in [(USER_TYPE, identity.user_type().as_str()), (SESSION_ID, identity.session_id())] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
+        for (name, value) in [USER_TYPE, SESSION_ID].into_iter().zip(identity.headers()) {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
             }
         }
         if let Some(field) = policy.limit_header(identity.user_type()) {

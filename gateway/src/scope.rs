@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::background::Background;
 use crate::decider::ScopeDecider;
 use crate::group_commit::{GroupCommit, SENDERS};
+use crate::looker::Looker;
 use crate::policy_in_force::PolicyInForce;
 use crate::store_breaker::StoreBreaker;
 use crate::tally::Tally;
@@ -47,6 +48,7 @@ pub struct ServedScope {
     live: LivePolicy<PolicyInForce>,
     decider: ScopeDecider,
     admissions: GroupCommit<ScopeDecider>,
+    looks: GroupCommit<Looker>,
     tally: Tally,
     shared: Shared,
     due: Mutex<Due>,
@@ -68,9 +70,14 @@ impl ServedScope {
         };
         let scope = Self {
             number,
+            looks: GroupCommit::new(
+                Looker { store: store.clone(), breaker: shared.breaker.clone() },
+                shared.background.clone(),
+                SENDERS,
+            ),
+            admissions: GroupCommit::new(decider.clone(), shared.background.clone(), SENDERS),
             store,
             live,
-            admissions: GroupCommit::new(decider.clone(), shared.background.clone(), SENDERS),
             decider,
             tally: Tally::default(),
             shared: shared.clone(),
@@ -175,6 +182,11 @@ impl ServedScope {
 
     pub(crate) fn admissions(&self) -> &GroupCommit<ScopeDecider> {
         &self.admissions
+    }
+
+    /// Looks at tasks that somebody follows.
+    pub(crate) fn looks(&self) -> &GroupCommit<Looker> {
+        &self.looks
     }
 
     pub(crate) fn tally(&self) -> &Tally {

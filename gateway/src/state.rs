@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::admission::session::Strangers;
 use crate::background::Background;
 use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
@@ -63,6 +64,7 @@ pub struct Gateway {
     instance: String,
     trusted_proxies: TrustedProxies,
     resolvers: Vec<Box<dyn SessionResolver>>,
+    strangers: Strangers,
     refusal_memory: RefusalMemory,
     store_breaker: Arc<StoreBreaker>,
     drain_state: DrainState,
@@ -94,6 +96,7 @@ impl Gateway {
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
             resolvers,
+            strangers: Strangers::new(),
             refusal_memory: RefusalMemory::new(),
             store_breaker,
             drain_state: DrainState::default(),
@@ -153,6 +156,10 @@ impl Gateway {
 
     pub(crate) fn resolvers(&self) -> &[Box<dyn SessionResolver>] {
         &self.resolvers
+    }
+
+    pub(crate) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// Whether the boot document is to be stored at the start.

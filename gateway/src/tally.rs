@@ -3,7 +3,6 @@
 //! Responsible for counting every decision once, the script's as well as those repeated from memory, and for handing
 //! the sums over in aggregate. Must never cost a decision a call of its own: a flood of refusals is one call a second.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_config::UserType;
@@ -39,9 +38,10 @@ impl Tally {
     }
 }
 
-/// Sums by code and user type: bounded by the product of the two.
+/// Sums by code and user type: bounded by the product of the two, and in practice so few that a list is searched faster
+/// than names are hashed.
 #[derive(Debug, Default)]
-pub(crate) struct Counts(HashMap<&'static str, HashMap<UserType, u64>>);
+pub(crate) struct Counts(Vec<(&'static str, UserType, u64)>);
 
 impl Counts {
     pub(crate) fn is_empty(&self) -> bool {
@@ -59,16 +59,15 @@ impl Counts {
     }
 
     fn iter(&self) -> impl Iterator<Item = (&'static str, &UserType, u64)> {
-        self.0.iter().flat_map(|(&code, types)| types.iter().map(move |(user_type, &count)| (code, user_type, count)))
+        self.0.iter().map(|(code, user_type, count)| (*code, user_type, *count))
     }
 
     /// Called for every decision: it copies the name only when it is new.
     fn add(&mut self, code: &'static str, user_type: &UserType, more: u64) {
-        let types = self.0.entry(code).or_default();
-        if let Some(count) = types.get_mut(user_type) {
-            *count += more;
-        } else {
-            types.insert(user_type.clone(), more);
+        let same = |(each, of, _): &&mut (&str, UserType, u64)| *each == code && of == user_type;
+        match self.0.iter_mut().find(same) {
+            Some((.., count)) => *count += more,
+            None => self.0.push((code, user_type.clone(), more)),
         }
     }
 }

@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use portcullis_config::UserType;
 use portcullis_lua::{TaskId, TaskRecord, TaskStatus};
-use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::admission::enqueue;
@@ -25,12 +23,16 @@ use crate::admission::{self, Admission};
 use crate::policy_in_force::PolicyInForce;
 use crate::prefer;
 use crate::refusal::Refused;
-use crate::respond::{RequestId, set_limits, set_policy};
+use crate::respond::{Answered, RequestId, set_limits};
 use crate::state::Gateway;
 use crate::task_view;
+use crate::text::{push_number, push_string};
 
 /// Longest time for a body to arrive.
 const READ_BODY: Duration = Duration::from_secs(30);
+
+/// Room for the headers of an answer: a map that is made with it is never made again.
+const HEADERS: usize = 12;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -49,15 +51,15 @@ impl<S: Sync> FromRequestParts<S> for TaskPath {
 
 /// Submits a task: the six steps, then 202, or 200 with the finished task if the caller waits and it ends in time.
 pub(crate) async fn submit(
-    State(gateway): State<Arc<Gateway>>,
-    identity: Identity,
-    request_id: RequestId,
-    request: Request,
-) -> Result<Response, Refused> {
+    gateway: &Gateway,
+    identity: &Identity,
+    request_id: &RequestId,
+    parts: Parts,
+    body: Body,
+) -> Result<Answered, Refused> {
     if gateway.drain_state().closing() {
         return Err(Refused::draining());
     }
-    let (parts, body) = request.into_parts();
     let submission = async {
         let scope = identity.scope();
         let policy = scope.policy();
@@ -76,33 +78,40 @@ pub(crate) async fn submit(
             outcome => outcome,
         }
     };
-    let admission = admission::admit(&gateway, &identity, request_id.as_str(), submission).await?;
+    let admission = admission::admit(gateway, identity, request_id.as_str(), submission).await?;
     let wait_seconds = prefer::wait_seconds(&parts.headers);
     let latest = match wait_seconds {
-        Some(seconds) => finished_within(&gateway, &identity, &admission.task_id, Duration::from_secs(seconds)).await,
+        // Rare, and large as futures: every submission would carry them.
+        Some(seconds) => {
+            let wait = Duration::from_secs(seconds);
+            Box::pin(finished_within(gateway, identity, &admission.task_id, wait)).await
+        }
         None if admission.replayed => {
-            admission::ask(&gateway, identity.scope().store().task(&admission.task_id)).await.map(Latest::from)?
+            admission::ask(gateway, identity.scope().store().task(&admission.task_id)).await.map(Latest::from)?
         }
         None => Latest::Unread,
     };
-    let mut response = match &latest {
+    let (status, body) = match &latest {
         Latest::Read(record) if wait_seconds.is_some() && record.status.is_terminal() => {
-            (StatusCode::OK, task_view::json(record)).into_response()
+            (StatusCode::OK, task_view::json(record))
         }
-        _ => (StatusCode::ACCEPTED, accepted(&identity, &admission, &latest)).into_response(),
+        _ => (StatusCode::ACCEPTED, accepted(identity, &admission, &latest)),
     };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    set_limits(headers, &admission.limits);
+    set_limits(headers, &admission.limits, 0);
     // Letters and digits of a ULID.
-    if let Ok(location) = HeaderValue::from_str(&format!("/v1/tasks/{}", admission.task_id)) {
+    let location = Bytes::from(["/v1/tasks/", admission.task_id.as_str()].concat());
+    if let Ok(location) = HeaderValue::from_maybe_shared(location) {
         headers.insert(LOCATION, location);
     }
     if let Some(applied) = wait_seconds.and_then(|seconds| HeaderValue::from_str(&format!("wait={seconds}")).ok()) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
-    set_policy(&mut response, admission.policy);
-    Ok(response)
+    Ok(Answered { response, policy: Some(admission.policy) })
 }
 
 /// The caller's task as it stands.
@@ -158,19 +167,6 @@ fn announced_bytes(headers: &HeaderMap) -> u64 {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
-#[derive(Serialize)]
-struct Accepted<'a> {
-    task_id: &'a TaskId,
-    /// Null when this repeats a request whose task ended so long ago that it has been forgotten.
-    status: Option<TaskStatus>,
-    user_type: &'a UserType,
-    session_id: &'a str,
-    depth: u64,
-    capacity: u64,
-    /// Null for a repetition.
-    estimated_wait_ms: Option<u64>,
-}
-
 /// What is known of a task since its admission.
 enum Latest {
     /// Nobody looked: it is in the queue.
@@ -189,20 +185,36 @@ impl From<Option<TaskRecord>> for Latest {
 
 /// The body of a 202. A repeated or waiting request may find its task in any status.
 fn accepted(identity: &Identity, admission: &Admission, latest: &Latest) -> Vec<u8> {
-    let body = Accepted {
-        task_id: &admission.task_id,
-        status: match latest {
-            Latest::Unread => Some(TaskStatus::Queued),
-            Latest::Read(record) => Some(record.status),
-            Latest::Forgotten => None,
-        },
-        user_type: identity.user_type(),
-        session_id: identity.session_id(),
-        depth: admission.depth,
-        capacity: admission.capacity,
-        estimated_wait_ms: admission.estimated_wait_ms,
+    // Null when this repeats a request whose task ended so long ago that it has been forgotten.
+    let status = match latest {
+        Latest::Unread => Some(TaskStatus::Queued),
+        Latest::Read(record) => Some(record.status),
+        Latest::Forgotten => None,
     };
-    serde_json::to_vec(&body).unwrap_or_default()
+    let mut body = Vec::with_capacity(256);
+    let mut member = |name: &[u8], text: Option<&str>| {
+        body.extend_from_slice(name);
+        match text {
+            Some(text) => push_string(&mut body, text),
+            None => body.extend_from_slice(b"null"),
+        }
+    };
+    member(b"{\"task_id\":", Some(admission.task_id.as_str()));
+    member(b",\"status\":", status.map(TaskStatus::as_str));
+    member(b",\"user_type\":", Some(identity.user_type().as_str()));
+    member(b",\"session_id\":", Some(identity.session_id()));
+    body.extend_from_slice(b",\"depth\":");
+    push_number(&mut body, admission.depth);
+    body.extend_from_slice(b",\"capacity\":");
+    push_number(&mut body, admission.capacity);
+    body.extend_from_slice(b",\"estimated_wait_ms\":");
+    match admission.estimated_wait_ms {
+        Some(wait_ms) => push_number(&mut body, wait_ms),
+        // A repetition.
+        None => body.extend_from_slice(b"null"),
+    }
+    body.push(b'}');
+    body
 }
 
 /// The task as soon as it has ended, or as it stands when `wait` is over or this gateway goes. An outage of Redis

@@ -1,25 +1,33 @@
 //! Who waits for news of which task.
 //!
 //! Responsible for waking whom a change concerns, whatever its scope: the ids of tasks are unique. Must never carry
-//! news itself: messages of Redis may get lost, so a woken watcher reads the task again, and looks from time to time
-//! without being woken.
+//! news itself: messages of Redis may get lost, so a woken watcher reads the task again, and all of them are woken from
+//! time to time without news. They take turns in that: those of one turn look together, and so in few calls.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_lua::TaskId;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How long a watcher trusts that no message means no change.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The watchers of one gateway, by task. Bounded by the open streams and held requests.
-#[derive(Debug, Default)]
+/// Turns into which the watchers are divided.
+const TURNS: usize = 50;
+
+/// The watchers of one gateway, by turn and task. Bounded by the open streams and held requests.
+#[derive(Debug)]
 pub(crate) struct WatchHub {
-    tasks: Mutex<HashMap<TaskId, watch::Sender<()>>>,
+    turns: [Mutex<Watched>; TURNS],
+    hasher: RandomState,
 }
+
+type Watched = HashMap<TaskId, watch::Sender<()>>;
 
 /// One watcher of one task; forgets itself when dropped.
 #[derive(Debug)]
@@ -29,10 +37,16 @@ pub(crate) struct TaskWatch {
     news: watch::Receiver<()>,
 }
 
+impl Default for WatchHub {
+    fn default() -> Self {
+        Self { turns: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+}
+
 impl WatchHub {
     /// Starts watching. Everything that changes from now on is told, so watch first and read the task afterwards.
     pub(crate) fn watch(self: &Arc<Self>, task_id: &TaskId) -> TaskWatch {
-        let mut tasks = self.lock();
+        let mut tasks = self.turn_of(task_id);
         let news = match tasks.get(task_id) {
             Some(sender) => sender.subscribe(),
             None => tasks.entry(task_id.clone()).or_insert_with(|| watch::Sender::new(())).subscribe(),
@@ -42,34 +56,55 @@ impl WatchHub {
 
     /// This task has changed.
     pub(crate) fn wake(&self, task_id: &TaskId) {
-        if let Some(sender) = self.lock().get(task_id) {
+        if let Some(sender) = self.turn_of(task_id).get(task_id) {
             sender.send_replace(());
         }
     }
 
     /// Any task may have changed.
     pub(crate) fn wake_all(&self) {
-        for sender in self.lock().values() {
-            sender.send_replace(());
+        self.turns.iter().for_each(wake_each);
+    }
+
+    /// Wakes everybody once in [`LOOK_AGAIN`], one turn after the other. Never returns; owned by `run`.
+    pub(crate) async fn keep_turning(&self) {
+        let mut ticks = interval(LOOK_AGAIN / TURNS as u32);
+        // After a pause of this process nobody has to look several times.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for turn in self.turns.iter().cycle() {
+            ticks.tick().await;
+            wake_each(turn);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, watch::Sender<()>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn_of(&self, task_id: &TaskId) -> MutexGuard<'_, Watched> {
+        let turn = self.hasher.hash_one(task_id) as usize % TURNS;
+        lock(&self.turns[turn])
     }
 }
 
+fn wake_each(turn: &Mutex<Watched>) {
+    for sender in lock(turn).values() {
+        sender.send_replace(());
+    }
+}
+
+fn lock(turn: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl TaskWatch {
-    /// Waits until the task may have changed since the last call. Returns after two seconds even if nobody said so.
+    /// Waits until the task may have changed since the last call: somebody said so, or it is this watcher's turn to
+    /// look.
     pub(crate) async fn changed(&mut self) {
-        // The sender lives as long as this watcher; silence and news lead to the same thing, another look.
-        let _ = timeout(LOOK_AGAIN, self.news.changed()).await;
+        // The sender lives as long as this watcher.
+        let _ = self.news.changed().await;
     }
 }
 
 impl Drop for TaskWatch {
     fn drop(&mut self) {
-        let mut tasks = self.hub.lock();
+        let mut tasks = self.hub.turn_of(&self.task_id);
         // This watcher still counts itself.
         if tasks.get(&self.task_id).is_some_and(|sender| sender.receiver_count() <= 1) {
             tasks.remove(&self.task_id);
@@ -79,15 +114,13 @@ impl Drop for TaskWatch {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use tokio::time::Instant;
+    use tokio::time::timeout;
 
     use super::*;
 
-    /// Whether the watcher was woken before it would have looked by itself.
+    /// Whether the watcher was woken.
     pub(crate) async fn woken(watch: &mut TaskWatch) -> bool {
-        let started = Instant::now();
-        watch.changed().await;
-        started.elapsed() < LOOK_AGAIN
+        timeout(LOOK_AGAIN, watch.changed()).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,8 +139,23 @@ pub(crate) mod tests {
         let id = TaskId::generate();
         let (first, second) = (hub.watch(&id), hub.watch(&id));
         drop(first);
-        assert_eq!(hub.lock().len(), 1);
+        assert_eq!(hub.turn_of(&id).len(), 1);
         drop(second);
-        assert!(hub.lock().is_empty());
+        assert!(hub.turn_of(&id).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_looks_again_in_time_though_nobody_says_anything() {
+        let hub = Arc::new(WatchHub::default());
+        let mut watches: Vec<_> = (0..200).map(|_| hub.watch(&TaskId::generate())).collect();
+        let turning = hub.clone();
+        let turning = tokio::spawn(async move { turning.keep_turning().await });
+        for _ in 0..2 {
+            for watch in &mut watches {
+                // One that has just had its turn has it again after exactly this time.
+                assert!(timeout(LOOK_AGAIN + LOOK_AGAIN / 10, watch.changed()).await.is_ok());
+            }
+        }
+        turning.abort();
     }
 }

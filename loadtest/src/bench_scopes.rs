@@ -10,7 +10,6 @@ pub mod resident;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fred::types::InfoKind;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use portcullis_config::Scope;
 use portcullis_lua::{CompiledPolicy, PolicyStamp};
@@ -150,7 +149,7 @@ impl Bench {
         tokio::time::sleep(REST).await;
         let process = &self.cluster.gateways()[0];
         let id = process.id().ok_or_else(|| HarnessError::Answer("the gateway has ended".to_owned()))?;
-        let redis_bytes = probe.info_number(InfoKind::Memory, "used_memory").await?;
+        let redis_bytes = probe.info_number("memory", "used_memory").await?;
         Ok(Weighed { stage, gateway: Resident::of(id)?, redis_bytes })
     }
 }

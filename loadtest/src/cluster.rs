@@ -5,10 +5,16 @@
 //! told otherwise a Redis of its own, so that any number may run at once.
 
 pub mod builder;
+pub mod member;
 pub mod process;
+pub mod topology;
 pub mod redis;
+pub mod wire;
+pub mod link;
+pub mod skew;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,8 +23,11 @@ use portcullis_lua::{CompiledPolicy, Heartbeat, PolicyStamp, ScopeStore, Store, 
 use tokio::task::JoinSet;
 
 pub use builder::{Builder, Launcher};
+pub use link::Link;
+pub use member::Member;
 pub use process::{Invocation, Process};
 pub use redis::Redis;
+pub use topology::{Layout, Topology, TopologyKind};
 
 use crate::client::Client;
 use crate::error::HarnessError;
@@ -43,8 +52,10 @@ pub struct Cluster {
     scope: Scope,
     admin_token: String,
     redis_url: String,
+    /// Empty unless each child has a way to Redis of its own.
+    links: BTreeMap<Member, Link>,
     /// `None` when somebody else's Redis is used. Declared last: it goes after everything that uses it.
-    redis: Option<Redis>,
+    topology: Option<Topology>,
 }
 
 impl Cluster {
@@ -68,6 +79,13 @@ impl Cluster {
         Client::new(self.http.clone(), address).bearer(&self.admin_token)
     }
 
+    /// Whoever asks this process for its health: a gateway at its public listener, a processor at its only one.
+    pub fn health(&mut self, member: Member) -> Result<Client, HarnessError> {
+        let http = self.http.clone();
+        let listener = if matches!(member, Member::Gateway(_)) { "public" } else { "admin" };
+        Ok(Client::new(http, self.member(member)?.address(listener)?))
+    }
+
     /// Where gateway `index` listens for the public.
     #[must_use]
     pub fn public_address(&self, index: usize) -> SocketAddr {
@@ -87,9 +105,7 @@ impl Cluster {
 
     /// Starts one more processor and waits until it counts for capacity.
     pub async fn add_processor(&mut self) -> Result<(), HarnessError> {
-        let invocation = self.settings.processor(self);
-        let process = Process::start(&invocation).await?;
-        process.address("admin")?;
+        let process = self.launch(Member::Processor(self.processors.len())).await?;
         self.processors.push(process);
         Ok(())
     }
@@ -97,8 +113,7 @@ impl Cluster {
     /// Starts one more gateway, whether Redis is there or not; an anonymous caller at it.
     pub async fn add_gateway(&mut self) -> Result<Client, HarnessError> {
         let index = self.gateways.len();
-        let process = Process::start(&self.settings.gateway(self, index)).await?;
-        process.address("public").and(process.address("admin"))?;
+        let process = self.launch(Member::Gateway(index)).await?;
         self.gateways.push(process);
         Ok(self.gateway(index))
     }
@@ -106,13 +121,47 @@ impl Cluster {
     /// Starts this many more gateways, all at the same time.
     pub async fn add_gateways(&mut self, count: usize) -> Result<(), HarnessError> {
         let first = self.gateways.len();
-        let invocations: Vec<_> = (first..first + count).map(|index| self.settings.gateway(self, index)).collect();
-        let started = futures_util::future::try_join_all(invocations.iter().map(Process::start)).await?;
-        for process in started {
-            process.address("public").and(process.address("admin"))?;
-            self.gateways.push(process);
-        }
+        let members = (first..first + count).map(Member::Gateway);
+        let started = futures_util::future::try_join_all(members.map(|member| self.launch(member))).await?;
+        self.gateways.extend(started);
         Ok(())
+    }
+
+    /// The process in this place.
+    pub fn member(&mut self, member: Member) -> Result<&mut Process, HarnessError> {
+        let process = match member {
+            Member::Gateway(index) => self.gateways.get_mut(index),
+            Member::Processor(index) => self.processors.get_mut(index),
+        };
+        process.ok_or_else(|| HarnessError::Answer(format!("there is no {member}")))
+    }
+
+    /// Every place for a process, gateways first.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        let gateways = (0..self.gateways.len()).map(Member::Gateway);
+        gateways.chain((0..self.processors.len()).map(Member::Processor)).collect()
+    }
+
+    /// Starts another process in the place of one that is gone, under the same name. A gateway listens on another port.
+    pub async fn start_again(&mut self, member: Member) -> Result<(), HarnessError> {
+        let process = self.launch(member).await?;
+        *self.member(member)? = process;
+        Ok(())
+    }
+
+    async fn launch(&self, member: Member) -> Result<Process, HarnessError> {
+        let process = Process::start(&self.settings.invocation(self, member)).await?;
+        process.address("admin")?;
+        if matches!(member, Member::Gateway(_)) {
+            process.address("public")?;
+        }
+        Ok(process)
+    }
+
+    /// The way of this process to Redis. Only a cluster whose Redis is proxied has them.
+    pub fn link(&self, member: Member) -> Result<&Link, HarnessError> {
+        self.links.get(&member).ok_or_else(|| HarnessError::Answer(format!("{member} has no way to redis of its own")))
     }
 
     /// Sets an environment variable of every child that is started from now on.
@@ -120,9 +169,14 @@ impl Cluster {
         self.settings = self.settings.clone().env(name, value);
     }
 
-    /// The Redis server of this cluster.
+    /// The Redis server of this cluster; of several the one that was started first.
     pub fn redis(&mut self) -> Result<&mut Redis, HarnessError> {
-        self.redis.as_mut().ok_or_else(|| HarnessError::Answer("this cluster uses somebody else's redis".to_owned()))
+        self.topology()?.server(0)
+    }
+
+    /// The Redis servers of this cluster.
+    pub fn topology(&mut self) -> Result<&mut Topology, HarnessError> {
+        self.topology.as_mut().ok_or_else(|| HarnessError::Answer("this cluster uses somebody else's redis".to_owned()))
     }
 
     /// Where its Redis is.
@@ -191,7 +245,7 @@ impl Cluster {
         for process in self.gateways.iter_mut().chain(&mut self.processors) {
             process.kill().await?;
         }
-        if self.redis.is_none() {
+        if self.topology.is_none() {
             let probe = self.probe().await?;
             for key in probe.keys(&self.key_prefix()).await? {
                 probe.command("UNLINK", [key.as_str()]).await?;

@@ -41,6 +41,15 @@ pub enum HarnessError {
     /// The policy of the cluster is no policy.
     #[error("policy: {0}")]
     Policy(String),
+    /// A load that cannot be offered.
+    #[error("load: {0}")]
+    Load(String),
+    /// What was asked for does not exist or makes no sense.
+    #[error("{0}")]
+    Misuse(String),
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// A condition did not come true in time.
     #[error("after {0:?} still not true: {1}")]
     Timeout(Duration, String),

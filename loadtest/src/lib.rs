@@ -10,11 +10,18 @@
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
+//! | [`report`] | figures, tables, plots, differences |
 //! | [`model`] | the rules of the scripts, in plain Rust |
+//! | [`observe`] | watches a run: handlers, decision events, samples, the end |
+//! | [`invariant`] | what must be true of every record |
+//! | [`load`] | offers a load and keeps account of every call |
+//! | [`fault`] | what can be done to a cluster under load |
+//! | [`scenario`] | a cluster, a load, faults and expectations, as files |
 //! | [`demo`] | what `deploy/quickstart.sh` shows |
 //! | [`bench_scripts`] | what each script costs Redis |
-//! | [`bench_http`] | what a decision costs through HTTP |
+//! | [`compare`] | the same work against points of reference |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
+//! | [`bench_streams`] | what an open event stream costs |
 
 pub mod error;
 pub mod eventually;
@@ -22,13 +29,19 @@ pub mod probe;
 pub mod client;
 pub mod cluster;
 pub mod record;
+pub mod observe;
+pub mod invariant;
+pub mod load;
 pub mod report;
+pub mod fault;
+pub mod scenario;
 pub mod demo;
 pub mod bench_scripts;
-pub mod bench_http;
+pub mod compare;
 pub mod bench_scopes;
 pub mod model;
 pub mod simulate;
+pub mod bench_streams;
 pub mod cli;
 
 pub use client::Client;

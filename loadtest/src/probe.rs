@@ -5,11 +5,12 @@
 //! harness judges that crate and so must not see Redis through it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use fred::types::config::Config;
-use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
+use fred::types::config::{Config, ConnectionConfig, ReconnectPolicy};
+use fred::types::{Builder, ClusterHash, CustomCommand, Key, Value};
 
 use crate::error::HarnessError;
 
@@ -17,7 +18,14 @@ use crate::error::HarnessError;
 #[derive(Clone)]
 pub struct Probe {
     client: Client,
+    /// Which node of a Redis Cluster is asked.
+    node: ClusterHash,
 }
+
+/// Time between two attempts of a lasting connection to reach a Redis that is gone, ms.
+const RECONNECT_MS: u32 = 100;
+/// A command of a lasting connection without an answer after this long has failed.
+const COMMAND_LIMIT: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Probe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,13 +47,32 @@ impl Probe {
     pub async fn connect(url: &str) -> Result<Self, HarnessError> {
         let client = Builder::from_config(Config::from_url(url)?).build()?;
         client.init().await?;
-        Ok(Self { client })
+        Ok(Self { client, node: ClusterHash::FirstKey })
+    }
+
+    /// Connects in the background and comes back by itself after every outage; meanwhile commands fail within a second.
+    /// Asks the node that holds the keys of the scope whose keys start with `key_prefix`.
+    pub fn lasting(url: &str, key_prefix: &str) -> Result<Self, HarnessError> {
+        let mut builder = Builder::from_config(Config::from_url(url)?);
+        builder
+            .with_connection_config(|connection: &mut ConnectionConfig| {
+                connection.connection_timeout = COMMAND_LIMIT;
+                connection.internal_command_timeout = COMMAND_LIMIT;
+                connection.max_command_attempts = 1;
+                connection.unresponsive.max_timeout = Some(COMMAND_LIMIT);
+                connection.unresponsive.interval = COMMAND_LIMIT / 4;
+            })
+            .with_performance_config(|performance| performance.default_command_timeout = COMMAND_LIMIT)
+            .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_MS));
+        let client = builder.build()?;
+        client.connect();
+        Ok(Self { client, node: ClusterHash::Custom(Key::from(key_prefix).cluster_hash()) })
     }
 
     /// Runs any command.
     pub async fn command<const N: usize>(&self, name: &'static str, args: [&str; N]) -> Result<Value, HarnessError> {
         let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
-        Ok(self.client.custom(CustomCommand::new_static(name, ClusterHash::FirstKey, false), args).await?)
+        Ok(self.client.custom(CustomCommand::new_static(name, self.node.clone(), false), args).await?)
     }
 
     /// Loads a script; its digest for [`Probe::evalsha`].
@@ -65,15 +92,24 @@ impl Probe {
 
     /// Cost of every command since the last reset, by lower-case name (`config|resetstat` for subcommands).
     pub async fn command_costs(&self) -> Result<BTreeMap<String, CommandCost>, HarnessError> {
-        let text: String = self.client.info(Some(InfoKind::CommandStats)).await?;
-        Ok(parse_command_costs(&text))
+        Ok(parse_command_costs(&self.info("commandstats").await?))
     }
 
     /// One number of an `INFO` section, such as `used_memory` of `memory`.
-    pub async fn info_number(&self, section: InfoKind, field: &str) -> Result<u64, HarnessError> {
-        let text: String = self.client.info(Some(section)).await?;
+    pub async fn info_number(&self, section: &str, field: &str) -> Result<u64, HarnessError> {
+        let text = self.info(section).await?;
         let value = text.lines().find_map(|line| line.trim_end().strip_prefix(field)?.strip_prefix(':')?.parse().ok());
         value.ok_or_else(|| HarnessError::Answer(format!("INFO has no number {field}")))
+    }
+
+    async fn info(&self, section: &str) -> Result<String, HarnessError> {
+        Ok(self.command("INFO", [section]).await?.convert()?)
+    }
+
+    /// Redis's clock, ms since the epoch.
+    pub async fn time_ms(&self) -> Result<u64, HarnessError> {
+        let (seconds, micros): (u64, u64) = self.command("TIME", []).await?.convert()?;
+        Ok(seconds * 1000 + micros / 1000)
     }
 
     /// Every key that starts with `prefix`, sorted.

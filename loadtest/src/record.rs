@@ -54,8 +54,24 @@ pub struct Record {
     pub faults: Vec<Fault>,
     /// Policies, in the order in which they were accepted; the first is the one at the start.
     pub policies: Vec<PolicyChange>,
+    /// What tasks were to use and used of units that budgets count. Empty where handlers report nothing.
+    #[serde(default)]
+    pub uses: Vec<UnitUse>,
     /// What was left when everything had come to rest; `None` if it was not waited for.
     pub ending: Option<Ending>,
+}
+
+/// What tasks of a kind use of a unit such as `tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitUse {
+    /// The task kind.
+    pub kind: String,
+    /// The unit.
+    pub unit: String,
+    /// The least that callers estimated; `None` if any of them left it to the policy.
+    pub estimate: Option<u64>,
+    /// The most that a handler reported.
+    pub used: u64,
 }
 
 /// Something that was done to the cluster, or that happened to it.

@@ -1,10 +1,32 @@
-//! Tables of text on standard output.
+//! Reports: what a run was, in figures, tables, plots and against another run.
 //!
-//! Responsible for alignment and for the one place that prints. Must never compute a figure: what is printed was
-//! decided by whoever measured it.
+//! Responsible, itself, for tables of text and for the one place that prints. Must never compute a figure: that is
+//! [`figures`], from the record and nothing else, so that every form of a report says the same.
+
+pub mod quantiles;
+pub mod figures;
+pub mod expectation;
+pub mod summary;
+pub mod measure;
+pub mod difference;
+pub mod section;
+pub mod terminal;
+pub mod plot;
+pub mod page;
+pub mod command;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+
+pub use difference::{Difference, difference};
+pub use expectation::ExpectationResult;
+pub use figures::Figures;
+pub use page::html;
+pub use quantiles::Quantiles;
+pub use summary::Summary;
+pub use terminal::terminal;
 
 /// Rows under a header. The first column stands left, all others right.
 #[derive(Clone, Debug)]
@@ -22,6 +44,23 @@ impl Table {
     /// Adds a row; missing cells at its end are empty.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
+    }
+
+    /// Adds a row with as many cells as the header has, or fewer.
+    pub fn push(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The titles, then the rows.
+    #[must_use]
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// Whether there is nothing under the titles.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() < 2
     }
 
     fn width(&self, column: usize) -> usize {

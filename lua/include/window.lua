@@ -13,11 +13,15 @@
 -- held, entries, limit. `b` is 0 for the first window, 8 for the second …
 local KIND, WINDOW, TICK, NEWEST, OLDEST, HELD, ENTRIES, LIMIT = 1, 2, 3, 4, 5, 6, 7, 8
 
+local byte, char, sub, rep = string.byte, string.char, string.sub, string.rep
+local struct_pack, struct_unpack = struct.pack, struct.unpack
+local ceil, floor, larger = math.ceil, math.floor, math.max
+
 --- The distance at `at` and the position after it.
 local function distance_at(entries, at)
-  local distance = string.byte(entries, at)
+  local distance = byte(entries, at)
   if distance < 255 then return distance, at + 1 end
-  local low, high = string.byte(entries, at + 1, at + 2)
+  local low, high = byte(entries, at + 1, at + 2)
   return low + high * 256, at + 3
 end
 
@@ -25,10 +29,10 @@ end
 local function units_at(kind, entries, at)
   if kind == 1 then return 1, at end
   if kind == 2 then
-    local a, b = string.byte(entries, at, at + 1)
+    local a, b = byte(entries, at, at + 1)
     return a + b * 256, at + 2
   end
-  local a, b, c, d = string.byte(entries, at, at + 3)
+  local a, b, c, d = byte(entries, at, at + 3)
   return a + b * 256 + c * 65536 + d * 16777216, at + 4
 end
 
@@ -47,42 +51,43 @@ local function window_slide(w, b, now)
     distance, at = distance_at(entries, at)
     held, oldest = held - units, oldest + distance
   until oldest * tick > over
-  w[b + OLDEST], w[b + HELD], w[b + ENTRIES] = oldest, held, string.sub(entries, at)
+  w[b + OLDEST], w[b + HELD], w[b + ENTRIES] = oldest, held, sub(entries, at)
+end
+
+--- An entry's units, as they stand after its distance.
+local function units_of(kind, units)
+  if kind == 1 then return units == 1 and '' or rep('\0', units - 1) end
+  if kind == 2 then return char(units % 256, floor(units / 256)) end
+  return struct_pack('<I4', units)
 end
 
 --- Takes up `units` at `at_ms`. A clock that went back counts as standing still.
 local function window_add(w, b, at_ms, units)
-  local kind, entries, newest = w[b + KIND], w[b + ENTRIES], w[b + NEWEST]
-  local tick = math.ceil(at_ms / w[b + TICK])
-  local count
-  if kind == 1 then
-    count = units == 1 and '' or string.rep('\0', units - 1)
-  else
-    count = struct.pack(kind == 2 and '<H' or '<I4', units)
+  local kind, entries, newest, held = w[b + KIND], w[b + ENTRIES], w[b + NEWEST], w[b + HELD]
+  local tick = ceil(at_ms / w[b + TICK])
+  w[b + HELD] = held + units
+  if held == 0 then
+    w[b + NEWEST], w[b + OLDEST], w[b + ENTRIES] = tick, tick, units_of(kind, units)
+    return
   end
-  if w[b + HELD] == 0 then
-    w[b + NEWEST], w[b + OLDEST], w[b + ENTRIES] = tick, tick, count
+  if tick < newest then tick = newest end
+  local distance = tick - newest
+  if distance == 0 and kind > 1 then
+    local width = kind == 2 and 2 or 4
+    local last = units_at(kind, entries, #entries - width + 1)
+    w[b + ENTRIES] = sub(entries, 1, -width - 1) .. units_of(kind, last + units)
+  elseif distance < 255 then
+    w[b + ENTRIES] = entries .. char(distance) .. units_of(kind, units)
   else
-    if tick < newest then tick = newest end
-    local distance = tick - newest
-    if distance == 0 and kind > 1 then
-      local width = kind == 2 and 2 or 4
-      local last = units_at(kind, entries, #entries - width + 1)
-      w[b + ENTRIES] = string.sub(entries, 1, -width - 1) .. struct.pack(kind == 2 and '<H' or '<I4', last + units)
-    elseif distance < 255 then
-      w[b + ENTRIES] = entries .. string.char(distance) .. count
-    else
-      w[b + ENTRIES] = entries .. '\255' .. struct.pack('<H', distance) .. count
-    end
-    w[b + NEWEST] = tick
+    w[b + ENTRIES] = entries .. '\255' .. struct_pack('<H', distance) .. units_of(kind, units)
   end
-  w[b + HELD] = w[b + HELD] + units
+  w[b + NEWEST] = tick
 end
 
 --- Time until the oldest of those held has left, ms; 0 for an empty window.
 local function window_reset(w, b, now)
   if w[b + HELD] == 0 then return 0 end
-  return math.max(0, w[b + OLDEST] * w[b + TICK] + w[b + WINDOW] - now)
+  return larger(0, w[b + OLDEST] * w[b + TICK] + w[b + WINDOW] - now)
 end
 
 --- Time until `units` of those held have left, ms. All of them, if there are fewer.
@@ -98,7 +103,7 @@ local function window_wait(w, b, now, units)
     more, at = units_at(kind, entries, at)
     freed = freed + more
   end
-  return math.max(0, tick * w[b + TICK] + w[b + WINDOW] - now)
+  return larger(0, tick * w[b + TICK] + w[b + WINDOW] - now)
 end
 
 --- Takes over what another shape of the window held: of what is still inside, the newest units up to the limit, which
@@ -130,19 +135,32 @@ end
 --- The windows packed in `packed` (or none), in the shapes the policy wants: kind, window, tick and limit, flat.
 -- Where the policy has changed a window's shape, what was held is carried over, entry by entry.
 local function windows_unpack(packed, shapes, now)
-  -- One or two windows are the rule: a table made at its full size is not grown place by place.
+  if packed and #shapes == 8 and byte(packed, -1) == 2 then
+    -- Both of a session's windows, as they nearly always are: of the shapes the policy still wants.
+    local k, window, tick, newest, back, held, size, k2, window2, tick2, newest2, back2, held2, size2 =
+      struct_unpack('<BI4I4dI4I4HBI4I4dI4I4H', packed)
+    if k == shapes[1] and window == shapes[2] and tick == shapes[3]
+      and k2 == shapes[5] and window2 == shapes[6] and tick2 == shapes[7] then
+      local w = { k, window, tick, newest, newest - back, held, sub(packed, 55, 54 + size), shapes[4],
+        k2, window2, tick2, newest2, newest2 - back2, held2, sub(packed, 55 + size, 54 + size + size2), shapes[8] }
+      window_slide(w, 0, now)
+      window_slide(w, 8, now)
+      return w
+    end
+  end
+  -- A table made at its full size is not grown place by place.
   local w = #shapes == 8 and { 0, 0, 0, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, '', 0 }
     or #shapes == 4 and { 0, 0, 0, 0, 0, 0, '', 0 } or {}
   local head_at, entries_at = 1, 1 + 27 * #shapes / 4
-  if packed then entries_at = 1 + 27 * struct.unpack('<B', packed, #packed) end
+  if packed then entries_at = 1 + 27 * byte(packed, -1) end
   local heads_end = entries_at
   for s = 0, #shapes - 4, 4 do
     local b = s * 2
     local kind, window, tick, newest, back, held, size
     if packed and head_at + 27 <= heads_end then
-      kind, window, tick, newest, back, held, size, head_at = struct.unpack('<BI4I4dI4I4H', packed, head_at)
+      kind, window, tick, newest, back, held, size, head_at = struct_unpack('<BI4I4dI4I4H', packed, head_at)
     end
-    local entries = size and string.sub(packed, entries_at, entries_at + size - 1)
+    local entries = size and sub(packed, entries_at, entries_at + size - 1)
     entries_at = entries_at + (size or 0)
     if kind == shapes[s + 1] and window == shapes[s + 2] and tick == shapes[s + 3] then
       w[b + KIND], w[b + WINDOW], w[b + TICK], w[b + NEWEST] = kind, window, tick, newest
@@ -160,18 +178,18 @@ end
 --- The windows as one string; its last byte is their number.
 local function windows_pack(w)
   if #w == 16 then
-    return struct.pack('<BI4I4dI4I4HBI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7],
+    return struct_pack('<BI4I4dI4I4HBI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7],
       w[9], w[10], w[11], w[12], w[12] - w[13], w[14], #w[15]) .. w[7] .. w[15] .. '\2'
   end
   if #w == 8 then
-    return struct.pack('<BI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7]) .. w[7] .. '\1'
+    return struct_pack('<BI4I4dI4I4H', w[1], w[2], w[3], w[4], w[4] - w[5], w[6], #w[7]) .. w[7] .. '\1'
   end
   local heads, entries = {}, {}
   for b = 0, #w - 8, 8 do
     local newest, of_window = w[b + NEWEST], w[b + ENTRIES]
-    heads[#heads + 1] = struct.pack('<BI4I4dI4I4H', w[b + KIND], w[b + WINDOW], w[b + TICK], newest,
+    heads[#heads + 1] = struct_pack('<BI4I4dI4I4H', w[b + KIND], w[b + WINDOW], w[b + TICK], newest,
       newest - w[b + OLDEST], w[b + HELD], #of_window)
     entries[#entries + 1] = of_window
   end
-  return table.concat(heads) .. table.concat(entries) .. string.char(#heads)
+  return table.concat(heads) .. table.concat(entries) .. char(#heads)
 end

@@ -3,8 +3,6 @@
 //! KEYS, ARGV and the packed reply are documented in the script's header; this file writes and reads them and nothing
 //! else. Must never decide: what it adds to a request are the policy's numbers, not a judgement.
 
-use bytes::Bytes;
-
 use crate::decision::{AdmitRequest, BudgetState, Decision, Reason, Refusal, Verdict};
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
@@ -14,8 +12,9 @@ use crate::reply::Reply;
 use crate::script::ADMIT;
 use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
-use crate::task::TaskId;
+use crate::task::{TASK_ID_BYTES, TaskId};
 
+mod body;
 mod call;
 
 use call::Call;
@@ -52,24 +51,27 @@ impl ScopeStore {
         }
         let questions: Vec<Question<'_>> =
             requests.iter().map(|request| Question::new(policy, request)).collect::<Result<_, _>>()?;
-        let call = Call::new(self, mode, policy, &questions)?;
-        let answer = ADMIT.call(&self.store, call.keys, call.args).await;
+        let call = || Call::new(self, mode, policy, &questions).map(|call| (call.keys, call.args));
+        let answer = ADMIT.call_again(&self.store, call).await;
         let mut reply = Reply::new("admit", answer.map_err(|error| stale(error, policy.stamp()))?)?;
-        if reply.len() != requests.len() {
-            return Err(StoreError::Protocol(format!("admit answered {} of {}", reply.len(), requests.len())));
+        let (mut outcomes, mut states) = (Unpacker::new(reply.bytes()?), Unpacker::new(reply.bytes()?));
+        let decisions = questions.iter().map(|question| decision(&mut outcomes, &mut states, question));
+        let decisions = decisions.collect::<Result<_, _>>()?;
+        if outcomes.is_empty() && states.is_empty() {
+            return Ok(decisions);
         }
-        questions.iter().map(|question| decision(reply.bytes()?, question)).collect()
+        Err(StoreError::Protocol(format!("admit answered more than {} requests", requests.len())))
     }
 }
 
-fn decision(packed: Bytes, question: &Question<'_>) -> Result<Decision, StoreError> {
-    let mut reply = Unpacker::new(packed);
-    let (code, which) = (reply.u8()?, usize::from(reply.u8()?));
-    let (retry_after_ms, depth, capacity) = (reply.count()?, reply.count()?, reply.count()?);
-    let estimated_wait_ms = reply.count()?;
+/// The next decision of the script's reply.
+fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<'_>) -> Result<Decision, StoreError> {
+    let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
+    let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
+    let estimated_wait_ms = states.count()?;
     let mut limits = Vec::with_capacity(question.class.windows.len() + question.uses.len());
     for window in question.windows() {
-        let (held, reset_ms) = (reply.f64()?, reply.f64()?);
+        let (held, reset_ms) = (states.f64()?, states.f64()?);
         limits.push(window.state(held, reset_ms));
     }
     let mut budgets = Vec::with_capacity(question.draws.len());
@@ -78,14 +80,14 @@ fn decision(packed: Bytes, question: &Question<'_>) -> Result<Decision, StoreErr
             name: draw.name.to_owned(),
             unit: draw.budget.unit.clone(),
             amount: draw.budget.amount,
-            spent: reply.count()?,
-            held: reply.count()?,
-            reset_ms: reply.count()?,
+            spent: states.count()?,
+            held: states.count()?,
+            reset_ms: states.count()?,
         });
     }
     let verdict = match code {
         ADMITTED => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms },
-        REPLAYED => Verdict::Replayed { task_id: TaskId::from_store(text(&reply.take(26)?)?) },
+        REPLAYED => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
         code => {
             let reason = Reason::from_code(code)
                 .ok_or_else(|| StoreError::Protocol(format!("admit returned the code {code}")))?;

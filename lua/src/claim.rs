@@ -1,6 +1,7 @@
 //! `claim.lua`: leases waiting tasks to a processor.
 
 use bytes::Bytes;
+use fred::types::{Key, Value};
 
 use crate::error::StoreError;
 use crate::pack::Unpacker;
@@ -8,7 +9,7 @@ use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::CLAIM;
 use crate::store::ScopeStore;
-use crate::task::{FencingToken, Lease, Purpose, TaskId, decode_body};
+use crate::task::{Envelope, FencingToken, Lease, Purpose, TaskId, decode_body};
 
 /// Most leases handed out by one call.
 pub const CLAIM_BATCH: u32 = 64;
@@ -16,6 +17,8 @@ pub const CLAIM_BATCH: u32 = 64;
 /// What a claim found.
 #[derive(Debug)]
 pub struct Claimed {
+    /// When it ran, Redis clock, ms since the epoch, rounded down.
+    pub now_ms: u64,
     /// The leases, in the queue's order.
     pub leases: Vec<Lease>,
     /// Tasks still waiting in the queue.
@@ -27,6 +30,12 @@ pub struct Claimed {
 impl ScopeStore {
     /// Leases up to `slots` (at most [`CLAIM_BATCH`] a call) waiting tasks to the caller, for the policy's lease time.
     pub async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
+        let (keys, args) = self.claim_call(policy, slots);
+        read_claim(CLAIM.call(&self.store, keys, args).await?)
+    }
+
+    /// Keys and arguments of a claim.
+    pub(crate) fn claim_call(&self, policy: &CompiledPolicy, slots: u32) -> (Vec<Key>, Vec<Value>) {
         let k = &self.keys;
         let keys = vec![k.scope(), k.queue(), k.delayed(), k.lease(), k.run(), k.task(), k.wake()];
         let args = vec![
@@ -35,14 +44,19 @@ impl ScopeStore {
             policy.lease_ms.to_string().into(),
             k.changes().into(),
         ];
-        let mut reply = Reply::new("claim", CLAIM.call(&self.store, keys, args).await?)?;
-        let now_ms = reply.int()?.unsigned_abs();
-        let (waiting, next_due_ms) = (reply.int()?.unsigned_abs(), u64::try_from(reply.int()?).ok());
-        Ok(Claimed { leases: read_leases(&mut reply, now_ms)?, waiting, next_due_ms })
+        (keys, args)
     }
 }
 
-/// The leases at the end of a reply, six elements each.
+/// What the script answered.
+pub(crate) fn read_claim(answer: Value) -> Result<Claimed, StoreError> {
+    let mut reply = Reply::new("claim", answer)?;
+    let now_ms = reply.int()?.unsigned_abs();
+    let (waiting, next_due_ms) = (reply.int()?.unsigned_abs(), u64::try_from(reply.int()?).ok());
+    Ok(Claimed { now_ms, leases: read_leases(&mut reply, now_ms)?, waiting, next_due_ms })
+}
+
+/// The leases at the end of a reply, six elements each. A record that cannot be read costs only its own task its run.
 pub(crate) fn read_leases(reply: &mut Reply, now_ms: u64) -> Result<Vec<Lease>, StoreError> {
     let mut leases = Vec::with_capacity(reply.len() / 6);
     while !reply.is_empty() {
@@ -50,8 +64,13 @@ pub(crate) fn read_leases(reply: &mut Reply, now_ms: u64) -> Result<Vec<Lease>, 
         let token = reply.text()?.parse().map_err(|_| StoreError::Protocol("a token that is no number".to_owned()))?;
         let (attempt, max_attempts) = (reply.int()? as u32, reply.int()? as u32);
         let purpose = purpose(reply.int()?)?;
-        let record = Record::read(reply.bytes()?)?;
-        let (envelope, payload) = decode_body(record.body)?;
+        let (record, purpose) = match Record::read(reply.bytes()?) {
+            Ok(record) => (record, purpose),
+            Err(fault) => {
+                tracing::error!(%task_id, %fault, "the record of a task cannot be read");
+                (Record::unreadable(), Purpose::Unreadable)
+            }
+        };
         leases.push(Lease {
             task_id,
             token: FencingToken(token),
@@ -62,8 +81,8 @@ pub(crate) fn read_leases(reply: &mut Reply, now_ms: u64) -> Result<Vec<Lease>, 
             deadline_ms: record.deadline_ms,
             probe_epoch: record.probe_epoch,
             purpose,
-            envelope,
-            payload,
+            envelope: record.envelope,
+            payload: record.payload,
         });
     }
     Ok(leases)
@@ -73,9 +92,10 @@ pub(crate) fn read_leases(reply: &mut Reply, now_ms: u64) -> Result<Vec<Lease>, 
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) created_ms: u64,
-    pub(crate) deadline_ms: Option<u64>,
-    pub(crate) probe_epoch: u64,
-    pub(crate) body: Bytes,
+    deadline_ms: Option<u64>,
+    probe_epoch: u64,
+    pub(crate) envelope: Envelope,
+    payload: Bytes,
 }
 
 impl Record {
@@ -84,7 +104,14 @@ impl Record {
         let (created_ms, deadline_ms, probe_epoch) = (record.count()?, record.count()?, record.count()?);
         // Attempts allowed and class are the scripts' own.
         record.take(3)?;
-        Ok(Self { created_ms, deadline_ms: (deadline_ms > 0).then_some(deadline_ms), probe_epoch, body: record.rest() })
+        let (envelope, payload) = decode_body(record.rest())?;
+        Ok(Self { created_ms, deadline_ms: (deadline_ms > 0).then_some(deadline_ms), probe_epoch, envelope, payload })
+    }
+
+    /// Stands in for one that cannot be read: nobody's task, of no kind, which holds nothing that could be found.
+    fn unreadable() -> Self {
+        let envelope = Envelope::of_nobody();
+        Self { created_ms: 0, deadline_ms: None, probe_epoch: 0, envelope, payload: Bytes::new() }
     }
 }
 

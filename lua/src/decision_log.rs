@@ -1,5 +1,7 @@
 //! The decision events: written by `admit.lua`, one stream entry per batch; read here, one event per decision.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
@@ -7,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::Reason;
 use crate::error::StoreError;
-use crate::pack::{Unpacker, text};
+use crate::pack::{Packer, Unpacker, text};
 use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
-use crate::task::Envelope;
+use crate::task::TASK_ID_BYTES;
 
 /// One decision, as it was recorded by the script that made it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +55,26 @@ pub struct DecisionEvent {
     pub capacity: u64,
 }
 
+/// How far the stream of decision events goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionMark {
+    /// Stream id of the newest batch, which may have been cut off since.
+    pub last_id: String,
+    /// Batches that were ever added; `None` where the server does not count them.
+    pub batches_added: Option<u64>,
+}
+
+/// A piece of the stream of decision events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DecisionPage {
+    /// The decisions, oldest first.
+    pub events: Vec<DecisionEvent>,
+    /// Batches they were recorded in.
+    pub batches: u64,
+    /// Stream id of the last batch; `None` when there was none.
+    pub last_id: Option<String>,
+}
+
 /// What an event says about a request: fields in this order, separated by a unit separator; among them, where named
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
 /// here; the script only passes it on.
@@ -60,28 +82,43 @@ const SEPARATOR: char = '\u{1f}';
 /// Between the names of limits, none of which has one.
 const NAME_SEPARATOR: &str = ",";
 
-pub(crate) fn about(question: &Question<'_>, envelope: &Envelope) -> String {
+/// What the event of a batch says about its requests, one after another: `[length (4)][fields]`.
+pub(crate) fn abouts(questions: &[Question<'_>]) -> Bytes {
+    let mut all = Packer::with_capacity(192 * questions.len());
+    let mut about = String::with_capacity(192);
+    for question in questions {
+        about.clear();
+        push_about(&mut about, question);
+        all.u32(about.len() as u32).bytes(about.as_bytes());
+    }
+    all.finish()
+}
+
+fn push_about(about: &mut String, question: &Question<'_>) {
+    let request = question.request;
     let limits = if question.uses.is_empty() {
         String::new()
     } else {
         question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
     };
     let fields = [
-        question.request.task_id.as_str(),
-        envelope.user_type.as_str(),
-        &envelope.session_id,
-        &envelope.principal,
-        envelope.actor.as_deref().unwrap_or_default(),
-        &envelope.kind,
-        &envelope.request_id,
+        request.task_id.as_str(),
+        request.user_type.as_str(),
+        &request.session_id,
+        &request.principal,
+        request.actor.as_deref().unwrap_or_default(),
+        &request.kind,
+        &request.request_id,
         &limits,
     ];
-    let mut about = String::with_capacity(160);
-    for field in fields.into_iter().chain(envelope.holds.iter().map(|hold| hold.budget.as_str())) {
-        about.extend(field.chars().filter(|&c| c != SEPARATOR));
+    for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
+        if field.contains(SEPARATOR) {
+            about.extend(field.chars().filter(|&c| c != SEPARATOR));
+        } else {
+            about.push_str(field);
+        }
         about.push(SEPARATOR);
     }
-    about
 }
 
 impl ScopeStore {
@@ -102,16 +139,60 @@ impl ScopeStore {
         events.truncate(limit);
         Ok(events)
     }
+
+    /// How far the decision events go; `None` when nothing was ever decided.
+    pub async fn decision_mark(&self) -> Result<Option<DecisionMark>, StoreError> {
+        let client = self.store.client();
+        let about: Result<HashMap<String, Value>, _> = client.xinfo_stream(self.keys.decision(), false, None).await;
+        let about = match about {
+            Err(error) if error.details().contains("no such key") => return Ok(None),
+            about => about?,
+        };
+        let last_id = about.get("last-generated-id").and_then(Value::as_string);
+        let last_id = last_id.ok_or_else(|| StoreError::Protocol("a stream without a last id".to_owned()))?;
+        Ok(Some(DecisionMark { last_id, batches_added: about.get("entries-added").and_then(Value::as_u64) }))
+    }
+
+    /// The oldest `batches` batches of decisions that came after the batch `after` (`None`: from the beginning) and not
+    /// after the batch `until`. What the stream's bound has cut off is missing: compare with
+    /// [`DecisionMark::batches_added`].
+    pub async fn decisions_between(
+        &self,
+        after: Option<&str>,
+        until: &str,
+        batches: u32,
+    ) -> Result<DecisionPage, StoreError> {
+        let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+        let client = self.store.client();
+        let entries: Value = client.xrange(self.keys.decision(), start, until, Some(u64::from(batches))).await?;
+        let mut page = DecisionPage::default();
+        if entries.is_null() {
+            return Ok(page);
+        }
+        let mut entries = Reply::new("decisions", entries)?;
+        while !entries.is_empty() {
+            let mut entry = Reply::new("decisions", entries.value()?)?;
+            let id = entry.text()?;
+            page.events.extend(read_batch(&id, Reply::new("decisions", entry.value()?)?)?);
+            page.batches += 1;
+            page.last_id = Some(id);
+        }
+        Ok(page)
+    }
 }
 
+/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
 fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
-    fields.bytes()?;
-    let mut batch = Unpacker::new(fields.bytes()?);
+    let mut field = || -> Result<Unpacker, StoreError> {
+        fields.bytes()?;
+        Ok(Unpacker::new(fields.bytes()?))
+    };
+    let (mut batch, mut abouts, mut outcomes) = (field()?, field()?, field()?);
     let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
-    let mut events = Vec::with_capacity(fields.len() / 2);
-    while !fields.is_empty() {
-        let about = fields.bytes()?;
-        let about = text(&about)?;
+    let mut events = Vec::new();
+    while !abouts.is_empty() {
+        let length = abouts.u32()?;
+        let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
         let [task_id, user_type, session_id, principal, actor, kind, request_id, limits, budgets @ ..] =
             about.as_slice()
@@ -138,7 +219,7 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             capacity: 0,
         };
         let names = Names { limits, budgets };
-        events.push(decided(event, task_id, &names, fields.bytes()?)?);
+        events.push(decided(event, task_id, &names, &mut outcomes)?);
     }
     Ok(events)
 }
@@ -153,9 +234,8 @@ fn decided(
     mut event: DecisionEvent,
     task_id: &str,
     names: &Names<'_>,
-    outcome: Bytes,
+    outcome: &mut Unpacker,
 ) -> Result<DecisionEvent, StoreError> {
-    let mut outcome = Unpacker::new(outcome);
     let (code, which) = (outcome.u8()?, usize::from(outcome.u8()?));
     event.retry_after_ms = outcome.count()?;
     (event.depth, event.capacity) = (outcome.count()?, outcome.count()?);
@@ -166,7 +246,7 @@ fn decided(
         }
         255 => {
             "replayed".clone_into(&mut event.outcome);
-            event.task_id = Some(text(&outcome.rest())?);
+            event.task_id = Some(text(&outcome.take(TASK_ID_BYTES)?)?);
         }
         code => {
             let reason = Reason::from_code(code)

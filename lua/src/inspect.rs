@@ -8,7 +8,7 @@ use crate::pack::Unpacker;
 use crate::reply::Reply;
 use crate::script::INSPECT;
 use crate::store::ScopeStore;
-use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus, decode_body};
+use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus};
 
 impl ScopeStore {
     /// The task, whoever asks: it is the caller's to compare the principal.
@@ -26,7 +26,8 @@ impl ScopeStore {
     }
 }
 
-fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError> {
+/// A task that has ended, from what is kept of it.
+pub(crate) fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError> {
     let mut done = Unpacker::new(packed);
     let status = match done.u8()? {
         3 => TaskStatus::Succeeded,
@@ -55,24 +56,10 @@ fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError> {
 
 fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result<TaskRecord, StoreError> {
     let record = Record::read(record)?;
-    let (envelope, _) = decode_body(record.body)?;
-    let (mut attempts, mut status) = (Vec::new(), TaskStatus::Queued);
-    if let Some(run) = run {
-        let mut run = Unpacker::new(run);
-        run.f64()?;
-        run.take(6)?;
-        let purpose = run.u8()?;
-        let started_ms = run.count()?;
-        run.u8()?;
-        attempts = read_history(run.rest())?;
-        if leased && purpose == 1 {
-            status = TaskStatus::Running;
-            attempts.push(Attempt { number: attempts.len() as u32 + 1, started_ms, ended_ms: None });
-        }
-    }
+    let (status, attempts) = standing(run, leased)?;
     Ok(TaskRecord {
         task_id: id.clone(),
-        envelope,
+        envelope: record.envelope,
         status,
         created_ms: record.created_ms,
         attempts,
@@ -80,6 +67,23 @@ fn alive(id: &TaskId, record: Bytes, run: Option<Bytes>, leased: bool) -> Result
         result: None,
         error: None,
     })
+}
+
+/// How a task that has not ended stands, from its `run` (`include/record.lua`).
+pub(crate) fn standing(run: Option<Bytes>, leased: bool) -> Result<(TaskStatus, Vec<Attempt>), StoreError> {
+    let Some(run) = run else { return Ok((TaskStatus::Queued, Vec::new())) };
+    let mut run = Unpacker::new(run);
+    run.f64()?;
+    run.take(6)?;
+    let purpose = run.u8()?;
+    let started_ms = run.count()?;
+    run.u8()?;
+    let mut attempts = read_history(run.rest())?;
+    if leased && purpose == 1 {
+        attempts.push(Attempt { number: attempts.len() as u32 + 1, started_ms, ended_ms: None });
+        return Ok((TaskStatus::Running, attempts));
+    }
+    Ok((TaskStatus::Queued, attempts))
 }
 
 /// Pairs of start and end, first run first.

@@ -48,6 +48,8 @@ const SUBJECT_BYTES: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     prefix: String,
+    /// Asked for by every refusal that is repeated from memory.
+    policy_changes: String,
 }
 
 macro_rules! scope_keys {
@@ -60,7 +62,8 @@ macro_rules! scope_keys {
 
 impl Keys {
     pub(crate) fn new(scope: &Scope) -> Self {
-        Self { prefix: format!("{{{}:{}}}:", scope.tenant(), scope.project()) }
+        let prefix = format!("{{{}:{}}}:", scope.tenant(), scope.project());
+        Self { policy_changes: format!("{prefix}policy-changes"), prefix }
     }
 
     scope_keys! {
@@ -83,8 +86,8 @@ impl Keys {
         gateway = "gateway",
     }
 
-    pub(crate) fn policy_changes(&self) -> String {
-        format!("{}policy-changes", self.prefix)
+    pub(crate) fn policy_changes(&self) -> &str {
+        &self.policy_changes
     }
 
     pub(crate) fn changes(&self) -> String {

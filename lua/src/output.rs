@@ -62,7 +62,8 @@ impl ScopeStore {
     }
 }
 
-fn stream_id(id: &str) -> Result<OutputId, StoreError> {
+/// The position of an entry of the stream of output.
+pub(crate) fn stream_id(id: &str) -> Result<OutputId, StoreError> {
     id.split_once('-')
         .and_then(|(attempt, sequence)| {
             Some(OutputId { attempt: attempt.parse().ok()?, piece: sequence.parse::<u64>().ok()?.checked_add(1)? })

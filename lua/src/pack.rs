@@ -3,7 +3,7 @@
 //! All numbers are little-endian and unaligned, as in `<…` formats. Must never panic on what Redis returned: a short
 //! or odd value is a [`StoreError::Protocol`].
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::error::StoreError;
 
@@ -60,7 +60,7 @@ impl Unpacker {
 
     pub(crate) fn take(&mut self, length: usize) -> Result<Bytes, StoreError> {
         if length > self.rest.len() {
-            return Err(StoreError::Protocol(format!("{} bytes where {length} were due", self.rest.len())));
+            return Err(self.too_short(length));
         }
         Ok(self.rest.split_to(length))
     }
@@ -100,9 +100,15 @@ impl Unpacker {
         self.rest.is_empty()
     }
 
+    fn too_short(&self, length: usize) -> StoreError {
+        StoreError::Protocol(format!("{} bytes where {length} were due", self.rest.len()))
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let bytes = self.take(N)?;
-        bytes.as_ref().try_into().map_err(|_| StoreError::Protocol("a packed number of the wrong width".to_owned()))
+        let Some((number, _)) = self.rest.split_first_chunk::<N>() else { return Err(self.too_short(N)) };
+        let number = *number;
+        self.rest.advance(N);
+        Ok(number)
     }
 }
 

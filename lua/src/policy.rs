@@ -148,6 +148,18 @@ impl CompiledPolicy {
         class.windows.iter().chain(named).map(|window| window.state(0.0, 0.0)).collect()
     }
 
+    /// By how much each window of a session of this type may release late, ms, by name. Empty for an unknown type.
+    pub fn session_ticks_ms(&self, user_type: &UserType) -> impl Iterator<Item = (&str, u64)> {
+        let windows = self.classes.get(user_type).into_iter().flat_map(|class| &class.windows);
+        windows.map(|window| (window.name.as_str(), window.tick_ms))
+    }
+
+    /// By how much each named limit that applies to some requests of this type may release late, ms, by name.
+    pub fn named_ticks_ms(&self, user_type: &UserType) -> impl Iterator<Item = (&str, u64)> {
+        let limits = self.classes.get(user_type).into_iter().flat_map(|class| &class.limits);
+        limits.map(|limit| (limit.window.name.as_str(), limit.window.tick_ms))
+    }
+
     /// What the breaker of a kind goes by.
     pub(crate) fn breaker_of(&self, kind: &str) -> &BreakerRules {
         self.kind_breakers.get(kind).unwrap_or(&self.breaker)

@@ -11,6 +11,8 @@ use crate::task::Lease;
 /// What a reclaim took back.
 #[derive(Debug)]
 pub struct Reclaimed {
+    /// When it ran, Redis clock, ms since the epoch, rounded down.
+    pub now_ms: u64,
     /// Tasks at the front of the queue again.
     pub requeued: u64,
     /// Tasks leased to the caller, to be settled as their purpose says.
@@ -25,6 +27,6 @@ impl ScopeStore {
         let args = vec![self.now_arg(), policy.lease_ms.to_string().into(), k.changes().into()];
         let mut reply = Reply::new("reclaim", RECLAIM.call(&self.store, keys, args).await?)?;
         let (now_ms, requeued) = (reply.int()?.unsigned_abs(), reply.int()?.unsigned_abs());
-        Ok(Reclaimed { requeued, leases: read_leases(&mut reply, now_ms)? })
+        Ok(Reclaimed { now_ms, requeued, leases: read_leases(&mut reply, now_ms)? })
     }
 }

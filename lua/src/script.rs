@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use fred::error::Error;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
 
@@ -48,6 +49,7 @@ scripts! {
     CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record"];
     OUTPUT = "output" ["record"];
     INSPECT = "inspect" [];
+    LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity"];
     TALLY = "tally" [];
     REVISE = "revise" ["now", "scope", "stamp"];
@@ -66,23 +68,51 @@ pub fn sources() -> Vec<(&'static str, &'static str)> {
 impl Script {
     /// Calls the script; loads it first if the server does not know it.
     pub(crate) async fn call(&self, store: &Store, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
-        let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(key.cluster_hash()));
+        self.call_again(store, || Ok((keys.clone(), args.clone()))).await
+    }
+
+    /// The same for a call whose arguments are many: they are made again where they have to be sent again, instead of
+    /// being kept for that case.
+    pub(crate) async fn call_again(
+        &self,
+        store: &Store,
+        arguments: impl Fn() -> Result<(Vec<Key>, Vec<Value>), StoreError>,
+    ) -> Result<Value, StoreError> {
+        let client = store.client();
+        let (keys, args) = arguments()?;
+        let slot = slot_of(&keys);
+        let (evalsha, args) = self.command(keys, args);
+        match client.custom(evalsha.clone(), args).await {
+            Err(error) if is_unknown(&error) => {
+                tracing::info!(script = self.name, "loading a script the server does not know");
+                let load = CustomCommand::new_static("SCRIPT", slot, false);
+                let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
+                let (keys, args) = arguments()?;
+                Ok(client.custom(evalsha, self.command(keys, args).1).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// The command that calls the script, for whoever sends it on a connection of its own. The server may not know the
+    /// script: [`is_unknown`].
+    pub(crate) fn command(&self, keys: Vec<Key>, args: Vec<Value>) -> (CustomCommand, Vec<Value>) {
+        // The client's own `evalsha` ignores per-call options: no deadline, and it would send a lost call again.
+        let evalsha = CustomCommand::new_static("EVALSHA", slot_of(&keys), false);
         let mut command: Vec<Value> = Vec::with_capacity(2 + keys.len() + args.len());
         command.push(self.sha.as_str().into());
         command.push((keys.len() as i64).into());
         command.extend(keys.into_iter().map(Value::from));
         command.extend(args);
-        // The client's own `evalsha` ignores per-call options: no deadline, and it would send a lost call again.
-        let evalsha = CustomCommand::new_static("EVALSHA", slot.clone(), false);
-        let client = store.client();
-        match client.custom(evalsha.clone(), command.clone()).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                tracing::info!(script = self.name, "loading a script the server does not know");
-                let load = CustomCommand::new_static("SCRIPT", slot, false);
-                let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
-                Ok(client.custom(evalsha, command).await?)
-            }
-            answer => Ok(answer?),
-        }
+        (evalsha, command)
     }
+}
+
+/// Whether the server refused a call because it does not know the script.
+pub(crate) fn is_unknown(error: &Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
+}
+
+fn slot_of(keys: &[Key]) -> ClusterHash {
+    keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(key.cluster_hash()))
 }

@@ -57,6 +57,7 @@ impl Store {
         let mut config = Config::from_url(&options.url).map_err(|error| StoreError::Url(error.to_string()))?;
         config.fail_fast = false;
         let pool = builder(&config)
+            .set_policy(reconnecting())
             .build_pool(options.connections.max(1))
             .map_err(|error| StoreError::Url(error.to_string()))?;
         pool.connect();
@@ -116,11 +117,19 @@ impl Store {
         self.inner.pool.next_connected().with_options(&self.inner.options)
     }
 
-    /// A connection of its own, for commands that block. Not yet connected.
+    /// How long a command may go without an answer.
+    pub(crate) fn command_timeout(&self) -> Duration {
+        self.inner.options.timeout.unwrap_or(UNRESPONSIVE)
+    }
+
+    /// A connection of its own, for commands that block. Not yet connected, and never made anew by itself: its server
+    /// knows it by a number.
     pub(crate) fn dedicated(&self) -> Result<Client, StoreError> {
-        Ok(builder(&self.inner.config)
-            .with_connection_config(|connection| connection.unresponsive.max_timeout = None)
-            .build()?)
+        let mut builder = builder(&self.inner.config);
+        builder
+            .with_config(|config| config.fail_fast = true)
+            .with_connection_config(|connection| connection.unresponsive.max_timeout = None);
+        Ok(builder.build()?)
     }
 
     /// The subscribing connection, if anything has been subscribed to.
@@ -134,6 +143,7 @@ impl Store {
             .subscriber
             .get_or_try_init(|| async {
                 let client = builder(&self.inner.config)
+                    .set_policy(reconnecting())
                     .with_connection_config(|connection| connection.unresponsive.max_timeout = None)
                     .build()?;
                 let watches = Watches::follow(&client);
@@ -185,7 +195,11 @@ fn builder(config: &Config) -> Builder {
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE), interval: Duration::from_millis(250) };
         })
-        .with_performance_config(|performance: &mut PerformanceConfig| performance.broadcast_channel_capacity = 4096)
-        .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_MS));
+        .with_performance_config(|performance: &mut PerformanceConfig| performance.broadcast_channel_capacity = 4096);
     builder
+}
+
+/// For ever.
+fn reconnecting() -> ReconnectPolicy {
+    ReconnectPolicy::new_constant(0, RECONNECT_MS)
 }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker};
 
+/// Length of a task id as text.
+pub(crate) const TASK_ID_BYTES: usize = 26;
+
 /// Identifies a task: a ULID, so that ids sort by the time of their submission.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -126,6 +129,23 @@ pub struct Envelope {
     pub holds: Vec<Hold>,
 }
 
+impl Envelope {
+    /// Stands in for one that cannot be read: of no kind and no principal.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            kind: String::new(),
+            user_type: UserType::anonymous(),
+            session_id: String::new(),
+            principal: String::new(),
+            actor: None,
+            request_id: String::new(),
+            traceparent: None,
+            content_type: String::new(),
+            holds: Vec::new(),
+        }
+    }
+}
+
 /// An amount of a budget held by a task from its admission to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -177,6 +197,8 @@ pub enum Purpose {
     Cancel,
     /// Its last attempt lapsed: settle as dead, do not run.
     Bury,
+    /// Its record cannot be read: settle as dead, do not run. The envelope is nobody's.
+    Unreadable,
 }
 
 /// How a leased task ended its attempt.
@@ -238,7 +260,7 @@ pub struct TaskResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskError {
     /// Stable word: `handler_status`, `handler_timeout`, `handler_unreachable`, `lease_lapsed`, `no_handler`,
-    /// `result_too_large`, or one the handler chooses.
+    /// `record_unreadable`, `result_too_large`, or one the handler chooses.
     pub code: String,
     /// What happened.
     pub detail: String,
@@ -312,15 +334,7 @@ pub(crate) struct KeptOwned {
     pub(crate) error: Option<TaskError>,
 }
 
-/// The part of a record that only Rust reads: `[length (4)][envelope][payload]`.
-pub(crate) fn encode_body(envelope: &Envelope, payload: &[u8]) -> Result<Bytes, StoreError> {
-    let envelope = to_json(envelope)?;
-    let mut body = Packer::with_capacity(4 + envelope.len() + payload.len());
-    body.u32(envelope.len() as u32).bytes(&envelope).bytes(payload);
-    Ok(body.finish())
-}
-
-/// The envelope and the payload of a record's body.
+/// The envelope and the payload of a record's body, the part that only Rust reads: `[length (4)][envelope][payload]`.
 pub(crate) fn decode_body(body: Bytes) -> Result<(Envelope, Bytes), StoreError> {
     let mut body = Unpacker::new(body);
     let length = body.u32()?;

@@ -57,13 +57,13 @@ impl ScopeStore {
     pub fn hears_policy(&self) -> bool {
         self.store
             .subscribed()
-            .is_some_and(|(client, watches)| client.is_connected() && watches.hears(&self.channel(Topic::Policy)))
+            .is_some_and(|(client, watches)| client.is_connected() && watches.hears(self.keys.policy_changes()))
     }
 
     fn channel(&self, topic: Topic) -> String {
         match topic {
             Topic::Tasks => self.keys.changes(),
-            Topic::Policy => self.keys.policy_changes(),
+            Topic::Policy => self.keys.policy_changes().to_owned(),
         }
     }
 }

@@ -14,6 +14,7 @@ use portcullis_lua::{Lease, Outcome, TaskError};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::RedisClock;
 use crate::handler::{AttemptContext, Handler, HandlerOutcome, Handlers, error};
 use crate::lease::{Held, LeaseEnd};
 use crate::output::{OutputSink, StaleOutput};
@@ -30,6 +31,8 @@ pub(crate) struct Runner {
     pub(crate) policy: ScopePolicy,
     pub(crate) scope: Scope,
     pub(crate) handlers: Handlers,
+    /// Carries deadlines over to our own clock: early, never late.
+    pub(crate) clock: RedisClock,
     /// Cancelled when the drain time is over.
     pub(crate) cutoff: CancellationToken,
 }
@@ -46,10 +49,9 @@ struct Bounds {
 }
 
 impl Runner {
-    /// Runs the lease's handler. `sent` is when the claim was sent: the Redis clock's distance from claim to deadline
-    /// is carried over to it, which is early by at most the time the claim took. `None` means settle nothing.
-    pub(crate) async fn run(&self, lease: &Lease, held: &Held, sent: Instant) -> Option<Outcome> {
-        let bounds = Bounds::new(self.policy.load().policy(), lease, sent);
+    /// Runs the lease's handler. `None` means settle nothing.
+    pub(crate) async fn run(&self, lease: &Lease, held: &Held) -> Option<Outcome> {
+        let bounds = Bounds::new(self.policy.load().policy(), lease, &self.clock);
         let Some((registered, handler)) = self.handlers.find(&lease.envelope.kind) else {
             let detail = format!("no handler for {:?} on this processor", lease.envelope.kind);
             let outcome = self.outcome_of(HandlerOutcome::retry("no_handler", detail), &bounds, lease);
@@ -144,11 +146,10 @@ impl Runner {
 }
 
 impl Bounds {
-    fn new(policy: &Policy, lease: &Lease, sent: Instant) -> Self {
+    fn new(policy: &Policy, lease: &Lease, clock: &RedisClock) -> Self {
         let timeout_ms = policy.attempt_timeout_ms_of(&lease.envelope.kind);
-        let until_ms = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(lease.claimed_ms));
         Self {
-            deadline: lease.deadline_ms.map(|at_ms| sent + until_ms(at_ms)),
+            deadline: lease.deadline_ms.and_then(|at_ms| clock.earliest(at_ms)),
             timeout: Instant::now() + Duration::from_millis(timeout_ms),
             timeout_ms,
             max_result_bytes: policy.queue.max_result_bytes,

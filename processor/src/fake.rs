@@ -7,7 +7,6 @@ mod policy;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,9 +17,11 @@ use portcullis_lua::{
     Reclaimed, Renewal, Settled, Settlement, StoreError, TaskId, TaskStatus,
 };
 use tokio::sync::{broadcast, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
+use crate::clock::RedisClock;
 use crate::handler::{AttemptContext, Handlers};
 use crate::output::{self, OutputWriter};
 use crate::policy::ScopePolicy;
@@ -28,6 +29,9 @@ use crate::store::{TaskStore, Wake};
 use crate::worker::Occupancy;
 
 pub(crate) use policy::{live, policy, scope, stored};
+
+/// The Redis clock, which stands still.
+pub(crate) const NOW_MS: u64 = 1_700_000_000_005;
 
 /// What is in the store and what has been done to it.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own, and any of them go together")]
@@ -58,7 +62,12 @@ pub(crate) struct Contents {
     /// The policy is asked for in vain, although Redis answers.
     pub(crate) policy_unusable: bool,
 
+    /// For claims to tell.
+    pub(crate) next_due_ms: Option<u64>,
+
     pub(crate) claims: Vec<u32>,
+    /// Claims that wait for work first.
+    pub(crate) waits: Vec<u32>,
     pub(crate) settle_calls: usize,
     pub(crate) batches: Vec<usize>,
     pub(crate) settled: Vec<Settlement>,
@@ -133,12 +142,7 @@ impl FakeStore {
 #[async_trait]
 impl TaskStore for FakeStore {
     async fn claim(&self, _policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
-        self.call(|contents| {
-            contents.claims.push(slots);
-            let count = contents.waiting.len().min(slots as usize);
-            let leases = contents.waiting.drain(..count).collect();
-            Ok(Claimed { leases, waiting: contents.waiting.len() as u64, next_due_ms: None })
-        })
+        claimed(&self.contents, slots)
     }
 
     async fn renew(
@@ -173,7 +177,9 @@ impl TaskStore for FakeStore {
     }
 
     async fn reclaim(&self, _policy: &CompiledPolicy) -> Result<Reclaimed, StoreError> {
-        self.call(|contents| Ok(Reclaimed { requeued: 0, leases: std::mem::take(&mut contents.lapsed) }))
+        self.call(|contents| {
+            Ok(Reclaimed { now_ms: NOW_MS, requeued: 0, leases: std::mem::take(&mut contents.lapsed) })
+        })
     }
 
     async fn heartbeat(&self, _policy: &CompiledPolicy, beat: &Heartbeat) -> Result<PolicyStamp, StoreError> {
@@ -206,7 +212,7 @@ impl TaskStore for FakeStore {
     }
 
     fn waker(&self) -> Box<dyn Wake> {
-        Box::new(FakeWaker { contents: self.contents.subscribe() })
+        Box::new(FakeWaker { contents: self.contents.clone() })
     }
 
     async fn changes(&self) -> Result<broadcast::Receiver<Change>, StoreError> {
@@ -227,21 +233,45 @@ impl TaskStore for FakeStore {
 }
 
 struct FakeWaker {
-    contents: watch::Receiver<Contents>,
+    contents: watch::Sender<Contents>,
 }
 
 #[async_trait]
 impl Wake for FakeWaker {
-    async fn wait(&mut self, limit: Duration) -> Result<bool, StoreError> {
-        let arrived = self
-            .contents
-            .wait_for(|contents| contents.outage || (!contents.wakes_nobody && !contents.waiting.is_empty()));
-        match tokio::time::timeout(limit, arrived).await {
-            Ok(Ok(contents)) if contents.outage => Err(down()),
-            Ok(_) => Ok(true),
-            Err(_) => Ok(false),
+    async fn claim(
+        &mut self,
+        _policy: &CompiledPolicy,
+        slots: u32,
+        limit: Duration,
+        hurry: &CancellationToken,
+    ) -> Result<Claimed, StoreError> {
+        self.contents.send_modify(|contents| contents.waits.push(slots));
+        let mut contents = self.contents.subscribe();
+        let arrived =
+            contents.wait_for(|contents| contents.outage || (!contents.wakes_nobody && !contents.waiting.is_empty()));
+        tokio::select! {
+            _ = arrived => {}
+            () = sleep(limit) => {}
+            () = hurry.cancelled() => {}
         }
+        claimed(&self.contents, slots)
     }
+}
+
+/// What a claim does, whoever sent it.
+fn claimed(contents: &watch::Sender<Contents>, slots: u32) -> Result<Claimed, StoreError> {
+    let mut answer = Err(down());
+    contents.send_modify(|contents| {
+        if contents.outage {
+            return;
+        }
+        contents.claims.push(slots);
+        let count = contents.waiting.len().min(slots as usize);
+        let leases = contents.waiting.drain(..count).collect();
+        let (waiting, next_due_ms) = (contents.waiting.len() as u64, contents.next_due_ms);
+        answer = Ok(Claimed { now_ms: NOW_MS, leases, waiting, next_due_ms });
+    });
+    answer
 }
 
 fn down() -> StoreError {
@@ -269,7 +299,7 @@ pub(crate) fn lease(kind: &str, token: u64) -> Lease {
         attempt: 1,
         max_attempts: 3,
         created_ms: 1_700_000_000_000,
-        claimed_ms: 1_700_000_000_005,
+        claimed_ms: NOW_MS,
         deadline_ms: None,
         probe_epoch: 0,
         purpose: Purpose::Run,
@@ -294,12 +324,13 @@ pub(crate) fn runner(store: &Arc<FakeStore>, handlers: Handlers, policy: ScopePo
         policy,
         scope: scope(),
         handlers,
+        clock: RedisClock::new(),
         cutoff: CancellationToken::new(),
     }
 }
 
 pub(crate) fn occupancy(slots: Option<u32>) -> Arc<Occupancy> {
-    Arc::new(Occupancy { fixed_slots: slots, running: AtomicU32::new(0) })
+    Arc::new(Occupancy::new(slots))
 }
 
 /// What a handler gets, and where its output goes.

@@ -1,7 +1,8 @@
 //! This processor is alive and has this capacity: said at start, at regular intervals, and whenever it changes.
 //!
-//! Responsible for gateways never counting on slots that are not there: a draining processor says so at once. Must
-//! never touch a lease: that a process lives says nothing about any of its attempts.
+//! Responsible for gateways never counting on slots that are not there: a draining processor says so at once; and for
+//! saying that a policy is held only when nothing can be claimed under the one before any more. Must never touch a
+//! lease: that a process lives says nothing about any of its attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,17 +78,19 @@ pub(crate) struct Pulse {
 impl Pulse {
     /// Beats until `stop`, through any outage.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
-        let mut changes = self.runner.policy.changes();
+        let (mut changes, mut claiming) = (self.runner.policy.changes(), self.occupancy.claiming.subscribe());
         loop {
             let draining = self.drain.is_cancelled();
             // Before the policy is loaded: a change in between is said once too often, not once too little.
             changes.mark_unchanged();
-            let active = self.runner.policy.load();
+            let in_force = self.runner.policy.load();
+            let active = claiming.borrow_and_update().clone().unwrap_or_else(|| Arc::clone(&in_force));
+            let behind = !Arc::ptr_eq(&active, &in_force);
             let answer = self.runner.store.heartbeat(active.compiled(), &self.beat(&active, draining)).await;
             self.contact.note(&answer);
             let pause = match answer {
                 Ok(stored) => {
-                    self.heard.send_replace(Heard { held: active.compiled().stamp(), stored });
+                    self.heard.send_replace(Heard { held: in_force.compiled().stamp(), stored });
                     // A fifth, so that one may be late and three be lost before we count for nothing.
                     let timeout_seconds = active.policy().monitoring.heartbeat_timeout_seconds;
                     (Duration::from_secs(timeout_seconds) / 5).min(PERIOD_MAX)
@@ -101,6 +104,7 @@ impl Pulse {
                 () = sleep(pause) => {}
                 // The sender lives in the runner's policy.
                 _ = changes.changed() => {}
+                _ = claiming.changed(), if behind => {}
                 () = self.drain.cancelled(), if !draining => {}
                 () = stop.cancelled() => return,
             }

@@ -15,9 +15,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use portcullis_lua::{FencingToken, Lease, Renewal, TaskId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ const RENEW_BATCH: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<FencingToken, Entry>>>,
+    /// Told of leases that cannot wait for their turn.
+    early: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -53,13 +56,22 @@ pub(crate) struct Held {
 }
 
 impl Leases {
-    /// Starts keeping a lease that was granted by a call sent at `sent`.
+    /// Starts keeping a lease that was granted by a call sent at `sent`. One whose call took so long that half of it
+    /// may be over is renewed at once.
     pub(crate) fn hold(&self, lease: &Lease, sent: Instant, lease_ms: u64) -> Held {
         let standing = Standing::new(trusted_until(sent, lease_ms));
+        if sent.elapsed() > Duration::from_millis(lease_ms / 2) {
+            self.renew_now();
+        }
         let (sender, receiver) = watch::channel(standing);
         let entry = Entry { task_id: lease.task_id.clone(), standing: sender };
         self.entries(|held| held.insert(lease.token, entry));
         Held { token: lease.token, standing: receiver, leases: self.clone() }
+    }
+
+    /// Has all leases renewed before it is their turn.
+    pub(crate) fn renew_now(&self) {
+        self.early.notify_one();
     }
 
     /// Renews all leases, over and over, until `stop`.
@@ -71,6 +83,7 @@ impl Leases {
                 () = sleep(pause) => {}
                 // Leases that are claimed from now on may be over before the pause is. The sender lives in `policy`.
                 _ = changes.changed() => {}
+                () = self.early.notified() => {}
                 () = stop.cancelled() => return,
             }
             let started = Instant::now();

@@ -25,11 +25,11 @@ pub use handler::{AttemptContext, Handler, HandlerOutcome, Handlers, OutputSink}
 mod metric;
 mod store;
 mod backoff;
+mod clock;
 mod lease;
 mod settle;
 mod output;
 mod attempt;
-mod wake;
 mod worker;
 mod heartbeat;
 mod follower;

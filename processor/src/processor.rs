@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, Scope};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
+use crate::clock::RedisClock;
 use crate::drain::{Ending, Shutdown};
 use crate::follower::{Follower, Heard};
 use crate::handler::Handlers;
@@ -27,7 +27,6 @@ use crate::policy::ScopePolicy;
 use crate::reclaimer::Reclaimer;
 use crate::settle::{self, Settler};
 use crate::store::{RedisTasks, TaskStore};
-use crate::wake::Listener;
 use crate::worker::{Occupancy, Worker};
 
 /// After the drain time: how long cut-off attempts may take to be handed back.
@@ -76,8 +75,8 @@ impl Processor {
         handlers: Handlers,
         options: ProcessorOptions,
     ) -> Self {
-        let cutoff = CancellationToken::new();
-        Self { worker, options, runner: Arc::new(Runner { store, policy, scope, handlers, cutoff }) }
+        let (clock, cutoff) = (RedisClock::new(), CancellationToken::new());
+        Self { worker, options, runner: Arc::new(Runner { store, policy, scope, handlers, clock, cutoff }) }
     }
 
     /// Name under which it leases tasks and sends heartbeats, unique per start.
@@ -96,9 +95,8 @@ impl Processor {
     }
 
     async fn work(self, drain: &CancellationToken) -> Ending {
-        let (leases, listener, contact) = (Leases::default(), Listener::new(), Contact::new());
-        let fixed_slots = self.options.slots;
-        let occupancy = Arc::new(Occupancy { fixed_slots, running: AtomicU32::new(0) });
+        let (leases, contact) = (Leases::default(), Contact::new());
+        let occupancy = Arc::new(Occupancy::new(self.options.slots));
         let (settlements, ended) = mpsc::channel(settle::WAITING);
         let stop = CancellationToken::new();
         let (heard, told) = watch::channel(Heard::default());
@@ -108,7 +106,7 @@ impl Processor {
             () = follower.begin() => {}
             () = drain.cancelled() => {}
         }
-        let mut duties = self.duties(&leases, &listener, self.pulse(&occupancy, &contact, heard, drain), &stop);
+        let mut duties = self.duties(&leases, self.pulse(&occupancy, &contact, heard, drain), &stop);
         duties.spawn({
             let stopped = stop.clone();
             async move { _ = stopped.run_until_cancelled(follower.run()).await }
@@ -119,7 +117,6 @@ impl Processor {
             let reclaimer = Reclaimer {
                 runner: Arc::clone(&self.runner),
                 leases: leases.clone(),
-                listener: listener.clone(),
                 contact,
                 settlements: settlements.clone(),
             };
@@ -129,7 +126,7 @@ impl Processor {
         let worker = Worker {
             runner: Arc::clone(&self.runner),
             leases,
-            listener,
+            waker: self.runner.store.waker(),
             occupancy,
             settlements,
             attempts: JoinSet::new(),
@@ -171,20 +168,13 @@ impl Processor {
         }
     }
 
-    /// Renewal, heartbeats and the wait for work: all that must go on while attempts finish.
-    fn duties(&self, leases: &Leases, listener: &Listener, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
+    /// Renewal and heartbeats: all that must go on while attempts finish.
+    fn duties(&self, leases: &Leases, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
         let mut duties = JoinSet::new();
         let stopped = stop.clone();
         duties.spawn(async move { pulse.run(&stopped).await });
         let (leases, runner, stopped) = (leases.clone(), Arc::clone(&self.runner), stop.clone());
         duties.spawn(async move { leases.keep(runner.store.as_ref(), &runner.policy, &stopped).await });
-        let (listener, runner, stopped) = (listener.clone(), Arc::clone(&self.runner), stop.clone());
-        duties.spawn(async move {
-            tokio::select! {
-                () = listener.run(runner.store.as_ref()) => {}
-                () = stopped.cancelled() => {}
-            }
-        });
         duties
     }
 }

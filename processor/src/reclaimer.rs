@@ -16,7 +16,6 @@ use crate::attempt::Runner;
 use crate::heartbeat::Contact;
 use crate::lease::Leases;
 use crate::settle::{Ended, unrun};
-use crate::wake::Listener;
 use crate::{metric, store};
 
 /// How long Redis must have been answering first. After an outage everybody's leases have lapsed, finished attempts
@@ -28,7 +27,6 @@ const CALM: Duration = Duration::from_millis(600);
 pub(crate) struct Reclaimer {
     pub(crate) runner: Arc<Runner>,
     pub(crate) leases: Leases,
-    pub(crate) listener: Listener,
     pub(crate) contact: Contact,
     pub(crate) settlements: mpsc::Sender<Ended>,
 }
@@ -50,17 +48,18 @@ impl Reclaimer {
     async fn reclaim(&self) -> bool {
         let active = self.runner.policy.load();
         let sent = Instant::now();
-        let Reclaimed { requeued, leases } = match self.runner.store.reclaim(active.compiled()).await {
+        let Reclaimed { now_ms, requeued, leases } = match self.runner.store.reclaim(active.compiled()).await {
             Ok(reclaimed) => reclaimed,
             Err(fault) => {
                 store::failed("reclaim", &fault);
                 return false;
             }
         };
+        self.runner.clock.note(sent, now_ms);
         if requeued > 0 {
+            // The script has left a wake-up for whoever has room.
             tracing::info!(requeued, "lapsed leases put back into the queue");
             metric::requeued(requeued);
-            self.listener.wake();
         }
         let found = requeued > 0 || !leases.is_empty();
         for lease in leases {

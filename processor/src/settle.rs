@@ -51,6 +51,9 @@ pub(crate) fn unrun(purpose: Purpose) -> Option<Outcome> {
             let detail = "the processor running the last attempt went away";
             Some(Outcome::Dead { error: error("lease_lapsed", detail) })
         }
+        Purpose::Unreadable => {
+            Some(Outcome::Dead { error: error("record_unreadable", "the task's record cannot be read") })
+        }
     }
 }
 

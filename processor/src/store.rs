@@ -12,6 +12,7 @@ use portcullis_lua::{
     Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
 };
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::metric;
 use crate::policy::ScopePolicy;
@@ -41,10 +42,16 @@ pub(crate) trait TaskStore: Send + Sync + 'static {
     async fn force_boot(&self) -> Result<bool, StoreError>;
 }
 
-/// A listener for new work.
+/// Waits for work and claims it.
 #[async_trait]
 pub(crate) trait Wake: Send + 'static {
-    async fn wait(&mut self, limit: Duration) -> Result<bool, StoreError>;
+    async fn claim(
+        &mut self,
+        policy: &CompiledPolicy,
+        slots: u32,
+        limit: Duration,
+        hurry: &CancellationToken,
+    ) -> Result<Claimed, StoreError>;
 }
 
 /// Counts a failed call. That Redis is away is said once, by the heartbeat; anything else is worth a line each time.
@@ -131,7 +138,13 @@ impl TaskStore for RedisTasks {
 
 #[async_trait]
 impl Wake for Waker {
-    async fn wait(&mut self, limit: Duration) -> Result<bool, StoreError> {
-        Self::wait(self, limit).await
+    async fn claim(
+        &mut self,
+        policy: &CompiledPolicy,
+        slots: u32,
+        limit: Duration,
+        hurry: &CancellationToken,
+    ) -> Result<Claimed, StoreError> {
+        Self::claim(self, policy, slots, limit, hurry.cancelled()).await
     }
 }

@@ -1,7 +1,8 @@
 //! The loop: claim what there is room for, run it, claim again.
 //!
-//! Responsible for never idling while there is work and room, and never polling while there is none. It outlives any
-//! failure of Redis: every way through the loop ends in another claim, at most [`IDLE_LIMIT`] later. Must never claim
+//! Responsible for never idling while there is work and room, and never polling while there is none: where nothing is
+//! known to wait, the claim lies in the server behind a blocking pop and runs the moment there is something. Outlives
+//! any failure of Redis: every way through the loop ends in another claim, at most [`WAIT_MAX`] later. Must never claim
 //! more than its free slots, and never abandon a claim under way: its leases would lie idle until they lapse.
 
 use std::sync::Arc;
@@ -9,37 +10,44 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use portcullis_config::Policy;
-use portcullis_lua::{Claimed, Lease, Outcome, PolicyStamp, Purpose};
+use portcullis_lua::{Claimed, CompiledPolicy, Lease, Outcome, PolicyStamp, Purpose, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Runner;
 use crate::lease::Leases;
+use crate::policy::{ActivePolicy, ScopePolicy};
 use crate::settle::{Ended, unrun};
-use crate::wake::Listener;
+use crate::store::Wake;
 use crate::{backoff, metric, store};
 
-/// Longest time between two claims while there is room: bounds the harm of a lost wake-up.
-const IDLE_LIMIT: Duration = Duration::from_secs(1);
+/// Longest wait for work: bounds the harm of a lost wake-up, and for how long a processor that freezes while it waits
+/// may be handed a task.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Pause after a claim that left tasks waiting yet got none, such as when another processor was quicker.
+/// No wait is longer than one in this many parts of a lease, which is trusted from the beginning of the wait.
+const WAIT_OF_LEASE: u64 = 4;
+
+/// Pause after a claim that left tasks waiting yet got none.
 const CONTENDED: Duration = Duration::from_millis(20);
 
-/// How many attempts may run, and how many do.
+/// How many attempts may run, how many do, and what is being claimed.
 #[derive(Debug)]
 pub(crate) struct Occupancy {
     /// Set by the operator; else the policy in force says.
-    pub(crate) fixed_slots: Option<u32>,
+    fixed_slots: Option<u32>,
     pub(crate) running: AtomicU32,
+    /// What the claim under way was sent under, if one is: it may run at any time until it is answered.
+    pub(crate) claiming: watch::Sender<Option<Arc<ActivePolicy>>>,
 }
 
 /// Claims and runs.
 pub(crate) struct Worker {
     pub(crate) runner: Arc<Runner>,
     pub(crate) leases: Leases,
-    pub(crate) listener: Listener,
+    pub(crate) waker: Box<dyn Wake>,
     pub(crate) occupancy: Arc<Occupancy>,
     pub(crate) settlements: mpsc::Sender<Ended>,
     pub(crate) attempts: JoinSet<()>,
@@ -47,60 +55,96 @@ pub(crate) struct Worker {
     pub(crate) policy_changes: watch::Receiver<PolicyStamp>,
 }
 
-/// What to do after a claim.
+/// What to do next, once there is room.
+#[derive(Clone, Copy, Debug)]
 enum Next {
-    ClaimAgain,
-    Wait(Duration),
-    BackOff,
+    /// There may be work.
+    Claim,
+    /// The queue is empty; a delayed task is due at this time, if any.
+    Wait(Option<Instant>),
+    /// Nothing for so long.
+    Pause(Duration),
 }
 
 impl Worker {
     /// Claims until `drain`, then lets what runs finish within `drain_limit` and cuts off the rest. Every attempt has
     /// been handed to the settler when it returns.
     pub(crate) async fn run(mut self, drain: &CancellationToken, drain_limit: Duration, cut_limit: Duration) {
+        let mut next = Next::Claim;
         while !drain.is_cancelled() {
-            match self.claim(drain).await {
-                Next::ClaimAgain => {}
-                Next::Wait(limit) => {
-                    self.listener.listen();
-                    tokio::select! {
-                        () = self.listener.woken() => {}
-                        Some(_) = self.attempts.join_next() => {}
-                        () = sleep(limit) => {}
-                        () = drain.cancelled() => {}
-                    }
+            if let Next::Pause(pause) = next {
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = drain.cancelled() => {}
                 }
-                Next::BackOff => {
-                    tokio::select! {
-                        () = sleep(backoff::reconnect()) => {}
-                        () = drain.cancelled() => {}
-                    }
-                }
+                next = Next::Claim;
+            } else if let Some(free) = self.free_slots(drain).await {
+                next = self.claim(free, next, drain).await;
             }
         }
         self.finish(drain_limit, cut_limit).await;
     }
 
-    /// Waits for a free slot and claims for all that are free.
-    async fn claim(&mut self, drain: &CancellationToken) -> Next {
-        let Some(free) = self.free_slots(drain).await else { return Next::ClaimAgain };
-        let active = self.runner.policy.load();
+    /// Claims for so many slots, at once or when there is something to claim, and runs what it gets.
+    async fn claim(&mut self, free: u32, how: Next, drain: &CancellationToken) -> Next {
+        // Before the policy is loaded: a change in between ends the wait.
+        self.policy_changes.mark_unchanged();
+        let active = self.occupancy.claim_under(&self.runner.policy);
+        let lease_ms = active.policy().queue.lease_ms;
         let sent = Instant::now();
-        let claimed = match self.runner.store.claim(active.compiled(), free).await {
+        let claimed = match how {
+            Next::Wait(due) if due.is_none_or(|due| due > sent) => {
+                let limit = Duration::from_millis(lease_ms / WAIT_OF_LEASE).min(WAIT_MAX);
+                self.wait_and_claim(active.compiled(), free, limit, due, drain).await
+            }
+            _ => self.runner.store.claim(active.compiled(), free).await,
+        };
+        self.occupancy.claiming.send_replace(None);
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(fault) => {
                 metric::claim("error");
                 store::failed("claim", &fault);
-                return Next::BackOff;
+                return Next::Pause(backoff::reconnect());
             }
         };
         metric::claim(if claimed.leases.is_empty() { "empty" } else { "tasks" });
-        let next = after(&claimed, free);
+        self.runner.clock.note(sent, claimed.now_ms);
+        let next = after(&claimed);
         for lease in claimed.leases {
-            self.start(lease, sent, active.policy().queue.lease_ms, drain);
+            self.start(lease, sent, lease_ms, drain);
+        }
+        if active.compiled().stamp() != self.runner.policy.load().compiled().stamp() {
+            // Of the length that was in force when the wait began.
+            self.leases.renew_now();
         }
         self.count();
         next
+    }
+
+    /// Claims once there is something to claim, after `limit` at the latest. Attempts that end meanwhile leave the
+    /// claim as it is: it asks for fewer slots than there are then, and another claim follows it.
+    async fn wait_and_claim(
+        &mut self,
+        policy: &CompiledPolicy,
+        free: u32,
+        limit: Duration,
+        due: Option<Instant>,
+        drain: &CancellationToken,
+    ) -> Result<Claimed, StoreError> {
+        let hurry = CancellationToken::new();
+        let mut claimed = self.waker.claim(policy, free, limit, &hurry);
+        loop {
+            tokio::select! {
+                biased;
+                claimed = &mut claimed => return claimed,
+                Some(_) = self.attempts.join_next() => {
+                    self.occupancy.running.store(self.attempts.len() as u32, Ordering::Relaxed);
+                }
+                // Not dropped half-way: what it may have claimed is ours to run or to hand back.
+                () = until_needless(&mut self.policy_changes, due, drain), if !hurry.is_cancelled() => hurry.cancel(),
+            }
+        }
     }
 
     /// How many slots are free, once any is; `None` when draining began first.
@@ -113,22 +157,12 @@ impl Worker {
             if free > 0 {
                 return Some(free);
             }
-            self.listener.rest();
             tokio::select! {
                 Some(_) = self.attempts.join_next() => {}
-                // From a wait begun while there was room: the wake-up goes on to a processor that has some.
-                () = self.listener.woken() => self.pass_on_wake_up().await,
                 // It may give us more slots. The sender lives in the runner's policy.
                 _ = self.policy_changes.changed() => {}
                 () = drain.cancelled() => return None,
             }
-        }
-    }
-
-    async fn pass_on_wake_up(&self) {
-        let active = self.runner.policy.load();
-        if let Err(fault) = self.runner.store.claim(active.compiled(), 0).await {
-            store::failed("claim", &fault);
         }
     }
 
@@ -144,7 +178,7 @@ impl Worker {
         self.attempts.spawn(async move {
             let outcome = match unrun(lease.purpose).or(late) {
                 Some(outcome) => Some(outcome),
-                None => runner.run(&lease, &held, sent).await,
+                None => runner.run(&lease, &held).await,
             };
             if let Some(outcome) = outcome
                 && settlements.send(Ended::new(lease, outcome, held)).await.is_err()
@@ -155,7 +189,6 @@ impl Worker {
     }
 
     async fn finish(mut self, drain_limit: Duration, cut_limit: Duration) {
-        self.listener.rest();
         tracing::info!(running = self.attempts.len(), "draining");
         if timeout(drain_limit, self.all_ended()).await.is_err() {
             tracing::info!(running = self.attempts.len(), "drain time is over: handing back");
@@ -178,6 +211,22 @@ impl Worker {
 }
 
 impl Occupancy {
+    pub(crate) fn new(fixed_slots: Option<u32>) -> Self {
+        Self { fixed_slots, running: AtomicU32::new(0), claiming: watch::Sender::new(None) }
+    }
+
+    /// The policy in force, noted as the one a claim is sent under.
+    fn claim_under(&self, policy: &ScopePolicy) -> Arc<ActivePolicy> {
+        loop {
+            let active = policy.load();
+            self.claiming.send_replace(Some(Arc::clone(&active)));
+            // Whoever looked in between took it that nothing is claimed under this one.
+            if Arc::ptr_eq(&active, &policy.load()) {
+                return active;
+            }
+        }
+    }
+
     /// Attempts that may run at once under this policy.
     pub(crate) fn slots(&self, policy: &Policy) -> u32 {
         let slots = policy.service_capacity.concurrent_requests_per_process;
@@ -185,12 +234,32 @@ impl Occupancy {
     }
 }
 
-fn after(claimed: &Claimed, free: u32) -> Next {
-    let got = claimed.leases.len() as u32;
-    if got >= free || (got > 0 && claimed.waiting > 0) {
-        return Next::ClaimAgain;
+/// Resolves when a wait that is under way has become needless: a delayed task is due, the claim was made under another
+/// policy, or nothing is to be claimed any more.
+async fn until_needless(
+    policy_changes: &mut watch::Receiver<PolicyStamp>,
+    due: Option<Instant>,
+    drain: &CancellationToken,
+) {
+    let due = async {
+        match due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = due => {}
+        // The sender lives in the runner's policy.
+        _ = policy_changes.changed() => {}
+        () = drain.cancelled() => {}
     }
-    let idle = if claimed.waiting > 0 { CONTENDED } else { IDLE_LIMIT };
-    let due = claimed.next_due_ms.map_or(IDLE_LIMIT, |due_ms| Duration::from_millis(due_ms.max(1)));
-    Next::Wait(idle.min(due))
+}
+
+fn after(claimed: &Claimed) -> Next {
+    match (claimed.waiting, claimed.leases.len()) {
+        (0, _) => Next::Wait(claimed.next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.max(1)))),
+        // Those that were first had no record.
+        (_, 0) => Next::Pause(CONTENDED),
+        _ => Next::Claim,
+    }
 }

@@ -14,16 +14,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use portcullis_config::UserType;
+use quick_cache::sync::Cache;
 
 use super::circuit_breaker;
-use crate::client_address::AbsurdForwarding;
+use crate::client_address::{AbsurdForwarding, ClientAddress};
 use crate::credential::{AmbiguousCredential, Caller, Credential, Source, presented, query_token};
 use crate::digest;
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::scope::ServedScope;
 use crate::state::Gateway;
+
+/// Addresses remembered at once. At about 600 bytes each this is 6 MB; more only means digests made again.
+const MAX_STRANGERS: usize = 10_000;
 
 /// A resolved caller. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,10 +38,18 @@ pub(crate) struct Identity(Arc<Resolved>);
 struct Resolved {
     caller: Caller,
     scope: Arc<ServedScope>,
-    client_address: String,
+    client_address: Arc<str>,
+    /// User type and session as headers of an answer.
+    headers: [Option<HeaderValue>; 2],
 }
 
 impl Identity {
+    fn new(caller: Caller, scope: Arc<ServedScope>, client_address: Arc<str>) -> Self {
+        // Names of user types and sessions are made of letters, digits, '-' and '_'.
+        let headers = [caller.user_type.as_str(), &caller.session_id].map(|name| HeaderValue::from_str(name).ok());
+        Self(Arc::new(Resolved { caller, scope, client_address, headers }))
+    }
+
     pub(crate) fn principal(&self) -> &str {
         &self.0.caller.principal
     }
@@ -56,6 +69,11 @@ impl Identity {
     /// The scope everything it asks for happens in.
     pub(crate) fn scope(&self) -> &Arc<ServedScope> {
         &self.0.scope
+    }
+
+    /// `X-User-Type` and `X-Session-ID` of an answer.
+    pub(crate) fn headers(&self) -> &[Option<HeaderValue>; 2] {
+        &self.0.headers
     }
 
     /// Digest of the address it comes from, for limits per client address: it does not show the address.
@@ -82,21 +100,53 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
     let address = address.map_err(|AbsurdForwarding| {
         unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
     })?;
-    let client_address = digest::short_hex(&["anonymous", &address.fingerprint()]);
-    let caller = match credential {
-        Some(credential) => verified(gateway, &credential).await?,
-        None => caller_at(&client_address),
-    };
-    let scope = match &caller.scope {
-        Some(scope) => gateway.scopes().serve(scope).await.map_err(|error| circuit_breaker::unavailable(&error))?,
-        None => gateway.scopes().default_scope().clone(),
+    let nobody = gateway.strangers().from(address, gateway);
+    let identity = match credential {
+        Some(credential) => {
+            let caller = verified(gateway, &credential).await?;
+            let scope = match &caller.scope {
+                Some(scope) => {
+                    let served = gateway.scopes().serve(scope).await;
+                    served.map_err(|error| circuit_breaker::unavailable(&error))?
+                }
+                None => gateway.scopes().default_scope().clone(),
+            };
+            Identity::new(caller, scope, nobody.0.client_address.clone())
+        }
+        None => nobody,
     };
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
-    let known = scope.knows(&caller.user_type).await;
+    let scope = identity.scope();
+    let known = scope.knows(identity.user_type()).await;
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
-    Ok(Identity(Arc::new(Resolved { caller, scope, client_address })))
+    Ok(identity)
+}
+
+/// Callers without a credential, by the address they come from. Who comes from one address is one caller, so the
+/// digests are made once, not for every request.
+#[derive(Debug)]
+pub(crate) struct Strangers(Cache<ClientAddress, Identity>);
+
+impl Strangers {
+    /// Knows nobody yet.
+    pub(crate) fn new() -> Self {
+        Self(Cache::new(MAX_STRANGERS))
+    }
+
+    /// Whoever comes from this address, in the gateway's default scope.
+    fn from(&self, address: ClientAddress, gateway: &Gateway) -> Identity {
+        let address = address.network();
+        if let Some(known) = self.0.get(&address) {
+            return known;
+        }
+        let client_address: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
+        let scope = gateway.scopes().default_scope().clone();
+        let identity = Identity::new(caller_at(&client_address), scope, client_address);
+        self.0.insert(address, identity.clone());
+        identity
+    }
 }
 
 async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Caller, Refused> {
@@ -145,7 +195,7 @@ pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id:
         source: Source::Address,
     };
     let scope = gateway.scopes().default_scope().clone();
-    Identity(Arc::new(Resolved { caller, scope, client_address: "nowhere".to_owned() }))
+    Identity::new(caller, scope, "nowhere".into())
 }
 
 #[cfg(test)]

@@ -25,17 +25,20 @@ struct StatusData<'a> {
     attempt: u32,
 }
 
-/// The events in their order; `record` is the task that `done` shows.
-pub(super) fn encode(events: &[Event], record: &TaskRecord) -> Bytes {
+/// The events of a task in their order; `ended` is what `done` shows of it.
+pub(super) fn encode(events: &[Event], task_id: &TaskId, ended: Option<&TaskRecord>) -> Bytes {
     let mut text = String::new();
     for event in events {
         match event {
             Event::Status { id, status, attempt } => {
-                let data = StatusData { task_id: &record.task_id, status: status.as_str(), attempt: *attempt };
+                let data = StatusData { task_id, status: status.as_str(), attempt: *attempt };
                 frame(&mut text, *id, "status", &serde_json::to_string(&data).unwrap_or_default());
             }
             Event::Output { id, data } => frame(&mut text, *id, "output", &String::from_utf8_lossy(data)),
-            Event::Done { id } => frame(&mut text, *id, "done", &String::from_utf8_lossy(&task_view::json(record))),
+            Event::Done { id } => {
+                let shown = ended.map(task_view::json).unwrap_or_default();
+                frame(&mut text, *id, "done", &String::from_utf8_lossy(&shown));
+            }
         }
     }
     Bytes::from(text)
@@ -70,7 +73,7 @@ mod tests {
 
     fn output(data: &'static str) -> String {
         let event = Event::Output { id: Cursor::parse("1-2").unwrap(), data: Bytes::from_static(data.as_bytes()) };
-        let bytes = encode(&[event], &record(TaskStatus::Running, &[(1, false)]));
+        let bytes = encode(&[event], &TaskId::generate(), None);
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
@@ -91,7 +94,7 @@ mod tests {
             Event::Status { id: Cursor::parse("0-1").unwrap(), status: TaskStatus::Queued, attempt: 0 },
             Event::Done { id: Cursor::parse("1-0").unwrap() },
         ];
-        let text = String::from_utf8(encode(&events, &record).to_vec()).unwrap();
+        let text = String::from_utf8(encode(&events, &record.task_id, Some(&record)).to_vec()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], ["id: 0-1", "event: status"]);
         let data = r#"data: {"task_id":"01JD7Y5M3T0000000000000000","status":"queued","attempt":0}"#;

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use portcullis_lua::{Output, OutputId, TaskRecord, TaskStatus};
+use portcullis_lua::{Attempt, Output, OutputId, Progress, TaskStatus};
 
 /// Id of an event, and so the position of a client that has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,25 +93,25 @@ impl Event {
 }
 
 /// The id of `done`.
-pub(super) fn end_of(record: &TaskRecord) -> Cursor {
-    Cursor::started(record.attempts.last().map_or(0, |attempt| attempt.number) + 1)
+pub(super) fn end_of(attempts: &[Attempt]) -> Cursor {
+    Cursor::started(attempts.last().map_or(0, |attempt| attempt.number) + 1)
 }
 
 /// The events after `cursor`, and whether more is known to be there than can be told from these readings.
 ///
-/// `pieces` is the output after `cursor`, read after `record`; `complete` says that it was all of it.
+/// `pieces` is the output after `cursor`, read no earlier than `progress`; `complete` says that it was all of it.
 pub(super) fn events_after(
     cursor: Cursor,
-    record: &TaskRecord,
+    progress: &Progress,
     pieces: Vec<Output>,
     complete: bool,
 ) -> (Vec<Event>, bool) {
-    let last_attempt = record.attempts.last().map_or(0, |attempt| u64::from(attempt.number));
-    // Output of an attempt that began after the record was read: its start has to be told first.
+    let last_attempt = progress.attempts.last().map_or(0, |attempt| u64::from(attempt.number));
+    // Output of an attempt that began after the progress was read: its start has to be told first.
     let (told, untold): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| piece.id.attempt <= last_attempt);
     // Beyond the end of a full page there may be output that belongs before the next change of status.
     let horizon = if complete { None } else { told.last().map(|piece| Cursor::from(piece.id)) };
-    let mut events = milestones(record);
+    let mut events = milestones(progress);
     events.extend(told.into_iter().map(|piece| Event::Output { id: piece.id.into(), data: piece.data }));
     events.retain(|event| event.id() > cursor && horizon.is_none_or(|horizon| event.id() <= horizon));
     events.sort_by_key(Event::id);
@@ -119,18 +119,18 @@ pub(super) fn events_after(
 }
 
 /// Every change of status so far.
-fn milestones(record: &TaskRecord) -> Vec<Event> {
+fn milestones(progress: &Progress) -> Vec<Event> {
     let mut events = vec![Event::Status { id: Cursor::QUEUED, status: TaskStatus::Queued, attempt: 0 }];
-    for (index, attempt) in record.attempts.iter().enumerate() {
+    for (index, attempt) in progress.attempts.iter().enumerate() {
         let number = attempt.number;
         events.push(Event::Status { id: Cursor::started(number), status: TaskStatus::Running, attempt: number });
-        let waited_after = index + 1 < record.attempts.len() || record.status == TaskStatus::Queued;
+        let waited_after = index + 1 < progress.attempts.len() || progress.status == TaskStatus::Queued;
         if attempt.ended_ms.is_some() && waited_after {
             events.push(Event::Status { id: Cursor::waits_again(number), status: TaskStatus::Queued, attempt: number });
         }
     }
-    if record.status.is_terminal() {
-        events.push(Event::Done { id: end_of(record) });
+    if progress.status.is_terminal() {
+        events.push(Event::Done { id: end_of(&progress.attempts) });
     }
     events
 }

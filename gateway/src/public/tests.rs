@@ -1,10 +1,8 @@
 //! The public listener with a Redis that is not there: what must hold whatever Redis does.
 
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use portcullis_lua::{Reason, Refusal};
 use serde_json::{Value, json};
 
@@ -59,12 +57,13 @@ async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<Body>,
 ) -> Answer {
-    let mut request = Request::builder().method(method).uri(path).extension(Peer(([203, 0, 113, 7], 4000).into()));
+    let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let service = TowerToHyperService::new(router(gateway.clone()));
-    let (parts, body) = service.call(request.body(body.into()).unwrap()).await.unwrap().into_parts();
+    let peer = ([203, 0, 113, 7], 4000).into();
+    let answer = Public::new(gateway.clone()).answer(request.body(body.into()).unwrap(), peer).await;
+    let (parts, body) = answer.into_parts();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: to_bytes(body, 1 << 20).await.unwrap() }
 }
 

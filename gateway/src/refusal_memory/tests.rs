@@ -35,7 +35,7 @@ async fn a_session_is_refused_with_the_time_that_is_left() {
     advance(Duration::from_millis(400)).await;
     let recalled = memory.session(subject(1, "s"), seventh()).unwrap();
     assert_eq!(recalled.refusal, refusal(Reason::BurstLimit, 29_600));
-    assert_eq!(recalled.limits[0].reset_ms, 29_600);
+    assert_eq!((recalled.limits.states[0].reset_ms, recalled.limits.aged_ms), (30_000, 400));
     assert_eq!(memory.session(subject(1, "other"), seventh()), None);
     assert_eq!(memory.pressure(subject(1, "s"), seventh()), None);
 }

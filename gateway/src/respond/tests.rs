@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::session::identity_for_tests;
 use crate::policy_in_force::tests::policy_for_tests;
+use crate::refusal::RequestFault;
 use crate::state::Gateway;
 use crate::state::tests::options_without_redis;
 
@@ -23,11 +24,7 @@ async fn body(response: Response) -> Value {
 }
 
 fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
-    Refused {
-        retry_after_ms,
-        name: name.map(str::to_owned),
-        ..Refused::new(Cause::Decided(reason), "Title", "Detail.")
-    }
+    Refused { retry_after_ms, name: name.map(Into::into), ..Refused::new(Cause::Decided(reason), "Title", "Detail.") }
 }
 
 #[test]
@@ -115,7 +112,7 @@ async fn faults_are_listed_with_their_paths() {
 async fn every_answer_says_who_was_served_under_which_policy() {
     let policy = policy_for_tests(&json!({}), 7);
     let identity = identity("anonymous");
-    let response = finish("ok".into_response(), &request_id(), Some(&identity), &policy, false);
+    let response = finish(Answered::of("ok".into_response()), &request_id(), Some(&identity), || policy, false);
     let headers = response.headers();
     assert_eq!(headers[REQUEST_ID], "r-1");
     assert_eq!(headers[SESSION_ID], "s-1");
@@ -129,9 +126,10 @@ async fn every_answer_says_who_was_served_under_which_policy() {
 async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
     let policy = policy_for_tests(&json!({}), 0);
     let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 1500 }];
+    let limits: Arc<[LimitState]> = limits.into();
     let refused = Refused { limits: limits.into(), ..decided(Reason::BurstLimit, 1500, Some("burst")) };
     let identity = identity("paid");
-    let response = finish(refused.into_response(), &request_id(), Some(&identity), &policy, true);
+    let response = finish(Answered::of(refused.into_response()), &request_id(), Some(&identity), || policy, true);
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RATELIMIT], r#""burst";r=0;t=2"#);
     assert_eq!(response.headers()[CONNECTION], "close");
@@ -142,7 +140,7 @@ async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
 async fn an_answer_names_the_policy_it_was_decided_under_not_the_next_one() {
     let (now, then) = (policy_for_tests(&json!({}), 8), policy_for_tests(&json!({}), 7));
     let revision = |response: Response| {
-        let finished = finish(response, &request_id(), Some(&identity("paid")), &now, false);
+        let finished = finish(Answered::of(response), &request_id(), Some(&identity("paid")), || now.clone(), false);
         finished.headers()[POLICY_REVISION].to_str().unwrap().to_owned()
     };
     assert_eq!(revision("ok".into_response()), "8");
@@ -156,7 +154,7 @@ async fn an_answer_names_the_policy_it_was_decided_under_not_the_next_one() {
 #[tokio::test]
 async fn a_revision_conflict_names_the_revision_that_is_stored() {
     let policy = policy_for_tests(&json!({}), 8);
-    let response = finish(Refused::revision_conflict(8).into_response(), &request_id(), None, &policy, false);
+    let response = finish(Err(Refused::revision_conflict(8)), &request_id(), None, || policy, false);
     assert_eq!(response.status(), 409);
     let problem = body(response).await;
     assert_eq!((&problem["code"], &problem["current"]), (&json!("revision_conflict"), &json!(8)));

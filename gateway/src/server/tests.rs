@@ -1,6 +1,8 @@
 //! Connections that finish, and connections that are cut.
 
-use axum::extract::Extension;
+use std::sync::Arc;
+
+use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -25,8 +27,7 @@ async fn fixture() -> Fixture {
             "done"
         }
     };
-    let peer = async |Extension(Peer(address)): Extension<Peer>| address.ip().to_string();
-    let router = Router::new().route("/held", get(held)).route("/peer", get(peer));
+    let router = Router::new().route("/held", get(held));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     Fixture { server: Server::start(listener, router), address, reached, answer }
@@ -77,12 +78,45 @@ async fn dropping_the_server_cuts_every_connection() {
     assert!(held.read_to_string(&mut text).await.is_err() || text.is_empty());
 }
 
-#[tokio::test]
-async fn a_request_knows_where_its_connection_came_from() {
-    let Fixture { server, address, .. } = fixture().await;
-    let mut stream = send(address, "/peer").await;
+/// Answers with the address of the connection.
+#[derive(Clone)]
+struct Mirror;
+
+impl Serve for Mirror {
+    async fn serve(&self, _: hyper::Request<Incoming>, peer: SocketAddr) -> Response {
+        peer.to_string().into_response()
+    }
+}
+
+/// A connection to a mirror, and the mirror.
+async fn mirrored() -> (TcpStream, Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (send(address, "/").await, Server::start(listener, Mirror))
+}
+
+async fn read(stream: &mut TcpStream) -> String {
     let mut answer = vec![0; 512];
     let length = stream.read(&mut answer).await.unwrap();
-    assert!(String::from_utf8_lossy(&answer[..length]).ends_with("127.0.0.1"));
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_knows_where_its_connection_came_from() {
+    let (mut stream, server) = mirrored().await;
+    let text = read(&mut stream).await;
+    assert!(text.ends_with(&stream.local_addr().unwrap().to_string()), "{text}");
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_kept_for_as_long_as_a_balancer_keeps_it_and_then_closed() {
+    let (mut stream, server) = mirrored().await;
+    assert!(read(&mut stream).await.starts_with("HTTP/1.1 200"));
+    let silent_since = Instant::now();
+    // The clock runs on by itself while nothing else happens.
+    assert_eq!(read(&mut stream).await, "");
+    let silent = silent_since.elapsed();
+    assert!(silent >= Duration::from_secs(60) && silent <= IDLE + 2 * LOOK, "{silent:?}");
     drop(server);
 }

@@ -3,7 +3,6 @@
 //! Responsible for the size of a session whose windows are full, its share of the server's tables included. Must never
 //! count the tasks it had to admit to fill the windows.
 
-use fred::types::InfoKind;
 use portcullis_config::UserType;
 use serde_json::{Value, json};
 
@@ -51,13 +50,13 @@ async fn weigh(bench: &Workbench, user_type: &'static str) -> Result<Row, Harnes
     }
     let key = limit_key(bench, &session).await?;
     let key_bytes = memory_usage(bench, &key).await?;
-    let before = bench.probe.info_number(InfoKind::Memory, "used_memory").await?;
+    let before = bench.probe.info_number("memory", "used_memory").await?;
     for number in 0..SESSIONS {
         // As long as the original, so that the copies weigh what as many sessions would.
         let copy = format!("{}{number:06}", &key[..key.len() - 6]);
         bench.probe.command("COPY", [&key, &copy]).await?;
     }
-    let after = bench.probe.info_number(InfoKind::Memory, "used_memory").await?;
+    let after = bench.probe.info_number("memory", "used_memory").await?;
     let share_bytes = after.saturating_sub(before) / SESSIONS as u64;
     Ok(Row { user_type, admitted, key_bytes, share_bytes })
 }

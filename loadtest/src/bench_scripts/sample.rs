@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use fred::types::InfoKind;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::HarnessError;
@@ -51,7 +50,7 @@ where
 {
     probe.reset_statistics().await?;
     work().await?;
-    let bytes = probe.info_number(InfoKind::Stats, "total_net_input_bytes").await?;
+    let bytes = probe.info_number("stats", "total_net_input_bytes").await?;
     let mut sample = Sample { requests, bytes, ..Sample::default() };
     for (command, cost) in probe.command_costs().await? {
         match command.as_str() {

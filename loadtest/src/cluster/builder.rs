@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::client::http_client;
-use crate::cluster::{Cluster, Invocation, Redis};
+use crate::cluster::{Cluster, Invocation, Layout, Link, Member, Topology, TopologyKind};
 use crate::error::HarnessError;
 
 /// Where the executables of gateway and processor are.
@@ -65,9 +65,10 @@ pub struct Builder {
     processors: usize,
     document: Value,
     handlers: Vec<String>,
-    append_only: bool,
+    layout: Layout,
     redis_url: Option<String>,
     env: BTreeMap<String, String>,
+    member_env: BTreeMap<Member, BTreeMap<String, String>>,
 }
 
 impl Builder {
@@ -78,9 +79,10 @@ impl Builder {
             processors: 0,
             document: json!({}),
             handlers: Vec::new(),
-            append_only: false,
+            layout: Layout::default(),
             redis_url: None,
             env: BTreeMap::new(),
+            member_env: BTreeMap::new(),
         }
     }
 
@@ -121,7 +123,14 @@ impl Builder {
     /// Whether the private Redis survives being killed.
     #[must_use]
     pub fn append_only(mut self, append_only: bool) -> Self {
-        self.append_only = append_only;
+        self.layout.append_only = append_only;
+        self
+    }
+
+    /// What Redis the cluster has, unless it uses one that already runs.
+    #[must_use]
+    pub fn redis(mut self, layout: Layout) -> Self {
+        self.layout = layout;
         self
     }
 
@@ -139,10 +148,18 @@ impl Builder {
         self
     }
 
+    /// Sets an environment variable of one child.
+    #[must_use]
+    pub fn member_env(mut self, member: Member, name: &str, value: &str) -> Self {
+        self.member_env.entry(member).or_default().insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Starts everything and waits until it is ready for traffic.
     pub async fn start(self) -> Result<Cluster, HarnessError> {
-        let redis = if self.redis_url.is_none() { Some(Redis::start(self.append_only).await?) } else { None };
-        let redis_url = redis.as_ref().map(Redis::url).or_else(|| self.redis_url.clone()).unwrap_or_default();
+        let topology = if self.redis_url.is_none() { Some(Topology::start(&self.layout).await?) } else { None };
+        let redis_url = topology.as_ref().map(Topology::url).or_else(|| self.redis_url.clone()).unwrap_or_default();
+        let links = self.links(topology.as_ref()).await?;
         let scope = Scope::new(format!("loadtest-{}", random_hex(8)), "cluster")
             .map_err(|name| HarnessError::Policy(name.to_string()))?;
         let policy = effective_policy(&self.document, &scope)?;
@@ -155,7 +172,8 @@ impl Builder {
             scope,
             admin_token: random_hex(40),
             redis_url,
-            redis,
+            links,
+            topology,
             settings: self,
         };
         for _ in 0..cluster.settings.processors {
@@ -168,48 +186,63 @@ impl Builder {
         Ok(cluster)
     }
 
-    pub(super) fn gateway(&self, cluster: &Cluster, index: usize) -> Invocation {
-        let (program, mut args) = self.launcher.gateway();
-        args.push("--dev-tokens".into());
-        let name = format!("gateway-{index}");
-        let mut env = self.environment(cluster, &name);
-        env.entry("PORTCULLIS_LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
-        Invocation { name, program, args, env }
-    }
-
-    pub(super) fn processor(&self, cluster: &Cluster) -> Invocation {
-        let (program, args) = self.launcher.processor();
-        let name = format!("processor-{}", cluster.processors.len());
-        let mut env = self.environment(cluster, &name);
-        if !self.handlers.is_empty() {
-            env.insert("PORTCULLIS_HANDLER".to_owned(), self.handlers.join(","));
+    /// A way to Redis for each child, where each is to have its own.
+    async fn links(&self, topology: Option<&Topology>) -> Result<BTreeMap<Member, Link>, HarnessError> {
+        let mut links = BTreeMap::new();
+        let standalone = topology.filter(|topology| topology.kind() == TopologyKind::Standalone);
+        if let Some(topology) = standalone.filter(|_| self.layout.proxied) {
+            let gateways = (0..self.gateways).map(Member::Gateway);
+            for member in gateways.chain((0..self.processors).map(Member::Processor)) {
+                links.insert(member, Link::to(topology.servers()[0].address()).await?);
+            }
         }
-        Invocation { name, program, args, env }
+        Ok(links)
     }
 
-    fn environment(&self, cluster: &Cluster, instance: &str) -> BTreeMap<String, String> {
+    pub(super) fn invocation(&self, cluster: &Cluster, member: Member) -> Invocation {
+        let mut env = self.environment(cluster, member);
+        let (program, mut args) = match member {
+            Member::Gateway(_) => self.launcher.gateway(),
+            Member::Processor(_) => self.launcher.processor(),
+        };
+        match member {
+            Member::Gateway(_) => {
+                args.push("--dev-tokens".into());
+                env.entry("PORTCULLIS_LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
+            }
+            Member::Processor(_) if self.handlers.is_empty() => {}
+            Member::Processor(_) => {
+                env.insert("PORTCULLIS_HANDLER".to_owned(), self.handlers.join(","));
+            }
+        }
+        Invocation { name: member.to_string(), program, args, env }
+    }
+
+    fn environment(&self, cluster: &Cluster, member: Member) -> BTreeMap<String, String> {
+        let redis_url = cluster.links.get(&member).map_or_else(|| cluster.redis_url.clone(), Link::url);
         let mut env = BTreeMap::from(
             [
                 ("GATEWAY_CONFIG_JSON", self.document.to_string()),
-                ("INSTANCE_ID", instance.to_owned()),
+                ("INSTANCE_ID", member.to_string()),
                 ("PORTCULLIS_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
                 ("PORTCULLIS_ADMIN_TOKEN", cluster.admin_token.clone()),
                 ("PORTCULLIS_DRAIN_SECONDS", "1".to_owned()),
                 ("PORTCULLIS_LOG", "info".to_owned()),
                 ("PORTCULLIS_LOG_FORMAT", "text".to_owned()),
                 ("PROJECT_ID", cluster.scope.project().to_owned()),
-                ("REDIS_URL", cluster.redis_url.clone()),
+                ("REDIS_URL", redis_url),
                 ("TENANT_ID", cluster.scope.tenant().to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         env.extend(self.env.clone());
+        env.extend(self.member_env.get(&member).cloned().unwrap_or_default());
         env
     }
 }
 
 /// The policy the children will come to, by the same loader.
-fn effective_policy(document: &Value, scope: &Scope) -> Result<Policy, HarnessError> {
+pub(crate) fn effective_policy(document: &Value, scope: &Scope) -> Result<Policy, HarnessError> {
     let document = document.to_string();
     let env = |name: &str| match name {
         "GATEWAY_CONFIG_JSON" => Some(document.clone()),

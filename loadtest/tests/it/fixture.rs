@@ -52,9 +52,14 @@ pub(crate) fn impatient_cluster() -> Builder {
         .handler("slow", "builtin:sleep")
 }
 
+/// Waits for a turn, for tests whose clusters are started by what they test.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("never closed")
+}
+
 /// Waits for a turn and starts the cluster.
 pub(crate) async fn start(builder: Builder) -> Fixture {
-    let turn = TURNS.acquire().await.expect("never closed");
+    let turn = turn().await;
     let cluster = builder.start().await.unwrap_or_else(|error| panic!("the cluster does not start: {error}"));
     Fixture { cluster, _turn: turn }
 }

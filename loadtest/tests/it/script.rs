@@ -16,5 +16,7 @@ mod contention;
 mod probe;
 mod kind;
 mod share;
+mod claim;
 mod reclaim;
-mod slot;
+pub(crate) mod slot;
+mod look;

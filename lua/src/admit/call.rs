@@ -1,16 +1,25 @@
 //! The arguments of one call of `admit.lua`, in the order of its header.
 //!
-//! Responsible for their order and for saying what requests share once. Must never decide what applies to a request:
-//! that is its [`Question`].
+//! Responsible for their order and for saying what requests share once: Redis pays for every argument, whatever its
+//! length. Must never decide what applies to a request: that is its [`Question`].
+
+use std::collections::HashMap;
 
 use fred::types::{Key, Value};
 
-use crate::decision_log::about;
+use super::body::body;
+use crate::decision_log;
 use crate::error::StoreError;
-use crate::policy::{Class, CompiledPolicy};
+use crate::pack::Packer;
+use crate::policy::{Class, CompiledPolicy, period_number};
 use crate::question::Question;
 use crate::store::ScopeStore;
-use crate::task::encode_body;
+
+/// Keys before the scope's, from which keys are numbered.
+const BEFORE: usize = 8;
+
+/// Room for the head of a request without named limits and budgets, bytes.
+const HEAD_BYTES: usize = 32;
 
 /// The arguments of one call.
 #[derive(Debug)]
@@ -26,9 +35,114 @@ impl Call {
         policy: &CompiledPolicy,
         questions: &[Question<'_>],
     ) -> Result<Self, StoreError> {
+        let mut args = Vec::with_capacity(16 + 2 * questions.len());
+        args.extend([
+            store.now_arg(),
+            mode.into(),
+            policy.admit_settings.clone().into(),
+            policy.max_decision_batches.to_string().into(),
+            policy.idempotency_ttl_ms.to_string().into(),
+            policy.named_limits.clone().into(),
+        ]);
+        let classes = list_classes(&mut args, questions);
+        let mut keys = Listed::new(store, questions.len());
+        // In this order, so that a session's and a kind's key can be told from its number.
+        let sessions = keys.number_each(questions, |question| store.keys.limit(&question.request.session_id))?;
+        let kinds = keys.number_each(questions, |question| store.keys.breaker(&question.request.kind))?;
+        let mut heads = Packer::with_capacity(64 + HEAD_BYTES * questions.len());
+        heads.u8(questions.len() as u8).u8(sessions.count).u8(kinds.count);
+        for first in &kinds.first {
+            heads.u16(questions[*first].half_open_probes());
+        }
+        for (index, question) in questions.iter().enumerate() {
+            heads.u8(classes[index]).u8(sessions.numbers[index]).u8(kinds.numbers[index]);
+            push_head(&mut heads, &mut keys, store, question)?;
+        }
+        args.push(heads.finish().into());
+        args.push(decision_log::abouts(questions).into());
+        for question in questions {
+            args.push(question.request.task_id.as_str().into());
+            args.push(body(question)?.into());
+        }
+        Ok(Self { keys: keys.keys, args })
+    }
+}
+
+/// Lists each class once; its number, from 1, for each request.
+fn list_classes(args: &mut Vec<Value>, questions: &[Question<'_>]) -> Vec<u8> {
+    let mut listed: Vec<&Class> = Vec::new();
+    let numbers = questions.iter().map(|question| {
+        let place = listed.iter().position(|class| class.number == question.class.number);
+        place.unwrap_or_else(|| {
+            listed.push(question.class);
+            listed.len() - 1
+        }) as u8
+            + 1
+    });
+    let numbers = numbers.collect();
+    args.push(listed.len().to_string().into());
+    for class in listed {
+        args.push(class.number.to_string().into());
+        args.push(class.lasts_ms.to_string().into());
+        args.push(class.packed.clone().into());
+    }
+    numbers
+}
+
+/// The rest of a request's head, after the numbers of its class, session and kind.
+fn push_head(
+    heads: &mut Packer,
+    keys: &mut Listed,
+    store: &ScopeStore,
+    question: &Question<'_>,
+) -> Result<(), StoreError> {
+    let request = question.request;
+    heads
+        .u32(request.cost.max(1))
+        .u8(u8::from(request.idempotency.is_some()))
+        .f64(request.deadline_ms.unwrap_or(0) as f64)
+        .f64(request.delay_ms as f64)
+        .u16(request.max_attempts.clamp(1, u32::from(u16::MAX)) as u16)
+        .u8(question.uses.len() as u8)
+        .u8(question.draws.len() as u8);
+    if let Some(idempotency) = &request.idempotency {
+        let hash = idempotency.body_hash.as_bytes();
+        let length = u8::try_from(hash.len()).map_err(|_| StoreError::Protocol("a hash of any length".to_owned()))?;
+        heads.u16(keys.number(store.keys.idempotency(&idempotency.key_hash))?).u8(length).bytes(hash);
+    }
+    for used in &question.uses {
+        let key = store.keys.named_limit(&used.limit.window.name, used.subject);
+        heads.u8(used.limit.number).u16(keys.number(key)?).f64(used.units as f64);
+    }
+    for draw in &question.draws {
+        let key = store.keys.budget(draw.name, draw.subject);
+        heads.u16(keys.number(key)?).u8(period_number(draw.budget.period));
+        heads.f64(draw.budget.amount as f64).f64(draw.estimate as f64);
+    }
+    Ok(())
+}
+
+/// The keys of a call, each once.
+struct Listed {
+    keys: Vec<Key>,
+    numbers: HashMap<Key, u16>,
+}
+
+/// What every request has one of.
+struct Numbered {
+    /// How many different ones there are.
+    count: u8,
+    /// For each request, from 1.
+    numbers: Vec<u8>,
+    /// For each of them, the first request that has it.
+    first: Vec<usize>,
+}
+
+impl Listed {
+    fn new(store: &ScopeStore, requests: usize) -> Self {
         let k = &store.keys;
-        let keys = vec![
-            k.scope(),
+        let mut keys = Vec::with_capacity(16 + 2 * requests);
+        keys.extend([
             k.queue(),
             k.delayed(),
             k.lease(),
@@ -37,59 +151,39 @@ impl Call {
             k.decision(),
             k.beat(),
             k.processor(),
-        ];
-        let args = vec![
-            store.now_arg(),
-            mode.into(),
-            policy.admit_settings.clone().into(),
-            policy.max_decision_batches.to_string().into(),
-            policy.idempotency_ttl_ms.to_string().into(),
-            policy.named_limits.clone().into(),
-        ];
-        let mut call = Self { keys, args };
-        let numbers = call.classes(questions);
-        for (question, number) in questions.iter().zip(numbers) {
-            call.question(store, question, number)?;
-        }
-        Ok(call)
+            k.scope(),
+        ]);
+        Self { keys, numbers: HashMap::with_capacity(8 + 2 * requests) }
     }
 
-    /// Lists each class once; its number, from 1, for each request.
-    fn classes<'a>(&mut self, questions: &[Question<'a>]) -> Vec<u8> {
-        let mut listed: Vec<&'a Class> = Vec::new();
-        let number_of = |question: &Question<'a>| {
-            let place = listed.iter().position(|class| class.number == question.class.number);
-            place.unwrap_or_else(|| {
-                listed.push(question.class);
-                listed.len() - 1
-            }) as u8
-                + 1
-        };
-        let numbers = questions.iter().map(number_of).collect();
-        self.args.push(listed.len().to_string().into());
-        for class in listed {
-            self.args.push(class.number.to_string().into());
-            self.args.push(class.lasts_ms.to_string().into());
-            self.args.push(class.packed.clone().into());
+    /// The key's number, from the scope's on, which is 1.
+    fn number(&mut self, key: Key) -> Result<u16, StoreError> {
+        if let Some(number) = self.numbers.get(&key) {
+            return Ok(*number);
         }
-        numbers
+        let number = u16::try_from(self.keys.len() + 1 - BEFORE);
+        let number = number.map_err(|_| StoreError::Protocol("more keys than one call can have".to_owned()))?;
+        self.keys.push(key.clone());
+        self.numbers.insert(key, number);
+        Ok(number)
     }
 
-    fn question(&mut self, store: &ScopeStore, question: &Question<'_>, class_number: u8) -> Result<(), StoreError> {
-        let (keys, request) = (&store.keys, question.request);
-        let idempotency = request.idempotency.as_ref();
-        let limit_key = keys.limit(&request.session_id);
-        self.keys.push(limit_key.clone());
-        self.keys.push(keys.breaker(&request.kind));
-        self.keys.push(idempotency.map_or(limit_key, |key| keys.idempotency(&key.key_hash)));
-        self.keys.extend(question.uses.iter().map(|used| keys.named_limit(&used.limit.window.name, used.subject)));
-        self.keys.extend(question.draws.iter().map(|draw| keys.budget(draw.name, draw.subject)));
-        let envelope = question.envelope();
-        self.args.push(question.head(class_number).into());
-        self.args.push(request.task_id.as_str().into());
-        self.args.push(idempotency.map_or("", |key| key.body_hash.as_str()).into());
-        self.args.push(about(question, &envelope).into());
-        self.args.push(encode_body(&envelope, &request.payload)?.into());
-        Ok(())
+    /// Lists what every request has one of, before anything else that follows.
+    fn number_each(
+        &mut self,
+        questions: &[Question<'_>],
+        key_of: impl Fn(&Question<'_>) -> Key,
+    ) -> Result<Numbered, StoreError> {
+        let before = self.keys.len() - BEFORE;
+        let mut each = Numbered { count: 0, numbers: Vec::with_capacity(questions.len()), first: Vec::new() };
+        for (index, question) in questions.iter().enumerate() {
+            let number = usize::from(self.number(key_of(question))?) - before;
+            if number > each.first.len() {
+                each.first.push(index);
+            }
+            each.numbers.push(number as u8);
+        }
+        each.count = each.first.len() as u8;
+        Ok(each)
     }
 }

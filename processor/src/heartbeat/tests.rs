@@ -83,6 +83,24 @@ async fn it_says_at_once_that_its_policy_and_slots_have_changed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_holds_a_policy_only_when_nothing_can_be_claimed_under_the_one_before() {
+    let case = Case::new(None);
+    let before = case.pulse.runner.policy.load();
+    case.pulse.occupancy.claiming.send_replace(Some(before));
+    let answered = async {
+        case.store.until(|contents| !contents.beats.is_empty()).await;
+        case.pulse.runner.policy.adopt(fake::stored(9, &json!({})));
+        case.store.until(|contents| contents.beats.len() == 2).await;
+        case.pulse.occupancy.claiming.send_replace(None);
+        Instant::now()
+    };
+    let ((), answered) = tokio::join!(case.beat_until(|contents| contents.beats.len() == 3), answered);
+    assert_eq!(answered.elapsed(), Duration::ZERO);
+    let said: Vec<_> = case.store.read(|contents| contents.beats.iter().map(|beat| beat.policy_revision).collect());
+    assert_eq!(said, [0, 0, 9]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_says_why_it_cannot_put_the_stored_policy_in_force() {
     let case = Case::new(None);
     let mut unknown = fake::stored(9, &json!({}));

@@ -33,6 +33,22 @@ async fn an_unrenewed_lease_is_lost_before_it_can_lapse() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_is_half_over_when_it_comes_is_renewed_at_once() {
+    let (leases, store) = (Leases::default(), FakeStore::with(fake::Contents::default()));
+    keeping(&leases, &store, async {
+        let sent = Instant::now();
+        sleep(510 * MS).await;
+        let renewed = store.read(|contents| contents.renew_calls.len());
+        let held = leases.hold(&fake::lease("chat", 1), sent, LEASE_MS);
+        store.until(|contents| contents.renew_calls.len() > renewed).await;
+        assert_eq!(sent.elapsed(), 510 * MS);
+        sleep(800 * MS).await;
+        assert!(held.trusted());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewed_lease_goes_on_and_an_outage_ends_it() {
     let (leases, store) = (Leases::default(), FakeStore::with(fake::Contents::default()));
     let held = leases.hold(&fake::lease("chat", 1), Instant::now(), LEASE_MS);

@@ -122,10 +122,11 @@ async fn it_can_be_drained_while_redis_has_never_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_processor_starts_new_work_at_once_and_hardly_asks_meanwhile() {
-    let case = Case::start(Contents::default(), 4, Handlers::new().with("*", Echo));
+    let changes = json!({"queue": {"lease_ms": 10_000}});
+    let case = Case::start_under(Contents::default(), &changes, Handlers::new().with("*", Echo));
     tokio::time::sleep(Duration::from_secs(30)).await;
     let asked = case.store.read(|contents| contents.claims.len());
-    assert!(asked <= 45, "{asked} claims in 30 s");
+    assert!(asked <= 32, "{asked} claims in 30 s");
     let arrived = Instant::now();
     case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
     assert_eq!(case.settled(1).await, all_succeeded([1]));
@@ -144,27 +145,64 @@ async fn a_lost_wake_up_costs_a_second_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_up_that_finds_no_room_is_passed_on() {
-    let (handlers, begun, _gate) = gated();
-    let case = Case::start(Contents { wakes_nobody: true, ..Contents::default() }, 1, handlers);
-    case.store.until(|contents| contents.claims.len() == 1).await;
-    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+async fn it_waits_for_as_many_tasks_as_it_has_room_for_and_not_while_it_has_none() {
+    let (handlers, begun, gate) = gated();
+    let case = Case::start(waiting([1]), 2, handlers);
     begun.acquire().await.unwrap().forget();
-    // Full now, with a wait under way that began before.
-    case.store.change(|contents| {
-        contents.waiting.push_back(fake::lease("chat", 2));
-        contents.wakes_nobody = false;
-    });
-    case.store.until(|contents| contents.claims.contains(&0)).await;
+    case.store.until(|contents| !contents.waits.is_empty()).await;
+    assert!(case.store.read(|contents| contents.waits.iter().all(|&slots| slots == 1)));
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 2)));
+    begun.acquire().await.unwrap().forget();
+    let full = case.store.read(|contents| (contents.waits.len(), contents.claims.len()));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(case.store.read(|contents| (contents.waits.len(), contents.claims.len())), full);
+    gate.add_permits(2);
+    case.store.until(|contents| contents.waits.last() == Some(&2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_task_is_claimed_when_it_is_due() {
+    let changes = json!({"queue": {"lease_ms": 10_000}});
+    let contents = Contents { wakes_nobody: true, next_due_ms: Some(300), ..Contents::default() };
+    let case = Case::start_under(contents, &changes, Handlers::new().with("*", Echo));
+    case.store.until(|contents| !contents.waits.is_empty()).await;
+    let told = Instant::now();
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    assert_eq!(case.settled(1).await, all_succeeded([1]));
+    assert_eq!(told.elapsed(), Duration::from_millis(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_slots_are_asked_for_at_once_by_an_idle_processor() {
+    let case = Case::start(Contents::default(), 1, Handlers::new().with("*", Echo));
+    case.store.until(|contents| !contents.waits.is_empty()).await;
+    let raised = Instant::now();
+    case.policy.adopt(fake::stored(1, &slots_of(4)));
+    case.store.until(|contents| contents.waits.last() == Some(&4)).await;
+    assert_eq!(raised.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_processor_leaves_at_once_and_hands_back_what_it_was_given_meanwhile() {
+    let contents = Contents { wakes_nobody: true, ..Contents::default() };
+    let case = Case::start(contents, 2, Handlers::new().with("*", Echo));
+    case.store.until(|contents| !contents.waits.is_empty()).await;
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    let (store, told) = (Arc::clone(&case.store), Instant::now());
+    case.shutdown.drain.cancel();
+    assert_eq!(case.ending().await, Ending::Drained);
+    assert_eq!(told.elapsed(), Duration::ZERO);
+    assert_eq!(store.outcomes(), [(FencingToken(1), "handed back")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_must_not_run_is_settled_at_once() {
     let mut contents = Contents::default();
     contents.waiting.push_back(ending(1, Purpose::Expire));
+    contents.waiting.push_back(ending(4, Purpose::Unreadable));
     contents.lapsed = vec![ending(2, Purpose::Bury), ending(3, Purpose::Cancel)];
     let case = Case::start(contents, 1, Handlers::new().with("*", |_| async { panic!("must not run") }));
-    assert_eq!(case.settled(3).await, [(1, "expired"), (2, "dead"), (3, "cancelled")]);
+    assert_eq!(case.settled(4).await, [(1, "expired"), (2, "dead"), (3, "cancelled"), (4, "dead")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,11 @@
 use super::*;
 use crate::task_view::tests::record;
 
+/// How far a task has come that has had attempts of these (number, ended).
+fn progress(status: TaskStatus, attempts: &[(u32, bool)]) -> Progress {
+    Progress::from(&record(status, attempts))
+}
+
 fn piece(attempt: u64, piece: u64) -> Output {
     Output { id: OutputId { attempt, piece }, data: Bytes::from(format!("{attempt}.{piece}")) }
 }
@@ -17,8 +22,8 @@ fn told(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| format!("{} {}", event.id(), what(event))).collect()
 }
 
-fn from_start(record: &TaskRecord, pieces: Vec<Output>) -> Vec<String> {
-    told(&events_after(Cursor::START, record, pieces, true).0)
+fn from_start(progress: &Progress, pieces: Vec<Output>) -> Vec<String> {
+    told(&events_after(Cursor::START, progress, pieces, true).0)
 }
 
 #[test]
@@ -34,46 +39,46 @@ fn a_life_with_a_retry_is_told_in_order() {
         "2-1 2.1",
         "3-0 done",
     ];
-    assert_eq!(from_start(&record(TaskStatus::Succeeded, &[(1, true), (2, true)]), pieces), expected);
+    assert_eq!(from_start(&progress(TaskStatus::Succeeded, &[(1, true), (2, true)]), pieces), expected);
 }
 
 #[test]
 fn a_task_that_never_ran_ends_after_it_was_queued() {
-    assert_eq!(from_start(&record(TaskStatus::Cancelled, &[]), vec![]), ["0-1 queued 0", "1-0 done"]);
-    assert_eq!(from_start(&record(TaskStatus::Queued, &[]), vec![]), ["0-1 queued 0"]);
+    assert_eq!(from_start(&progress(TaskStatus::Cancelled, &[]), vec![]), ["0-1 queued 0", "1-0 done"]);
+    assert_eq!(from_start(&progress(TaskStatus::Queued, &[]), vec![]), ["0-1 queued 0"]);
 }
 
 #[test]
 fn waiting_between_two_attempts_is_told_and_ending_after_the_last_is_not() {
-    let waits = from_start(&record(TaskStatus::Queued, &[(1, true)]), vec![]);
+    let waits = from_start(&progress(TaskStatus::Queued, &[(1, true)]), vec![]);
     assert_eq!(waits, ["0-1 queued 0", "1-0 running 1", "1-18446744073709551615 queued 1"]);
-    let dead = from_start(&record(TaskStatus::Dead, &[(1, true)]), vec![]);
+    let dead = from_start(&progress(TaskStatus::Dead, &[(1, true)]), vec![]);
     assert_eq!(dead, ["0-1 queued 0", "1-0 running 1", "2-0 done"]);
 }
 
 /// The states of one life, in order; a client that looks at any of them, in any rhythm, sees the same events.
-fn life() -> Vec<(TaskRecord, Vec<Output>)> {
+fn life() -> Vec<(Progress, Vec<Output>)> {
     let output = [piece(1, 1), piece(1, 2), piece(2, 1), piece(2, 2)];
     vec![
-        (record(TaskStatus::Queued, &[]), vec![]),
-        (record(TaskStatus::Running, &[(1, false)]), vec![]),
-        (record(TaskStatus::Running, &[(1, false)]), output[..1].to_vec()),
-        (record(TaskStatus::Running, &[(1, false)]), output[..2].to_vec()),
-        (record(TaskStatus::Queued, &[(1, true)]), output[..2].to_vec()),
-        (record(TaskStatus::Running, &[(1, true), (2, false)]), output[..2].to_vec()),
-        (record(TaskStatus::Running, &[(1, true), (2, false)]), output.to_vec()),
-        (record(TaskStatus::Failed, &[(1, true), (2, true)]), output.to_vec()),
+        (progress(TaskStatus::Queued, &[]), vec![]),
+        (progress(TaskStatus::Running, &[(1, false)]), vec![]),
+        (progress(TaskStatus::Running, &[(1, false)]), output[..1].to_vec()),
+        (progress(TaskStatus::Running, &[(1, false)]), output[..2].to_vec()),
+        (progress(TaskStatus::Queued, &[(1, true)]), output[..2].to_vec()),
+        (progress(TaskStatus::Running, &[(1, true), (2, false)]), output[..2].to_vec()),
+        (progress(TaskStatus::Running, &[(1, true), (2, false)]), output.to_vec()),
+        (progress(TaskStatus::Failed, &[(1, true), (2, true)]), output.to_vec()),
     ]
 }
 
-/// Looks at the record of one state and the output of a later one until nothing is left, `page` pieces at a time.
-fn look(cursor: &mut Cursor, record: &TaskRecord, output: &[Output], page: usize) -> Vec<Event> {
+/// Looks at the progress of one state and the output of a later one until nothing is left, `page` pieces at a time.
+fn look(cursor: &mut Cursor, progress: &Progress, output: &[Output], page: usize) -> Vec<Event> {
     let mut seen = Vec::new();
     loop {
         let after: Vec<Output> =
             output.iter().filter(|piece| Cursor::from(piece.id) > *cursor).take(page).cloned().collect();
         let complete = after.len() < page;
-        let (events, _) = events_after(*cursor, record, after, complete);
+        let (events, _) = events_after(*cursor, progress, after, complete);
         let Some(last) = events.last() else { return seen };
         *cursor = last.id();
         seen.extend(events);
@@ -104,7 +109,7 @@ fn whatever_the_rhythm_of_looking_there_is_no_gap_and_no_repeat() {
 
 #[test]
 fn a_stream_resumes_after_any_event() {
-    let record = record(TaskStatus::Succeeded, &[(1, true), (2, true)]);
+    let record = progress(TaskStatus::Succeeded, &[(1, true), (2, true)]);
     let output = vec![piece(1, 1), piece(2, 1)];
     let (all, _) = events_after(Cursor::START, &record, output.clone(), true);
     for (index, event) in all.iter().enumerate() {
@@ -112,12 +117,12 @@ fn a_stream_resumes_after_any_event() {
         let after = output.iter().filter(|piece| Cursor::from(piece.id) > cursor).cloned().collect();
         assert_eq!(events_after(cursor, &record, after, true).0, all[index + 1..]);
     }
-    assert_eq!(all.last().unwrap().id(), end_of(&record));
+    assert_eq!(all.last().unwrap().id(), end_of(&record.attempts));
 }
 
 #[test]
 fn output_of_an_attempt_not_yet_known_waits_and_asks_for_another_look() {
-    let running = record(TaskStatus::Running, &[(1, false)]);
+    let running = progress(TaskStatus::Running, &[(1, false)]);
     let (events, look_again) =
         events_after(Cursor::parse("1-0").unwrap(), &running, vec![piece(1, 1), piece(2, 1)], true);
     assert_eq!(told(&events), ["1-1 1.1"]);

@@ -32,7 +32,7 @@ pub(super) fn unrun(purpose: Purpose) -> Option<Outcome> {
         Purpose::Run => None,
         Purpose::Expire => Some(Outcome::Expired),
         Purpose::Cancel => Some(Outcome::Cancelled),
-        Purpose::Bury => Some(Outcome::Dead { error: error() }),
+        Purpose::Bury | Purpose::Unreadable => Some(Outcome::Dead { error: error() }),
     }
 }
 

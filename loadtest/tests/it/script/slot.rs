@@ -18,14 +18,14 @@ use super::sequence::play_many;
 use super::stage::{Stage, cases};
 
 /// A cluster of one node. Dropping it kills the process and removes its directory.
-struct Node {
+pub(crate) struct Node {
     _child: Child,
     _directory: TempDir,
     port: u16,
 }
 
 impl Node {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let [port, bus] = [free_port(), free_port()];
         let child = Command::new("redis-server")
@@ -64,7 +64,7 @@ impl Node {
         node
     }
 
-    fn url(&self, scheme: &str) -> String {
+    pub(crate) fn url(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 }

@@ -51,6 +51,20 @@ async fn leases_keep_being_renewed_when_they_become_shorter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_claimed_under_the_policy_before_is_renewed_at_once() {
+    let (handlers, begun, _gate) = gated();
+    let contents = Contents { wakes_nobody: true, ..Contents::default() };
+    let case = Case::start_under(contents, &json!({"queue": {"lease_ms": 3_600_000}}), handlers);
+    case.store.until(|contents| !contents.waits.is_empty()).await;
+    case.store.change(|contents| contents.waiting.push_back(fake::lease("chat", 1)));
+    let adopted = Instant::now();
+    case.policy.adopt(fake::stored(1, &json!({"queue": {"lease_ms": 1000}})));
+    begun.acquire().await.unwrap().forget();
+    case.store.until(|contents| !contents.renew_calls.is_empty()).await;
+    assert_eq!(adopted.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_claimed_or_said_before_it_is_known_which_policy_is_stored() {
     let case = Case::start(Contents { policy_hangs: true, ..waiting([1]) }, 1, Handlers::new().with("*", Echo));
     tokio::time::sleep(Duration::from_secs(20)).await;
