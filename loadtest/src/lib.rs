@@ -12,6 +12,7 @@
 //! | [`record`] | what a run saw |
 //! | [`report`] | figures, tables, plots, differences |
 //! | [`model`] | the rules of the scripts, in plain Rust |
+//! | [`simulate`] | whole clusters over the model, with every accident injected, thousands of seeds |
 //! | [`observe`] | watches a run: handlers, decision events, samples, the end |
 //! | [`invariant`] | what must be true of every record |
 //! | [`load`] | offers a load and keeps account of every call |

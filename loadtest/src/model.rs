@@ -13,6 +13,7 @@ mod breaker;
 mod admission;
 mod life;
 mod outcome;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use portcullis_lua::{BreakerView, Decision, Heartbeat, OutputId, QueueView, Task
 use breaker::Breaker;
 pub use budget::{Account, period_end_ms};
 pub use life::{State, Task};
+pub use shelf::{Draft, Shelf};
 pub use window::{Window, most_in_any_window};
 
 /// A window's tick in ms, by user type and window name: how coarsely an admission is rounded up. One that is missing

@@ -4,9 +4,9 @@
 //! clock come together. A run is a function of its plan, and a plan of its seed, so what was found once is found again.
 //! Nothing here has a thread, a timer or a clock of its own: time goes from one event to the next.
 //!
-//! Actors ([`gateway`], [`processor`], [`operator`], [`client`]) go by the product's own code where that is pure, and
+//! Actors (`gateway`, `processor`, `operator`, `client`) go by the product's own code where that is pure, and
 //! restate it, saying so, where it lives in async code. Redis is [`crate::model`], which the integration tests hold the
-//! scripts to. The [`judge`] keeps an account of its own and holds the cluster to it.
+//! scripts to. The `judge` keeps an account of its own and holds the cluster to it.
 //!
 //! Must never be taken for the cluster: what the operating system, HTTP and the client library do is not in it.
 

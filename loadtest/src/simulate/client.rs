@@ -1,7 +1,7 @@
 //! A simulated caller: comes when it likes, and comes again when it is turned away.
 //!
-//! Responsible for requests of all sorts, and for remembering what it was promised. Must never wait for an answer before
-//! its next request: callers are many.
+//! Responsible for requests of all sorts, and for remembering what it was promised. Must never wait for an answer
+//! before its next request: callers are many.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Chance, from a seed.
 //!
 //! Responsible for every random choice of a simulation. Each actor has dice of its own, so that leaving out a fault or
-//! an actor changes as little as possible of what the others do. Must never be seeded by anything but a number, and uses
-//! a named algorithm, so that a seed means the same tomorrow.
+//! an actor changes as little as possible of what the others do. Must never be seeded by anything but a number, and
+//! uses a named algorithm, so that a seed means the same tomorrow.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};

@@ -1,7 +1,7 @@
 //! Whoever changes the policy: reads what is stored, writes on top of it, and waits until everybody follows.
 //!
-//! Responsible for the promise that an update makes to its author, as `admin/policy/` of the gateway gives it: after the
-//! answer nobody is told anything by an older policy. Restates `revise.rs` (a lost answer is looked up) and
+//! Responsible for the promise that an update makes to its author, as `admin/policy/` of the gateway gives it: after
+//! the answer nobody is told anything by an older policy. Restates `revise.rs` (a lost answer is looked up) and
 //! `convergence.rs` (each live gateway has said that it holds it, or has had the time to forget). Must never write
 //! twice.
 

@@ -1,7 +1,7 @@
 //! What a run consists of: who takes part, for how long, and what goes wrong when.
 //!
-//! Responsible for drawing all of it from the seed before anything happens, so that a plan can be printed, and shrunk by
-//! leaving parts of it out. Must never look at a run.
+//! Responsible for drawing all of it from the seed before anything happens, so that a plan can be printed, and shrunk
+//! by leaving parts of it out. Must never look at a run.
 
 use super::dice::Dice;
 use super::mistake::Mistake;
@@ -105,7 +105,12 @@ impl Plan {
 impl Trouble {
     fn draw(dice: &mut Dice, places: &[Place], seconds: u64, restless: bool) -> Self {
         let place = *dice.pick(places).unwrap_or(&Place::Operator);
-        let kind = if restless && dice.chance(0.5) { 19 } else { dice.between(0, 19) };
+        // A change of policy matters most to who stands still meanwhile.
+        let kind = match dice.between(0, 9) {
+            0..=4 if restless => 19,
+            5..=7 if restless => 5,
+            _ => dice.between(0, 19),
+        };
         let what = match kind {
             0..=2 => What::Crash(place),
             3 | 4 => What::Drain(place),

@@ -1,7 +1,7 @@
 //! The policy a simulated process holds, and how it keeps up.
 //!
-//! Responsible for the same steps as `LivePolicy`, one call at a time, with the same judgement ([`portcullis_lua::next`]).
-//! Must never hold two looks at once: whoever asks meanwhile waits for its turn.
+//! Responsible for the same steps as `LivePolicy`, one call at a time, with the same judgement
+//! ([`portcullis_lua::next`]). Must never hold two looks at once: whoever asks meanwhile waits for its turn.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The smallest plan that still fails.
 //!
-//! Responsible for leaving out whatever a violation does not need: troubles, callers, processes, time. Must never accept
-//! a plan that breaks another rule instead: that would be another finding.
+//! Responsible for leaving out whatever a violation does not need: troubles, callers, processes, time. Must never
+//! accept a plan that breaks another rule instead: that would be another finding.
 
 use super::plan::{Place, Plan, What};
 use super::run;

@@ -19,4 +19,5 @@ mod share;
 mod claim;
 mod reclaim;
 pub(crate) mod slot;
+mod shelf;
 mod look;

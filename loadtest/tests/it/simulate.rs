@@ -3,7 +3,9 @@
 //! Responsible for the simulation being worth something: what it must have met is asserted, and every planted mistake
 //! must be caught. Must never depend on how fast this machine is.
 
-use portcullis_loadtest::simulate::{Mistake, Plan, Series, finding, run, run_traced, series, shrink};
+use portcullis_loadtest::simulate::{
+    Mistake, Place, Plan, Series, Trouble, What, finding, run, run_traced, series, shrink,
+};
 
 use crate::script::stage::cases;
 
@@ -106,7 +108,12 @@ fn what_is_found_is_shown_by_less_than_it_was_found_with() {
 
 /// Some seed must show that this mistake breaks one of these rules.
 fn finds(mistake: Mistake, rules: &[&str]) {
-    let plan = |seed| Plan { mistake: Some(mistake), ..Plan::of(seed, 12) };
+    finds_by(mistake, rules, |seed| Plan::of(seed, 12));
+}
+
+/// Some seed must show it, by these plans.
+fn finds_by(mistake: Mistake, rules: &[&str], plan: impl Fn(u64) -> Plan + Sync) {
+    let plan = |seed| Plan { mistake: Some(mistake), ..plan(seed) };
     let (seed, violation) = series(1, 2_000, plan).failed.unwrap_or_else(|| panic!("nobody notices {mistake:?}"));
     assert!(rules.contains(&violation.rule), "seed {seed}: {violation:?}");
     assert_eq!(run(&plan(seed)).violation, Some(violation), "seed {seed} does not reproduce");
@@ -139,7 +146,16 @@ fn a_refusal_remembered_over_a_change_of_policy_is_found() {
 
 #[test]
 fn a_refusal_remembered_from_the_receipt_of_its_answer_is_found() {
-    finds(Mistake::RemembersFromReceipt, &["no decision under an old policy"]);
+    // A gateway that stands still while a policy changes, again and again.
+    let trouble = |at_us, lasts_us, what| Trouble { at_us, lasts_us, what };
+    let troubles = (1..=5).flat_map(|nth| {
+        let at_us = nth * 2_000_000;
+        let frozen = trouble(at_us, 1_400_000, What::Freeze(Place::Gateway(0)));
+        [frozen, trouble(at_us + 5_000, 0, What::ChangePolicy(nth))]
+    });
+    let troubles: Vec<Trouble> = troubles.collect();
+    let plan = |seed| Plan { gateways: 1, clients: 8, think_ms: 100, troubles: troubles.clone(), ..Plan::of(seed, 10) };
+    finds_by(Mistake::RemembersFromReceipt, &["no decision under an old policy"], plan);
 }
 
 #[test]

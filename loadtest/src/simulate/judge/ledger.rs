@@ -1,7 +1,7 @@
 //! What Redis has been told: tasks, what they hold, what was admitted when, who lives.
 //!
-//! Responsible for the definitions: a window is a list of admissions, a budget a sum, depth a count. A copy of it is made
-//! with every copy of Redis. Must never be corrected by what Redis answers.
+//! Responsible for the definitions: a window is a list of admissions, a budget a sum, depth a count. A copy of it is
+//! made with every copy of Redis. Must never be corrected by what Redis answers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,6 +1,7 @@
 //! The settler of a simulated processor: outcomes on their way to Redis, sent again until there is an answer.
 //!
-//! Responsible for never losing a settlement, as the processor's `settle.rs` has it. Must never interpret a stale answer.
+//! Responsible for never losing a settlement, as the processor's `settle.rs` has it. Must never interpret a stale
+//! answer.
 
 use std::sync::Arc;
 use std::time::Duration;

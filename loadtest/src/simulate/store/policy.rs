@@ -1,30 +1,31 @@
-//! The stored policy, as `revise.lua`, `restore.lua` and `follow.lua` keep it.
+//! The stored policy of a simulated scope, and what gateways report of theirs (`follow.lua`).
 //!
-//! Responsible for the order of policies: stamps never fall, times of writing rise. Must never look into a document.
+//! Responsible for telling the judge what is stored. Must never look into a document.
 
 use std::collections::BTreeMap;
 
-use portcullis_lua::{About, Origin, PolicyStamp, StoredPolicy};
+use portcullis_lua::{About, Origin, PolicyStamp};
 
+use crate::model::{Draft, Shelf};
 use crate::simulate::call::{Answer, Call, Heard, unavailable};
 use crate::simulate::context::Context;
 
 /// What is stored, and what gateways say they hold.
 #[derive(Clone, Debug, Default)]
 pub(in crate::simulate) struct Policies {
-    stored: Option<StoredPolicy>,
+    shelf: Shelf,
     /// By gateway: the stamp it holds, and until when that counts, ms.
     reports: BTreeMap<String, (PolicyStamp, u64)>,
 }
 
 impl Policies {
     pub(in crate::simulate) fn stamp(&self) -> PolicyStamp {
-        self.stored.as_ref().map_or(PolicyStamp::NONE, |stored| stored.stamp)
+        self.shelf.stamp()
     }
 
     /// When the stored policy was written, ms; 0 if none is.
     pub(in crate::simulate) fn written_ms(&self) -> u64 {
-        self.stored.as_ref().map_or(0, |stored| stored.at_ms)
+        self.shelf.written_ms()
     }
 
     /// A gateway has left.
@@ -35,9 +36,10 @@ impl Policies {
     /// Answers the calls that are about the policy and nothing else.
     pub(super) fn answer(&mut self, context: &mut Context, now_ms: u64, call: Call) -> Heard {
         Ok(match call {
-            Call::ReadPolicy => Answer::Policy(self.stored.clone().map(Box::new)),
+            Call::ReadPolicy => Answer::Policy(self.shelf.stored().cloned().map(Box::new)),
             Call::Revise { expected, document, write_id } => {
-                let revised = self.revise(now_ms, expected, document, write_id);
+                let draft = Draft { document, about: about(), write_id };
+                let revised = self.shelf.revise(now_ms, expected, draft);
                 if let Ok(stored) = &revised {
                     context.coverage.count("policy stored");
                     context.judge.stored(stored);
@@ -46,8 +48,8 @@ impl Policies {
             }
             Call::Restore { held } => {
                 let before = self.stamp();
-                let stamp = self.restore(&held);
-                if let Some(stored) = self.stored.as_ref().filter(|_| stamp != before) {
+                let stamp = self.shelf.restore(&held);
+                if let Some(stored) = self.shelf.stored().filter(|_| stamp != before) {
                     context.coverage.count("policy given back");
                     context.judge.stored(stored);
                 }
@@ -65,53 +67,14 @@ impl Policies {
             _ => return Err(unavailable()),
         })
     }
+}
 
-    /// Stores a document on top of the one its author saw, or says what is stored.
-    fn revise(
-        &mut self,
-        now_ms: u64,
-        expected: PolicyStamp,
-        document: String,
-        write_id: String,
-    ) -> Result<StoredPolicy, PolicyStamp> {
-        if let Some(stored) = self.stored.as_ref().filter(|stored| stored.write_id == write_id) {
-            return Ok(stored.clone());
-        }
-        if self.stamp() != expected {
-            return Err(self.stamp());
-        }
-        let revision = self.stamp().revision() + 1;
-        let at_ms = now_ms.max(self.written_ms() + 1);
-        let about = About {
-            origin: Origin::Update,
-            actor: "operator".to_owned(),
-            reason: None,
-            rolled_back_to: None,
-            changed: Vec::new(),
-        };
-        let stored = StoredPolicy { stamp: PolicyStamp::new(revision, &document), document, at_ms, about, write_id };
-        self.stored = Some(stored.clone());
-        Ok(stored)
-    }
-
-    /// Of held and stored the one written later wins, and gets a number above both unless it has one.
-    fn restore(&mut self, held: &StoredPolicy) -> PolicyStamp {
-        let current = self.stamp();
-        let held_wins = (held.at_ms, held.stamp) > (self.written_ms(), current);
-        if !held_wins && (held.stamp == current || current.revision() > held.stamp.revision()) {
-            return current;
-        }
-        let loser = if held_wins { current } else { held.stamp };
-        let winner = if held_wins { Some(held.clone()) } else { self.stored.take() };
-        self.stored = winner.map(|winner| {
-            let number = loser.revision() + 1;
-            let stamp = if winner.stamp.revision() <= loser.revision() {
-                PolicyStamp::new(number, &winner.document)
-            } else {
-                winner.stamp
-            };
-            StoredPolicy { stamp, ..winner }
-        });
-        self.stamp()
+fn about() -> About {
+    About {
+        origin: Origin::Update,
+        actor: "operator".to_owned(),
+        reason: None,
+        rolled_back_to: None,
+        changed: Vec::new(),
     }
 }
