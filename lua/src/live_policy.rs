@@ -297,8 +297,8 @@ fn changed(held: &PolicyBasis, document: &Value) -> Vec<String> {
     changes.into_iter().map(|change| change.path).collect()
 }
 
-/// What to do about the two, where `heard` is what somebody said is stored. A stored policy that is later and higher is simply the next one; anything else that
-/// differs is for the script to judge.
+/// What to do about the two, where `heard` is what somebody said is stored. A stored policy that is later and higher
+/// is simply the next one; anything else that differs is for the script to judge.
 #[must_use]
 pub fn next(held: Option<&Arc<StoredPolicy>>, stored: Option<StoredPolicy>, heard: Option<PolicyStamp>) -> Next {
     match (held, stored) {
