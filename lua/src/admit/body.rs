@@ -1,7 +1,7 @@
 //! The body of a task's record, as it is written at admission.
 //!
-//! Responsible for its bytes: `[length (4)][envelope][payload]`. Must never say anything else than an [`Envelope`] reads
-//! back. Borrowed from the request, because an admission is too short to copy every name in it.
+//! Responsible for its bytes: `[length (4)][envelope][payload]`. Must never say anything else than an [`Envelope`]
+//! reads back. Borrowed from the request, because an admission is too short to copy every name in it.
 //!
 //! [`Envelope`]: crate::task::Envelope
 
