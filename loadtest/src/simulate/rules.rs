@@ -49,7 +49,7 @@ fn make(number: u64) -> Policy {
     };
     policy.rate_limits.named.insert("tokens".to_owned(), limit);
     let budgets = [
-        ("tokens", Period::Minute, Subject::Principal, 1_200 - 200 * (number % 3)),
+        ("tokens", Period::Minute, Subject::Principal, 1_800 - 200 * (number % 3)),
         ("requests", Period::Hour, Subject::Tenant, 900),
     ];
     for (unit, period, per, amount) in budgets {
