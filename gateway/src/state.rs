@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::admission::session::Strangers;
+use crate::admission::session::strangers::Strangers;
 use crate::background::Background;
 use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;

@@ -7,89 +7,23 @@
 //!
 //! The credential also says in which scope the caller is: it is looked up, or made on first use, here.
 //!
-//! An [`Identity`] has private fields and is made in [`resolve`] alone, so a handler that takes one cannot run without
+//! An [`Identity`] has private fields and is made in this module alone, so a handler that takes one cannot run without
 //! this step.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+pub(crate) mod identity;
+pub(crate) mod strangers;
 
-use axum::extract::FromRequestParts;
-use axum::http::HeaderValue;
+use std::net::SocketAddr;
+
 use axum::http::request::Parts;
-use portcullis_config::UserType;
-use quick_cache::sync::Cache;
 
 use super::circuit_breaker;
-use crate::client_address::{AbsurdForwarding, ClientAddress};
-use crate::credential::{AmbiguousCredential, Caller, Credential, Source, presented, query_token};
-use crate::digest;
+use crate::client_address::AbsurdForwarding;
+use crate::credential::{AmbiguousCredential, Caller, Credential, presented, query_token};
 use crate::refusal::{Cause, Refused, RequestFault};
-use crate::scope::ServedScope;
 use crate::state::Gateway;
 
-/// Addresses remembered at once. At about 600 bytes each this is 6 MB; more only means digests made again.
-const MAX_STRANGERS: usize = 10_000;
-
-/// A resolved caller. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity(Arc<Resolved>);
-
-#[derive(Debug)]
-struct Resolved {
-    caller: Caller,
-    scope: Arc<ServedScope>,
-    client_address: Arc<str>,
-    /// User type and session as headers of an answer.
-    headers: [Option<HeaderValue>; 2],
-}
-
-impl Identity {
-    fn new(caller: Caller, scope: Arc<ServedScope>, client_address: Arc<str>) -> Self {
-        // Names of user types and sessions are made of letters, digits, '-' and '_'.
-        let headers = [caller.user_type.as_str(), &caller.session_id].map(|name| HeaderValue::from_str(name).ok());
-        Self(Arc::new(Resolved { caller, scope, client_address, headers }))
-    }
-
-    pub(crate) fn principal(&self) -> &str {
-        &self.0.caller.principal
-    }
-
-    pub(crate) fn user_type(&self) -> &UserType {
-        &self.0.caller.user_type
-    }
-
-    pub(crate) fn session_id(&self) -> &str {
-        &self.0.caller.session_id
-    }
-
-    pub(crate) fn actor(&self) -> Option<&str> {
-        self.0.caller.actor.as_deref()
-    }
-
-    /// The scope everything it asks for happens in.
-    pub(crate) fn scope(&self) -> &Arc<ServedScope> {
-        &self.0.scope
-    }
-
-    /// `X-User-Type` and `X-Session-ID` of an answer.
-    pub(crate) fn headers(&self) -> &[Option<HeaderValue>; 2] {
-        &self.0.headers
-    }
-
-    /// Digest of the address it comes from, for limits per client address: it does not show the address.
-    pub(crate) fn client_address(&self) -> &str {
-        &self.0.client_address
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Identity {
-    type Rejection = Refused;
-
-    /// Closed by default: a route outside the session layer has no caller.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(Refused::unauthenticated)
-    }
-}
+pub(crate) use identity::Identity;
 
 /// Resolves the caller of a request that arrived from `peer`.
 pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
@@ -100,7 +34,7 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
     let address = address.map_err(|AbsurdForwarding| {
         unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
     })?;
-    let nobody = gateway.strangers().from(address, gateway);
+    let nobody = gateway.strangers().from(address, gateway.scopes().default_scope());
     let identity = match credential {
         Some(credential) => {
             let caller = verified(gateway, &credential).await?;
@@ -111,7 +45,7 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
                 }
                 None => gateway.scopes().default_scope().clone(),
             };
-            Identity::new(caller, scope, nobody.0.client_address.clone())
+            Identity::new(caller, scope, nobody.shared_client_address())
         }
         None => nobody,
     };
@@ -124,31 +58,6 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
     Ok(identity)
 }
 
-/// Callers without a credential, by the address they come from. Who comes from one address is one caller, so the
-/// digests are made once, not for every request.
-#[derive(Debug)]
-pub(crate) struct Strangers(Cache<ClientAddress, Identity>);
-
-impl Strangers {
-    /// Knows nobody yet.
-    pub(crate) fn new() -> Self {
-        Self(Cache::new(MAX_STRANGERS))
-    }
-
-    /// Whoever comes from this address, in the gateway's default scope.
-    fn from(&self, address: ClientAddress, gateway: &Gateway) -> Identity {
-        let address = address.network();
-        if let Some(known) = self.0.get(&address) {
-            return known;
-        }
-        let client_address: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
-        let scope = gateway.scopes().default_scope().clone();
-        let identity = Identity::new(caller_at(&client_address), scope, client_address);
-        self.0.insert(address, identity.clone());
-        identity
-    }
-}
-
 async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Caller, Refused> {
     for resolver in gateway.resolvers() {
         let resolved = resolver.resolve(credential).await;
@@ -157,19 +66,6 @@ async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Call
         }
     }
     Err(Refused::unauthenticated())
-}
-
-/// The session of an address; whatever else a client can choose, such as its user agent, does not make a new one.
-fn caller_at(client_address: &str) -> Caller {
-    let session_id = format!("anon-{client_address}");
-    Caller {
-        scope: None,
-        principal: session_id.clone(),
-        user_type: UserType::anonymous(),
-        session_id,
-        actor: None,
-        source: Source::Address,
-    }
 }
 
 fn unattributable(header: &str, message: &str) -> Refused {
@@ -189,10 +85,10 @@ pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id:
     let caller = Caller {
         scope: None,
         principal: session_id.to_owned(),
-        user_type: UserType::new(user_type).expect("a valid user type"),
+        user_type: portcullis_config::UserType::new(user_type).expect("a valid user type"),
         session_id: session_id.to_owned(),
         actor: None,
-        source: Source::Address,
+        source: crate::credential::Source::Address,
     };
     let scope = gateway.scopes().default_scope().clone();
     Identity::new(caller, scope, "nowhere".into())
@@ -200,7 +96,9 @@ pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id:
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::FromRequestParts;
     use axum::http::Request;
+    use portcullis_config::UserType;
 
     use super::*;
     use crate::state::tests::options_without_redis;

@@ -1,0 +1,81 @@
+//! A resolved caller, as every handler and step is given it.
+//!
+//! Responsible for what is known of a caller once it is known who it is. Must never be made anywhere but in the session
+//! step: its fields are private, and so is its making.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+use portcullis_config::UserType;
+
+use crate::credential::Caller;
+use crate::refusal::Refused;
+use crate::scope::ServedScope;
+
+/// A resolved caller. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity(Arc<Resolved>);
+
+#[derive(Debug)]
+struct Resolved {
+    caller: Caller,
+    scope: Arc<ServedScope>,
+    client_address: Arc<str>,
+    /// User type and session as headers of an answer.
+    headers: [Option<HeaderValue>; 2],
+}
+
+impl Identity {
+    pub(super) fn new(caller: Caller, scope: Arc<ServedScope>, client_address: Arc<str>) -> Self {
+        // Names of user types and sessions are made of letters, digits, '-' and '_'.
+        let headers = [caller.user_type.as_str(), &caller.session_id].map(|name| HeaderValue::from_str(name).ok());
+        Self(Arc::new(Resolved { caller, scope, client_address, headers }))
+    }
+
+    pub(crate) fn principal(&self) -> &str {
+        &self.0.caller.principal
+    }
+
+    pub(crate) fn user_type(&self) -> &UserType {
+        &self.0.caller.user_type
+    }
+
+    pub(crate) fn session_id(&self) -> &str {
+        &self.0.caller.session_id
+    }
+
+    pub(crate) fn actor(&self) -> Option<&str> {
+        self.0.caller.actor.as_deref()
+    }
+
+    /// The scope everything it asks for happens in.
+    pub(crate) fn scope(&self) -> &Arc<ServedScope> {
+        &self.0.scope
+    }
+
+    /// `X-User-Type` and `X-Session-ID` of an answer.
+    pub(crate) fn headers(&self) -> &[Option<HeaderValue>; 2] {
+        &self.0.headers
+    }
+
+    /// The same as [`Self::client_address`], for another identity from there.
+    pub(super) fn shared_client_address(&self) -> Arc<str> {
+        self.0.client_address.clone()
+    }
+
+    /// Digest of the address it comes from, for limits per client address: it does not show the address.
+    pub(crate) fn client_address(&self) -> &str {
+        &self.0.client_address
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Identity {
+    type Rejection = Refused;
+
+    /// Closed by default: a route outside the session layer has no caller.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refused::unauthenticated)
+    }
+}
