@@ -129,6 +129,7 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
         kind: submission.kind,
+        pass: None,
         // This and the attempts are settled when it is known under which policy.
         cost: 1,
         deadline_ms: submission.deadline_ms,
@@ -152,6 +153,10 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
     let (task_id, replayed, estimated_wait_ms) = match verdict {
         Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
         Verdict::Replayed { task_id } => (task_id, true, None),
+        Verdict::Passed { .. } => {
+            let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
+            return Err(circuit_breaker::unavailable(&error));
+        }
         Verdict::Refused(refusal) => {
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             gateway.refusal_memory().remember(subject(identity), cost, &refusal, &limits, stamp, asked_at);
