@@ -99,7 +99,7 @@ pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Operation>> {
         3 => (0..3u8, 1..5u32, prop::bool::weighted(0.1))
             .prop_map(|(worker, slots, draining)| Operation::Beat { worker, slots, draining }),
         1 => (0..3u8).prop_map(|worker| Operation::Leave { worker }),
-        7 => prop::collection::vec(ask(), 1..6).prop_map(Operation::Admit),
+        9 => prop::collection::vec(ask(), 1..6).prop_map(Operation::Admit),
         1 => prop::collection::vec(ask(), 1..3).prop_map(Operation::Peek),
         5 => (0..6u32).prop_map(|slots| Operation::Claim { slots }),
         2 => prop::collection::vec(any::<Pick>(), 1..8).prop_map(Operation::Renew),
@@ -146,7 +146,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         1..4u32,
         key,
         tokens,
-        prop::option::weighted(0.4, pass),
+        prop::option::weighted(0.3, pass),
     )
         .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens, pass)| Ask {
             caller,

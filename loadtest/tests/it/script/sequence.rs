@@ -29,7 +29,7 @@ use super::ticks::ticks_of;
 /// the century's year that is no leap year.
 const STARTS_MS: [u64; 5] =
     [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999, 4_107_542_390_250];
-const LENGTH: usize = 80;
+const LENGTH: usize = 100;
 const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Week, Period::Month];
 
 /// One history being played.
