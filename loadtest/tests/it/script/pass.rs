@@ -6,7 +6,8 @@
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, PassEnd, PassLease, PassOutcome, PassTerms, PolicyStamp, Reason, TaskId, Verdict,
+    AdmitRequest, CompiledPolicy, PassAsked, PassEnd, PassLease, PassOutcome, PassTerms, PolicyStamp, Reason, TaskId,
+    Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -91,8 +92,9 @@ async fn a_pool_gives_each_user_type_its_share_whether_or_not_a_processor_lives(
     let (_, refused) = ask(&act, &policy, START_MS, &pass("guarded", "paid", LEASE_MS), 2).await;
     assert_eq!(refused, [Reason::NoLiveProcessors; 2]);
     let event = act.store.decisions(1_000).await.expect("decisions");
-    assert!(event[0].pass && !event[0].pooled && event[0].kind == "guarded", "{:?}", event[0]);
-    assert!(event[2].pass && event[2].pooled && event[2].kind == "reports", "{:?}", event[2]);
+    let asked = |pooled| Some(PassAsked { place: true, pooled, throttled: true });
+    assert_eq!((event[0].pass, event[0].kind.as_str()), (asked(false), "guarded"));
+    assert_eq!((event[2].pass, event[2].kind.as_str()), (asked(true), "reports"));
     assert_eq!((event[2].depth, event[2].capacity), (19, 20));
 }
 
@@ -197,7 +199,8 @@ async fn a_decision_without_a_place_spends_at_once_and_holds_nothing() {
     let keys = act.probe.keys(&act.prefix).await.expect("keys");
     assert!(!keys.iter().any(|key| key.contains("pass") || key.contains("pool")), "{keys:?}");
     let event = act.store.decisions(2).await.expect("decisions").remove(1);
-    assert_eq!((event.outcome.as_str(), event.pass, event.pass_id, event.task_id), ("admitted", true, None, None));
+    let asked = Some(PassAsked { place: false, pooled: true, throttled: true });
+    assert_eq!((event.outcome.as_str(), event.pass, event.pass_id, event.task_id), ("admitted", asked, None, None));
     // It looks at pressure all the same.
     let free = AdmitRequest { estimates: vec![("tokens".to_owned(), 0)], ..decide };
     let place = AdmitRequest { pass: Some(PassTerms { lease_ms: LEASE_MS, throttled: true }), ..free.clone() };

@@ -284,8 +284,8 @@ impl Play<'_> {
         }
         let events = store.decisions(10_000).await.expect("an answer");
         let said = events.iter().rev().map(|event| {
-            let ids = (event.task_id.as_deref(), event.pass_id.as_deref());
-            (event.depth, event.capacity, event.name.as_deref(), ids)
+            let said = [&event.name, &event.task_id, &event.pass_id];
+            (event.depth, event.capacity, said.map(|said| said.as_deref()))
         });
         let said: Vec<_> = said.collect();
         let made: Vec<_> = self.model.decisions.iter().map(said_of).collect();
@@ -325,13 +325,13 @@ impl Play<'_> {
 }
 
 /// What the event of a decision says of it.
-fn said_of(decision: &Decision) -> (u64, u64, Option<&str>, (Option<&str>, Option<&str>)) {
+fn said_of(decision: &Decision) -> (u64, u64, [Option<&str>; 3]) {
     let (name, task_id, pass_id) = match &decision.verdict {
         Verdict::Refused(refusal) => (refusal.name.as_deref(), None, None),
         Verdict::Admitted { task_id, .. } | Verdict::Replayed { task_id } => (None, Some(task_id.as_str()), None),
         Verdict::Passed { lease } => (None, None, lease.as_ref().map(|lease| lease.pass_id.as_str())),
     };
-    (decision.depth, decision.capacity, name, (task_id, pass_id))
+    (decision.depth, decision.capacity, [name, task_id, pass_id])
 }
 
 /// Plays this many random histories under a policy; the shortest that goes wrong is told. Returns the answers that came

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use portcullis_loadtest::model::Pass;
 use portcullis_lua::{PassEnd, PassLease, Verdict};
 
 use super::super::operation::{Leaving, Pick};
@@ -69,7 +70,7 @@ impl Play<'_> {
     pub(super) async fn compare_passes(&self) {
         for lease in &self.passes {
             let found = self.act.store.pass(&lease.pass_id).await.expect("an answer");
-            assert_eq!(found, self.model.passes.get(&lease.pass_id).map(|pass| pass.record()), "{lease:?}");
+            assert_eq!(found, self.model.passes.get(&lease.pass_id).map(Pass::record), "{lease:?}");
         }
         let mut pools = vec![("pass".to_owned(), None), ("pool:".to_owned(), Some(None))];
         pools.extend(self.model.pool_names().map(|name| (format!("pool:{name}"), Some(Some(name)))));
