@@ -47,7 +47,8 @@ end
 local function pass_take(flight, pool, pool_key, id, lease_ms, epoch, body, now)
   if lease_ms == 0 then return 0 end
   if pool then pool[TAKEN], pool_key = pool[TAKEN] + 1, pool[POOL_KEY] end
-  local expires, places, pass, record = string.format('%d', now + lease_ms), flight[pool_key], flight.pass, flight.record
+  local expires, places = string.format('%d', now + lease_ms), flight[pool_key]
+  local pass, record = flight.pass, flight.record
   if not places then
     places = {}
     flight[pool_key] = places
