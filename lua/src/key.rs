@@ -28,7 +28,7 @@
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | until it is empty |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
-//! | `pool:CLASS` | ZSET | pass id → expiry ms, in the class's own pool; no class: as load of the scope | until it ends |
+//! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |
 //! | `pool-service:CLASS` | STRING | mean duration of a pass of the pool, ms | a day |
 //! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |

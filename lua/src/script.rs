@@ -40,7 +40,7 @@ macro_rules! scripts {
 
 scripts! {
     ADMIT = "admit" [
-        "now", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"
+        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
