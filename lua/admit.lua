@@ -32,7 +32,8 @@ ARGV
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
             replayed
-  states    for each request packed [wait ms d], for each window and each named limit [held d][reset ms d], for each
+  states    for each request packed [wait ms d]: until a processor takes it, or, refused by depth, until the slots run
+            out of queued tasks; then for each window and each named limit [held d][reset ms d], for each
             budget [spent d][held d][reset ms d]
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
@@ -261,6 +262,7 @@ for i = 1, requests do
   if hopeless then retry_ms = 0 end
 
   local wait_ms = 0
+  if code == 6 or code == 7 then wait_ms = max(0, depth - slots) * service_ms / slots end
   if code == 0 and not peek then
     session_windows[session], session_class[session], session_changed[session] = windows, class, class[LASTS]
     for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end

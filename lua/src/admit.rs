@@ -68,7 +68,7 @@ impl ScopeStore {
 fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<'_>) -> Result<Decision, StoreError> {
     let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
     let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
-    let estimated_wait_ms = states.count()?;
+    let wait_ms = states.count()?;
     let mut limits = Vec::with_capacity(question.class.windows.len() + question.uses.len());
     for window in question.windows() {
         let (held, reset_ms) = (states.f64()?, states.f64()?);
@@ -86,7 +86,7 @@ fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<
         });
     }
     let verdict = match code {
-        ADMITTED => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms },
+        ADMITTED => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms: wait_ms },
         REPLAYED => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
         code => {
             let reason = Reason::from_code(code)
@@ -98,7 +98,7 @@ fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<
                 Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|budget| budget.name.clone()),
                 _ => None,
             };
-            Verdict::Refused(Refusal { reason, name, retry_after_ms })
+            Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms: wait_ms })
         }
     };
     Ok(Decision { verdict, depth, capacity, limits, budgets })

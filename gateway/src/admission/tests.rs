@@ -12,7 +12,7 @@ use crate::policy_in_force::tests::policy_for_tests;
 use crate::state::tests::options_without_redis;
 
 fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: PolicyStamp) {
-    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000 };
+    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, backlog_ms: 0 };
     memory.remember(subject(identity), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
 }
 

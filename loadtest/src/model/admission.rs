@@ -86,7 +86,11 @@ impl Model {
         let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
         if let Some(No(reason, name, _)) = noes.into_iter().next() {
             let retry_after_ms = if longest_ms < NEVER_MS { longest_ms.ceil() as u64 } else { 0 };
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms });
+            let backlog_ms = match reason {
+                Reason::HardLimit | Reason::PressureThreshold => self.backlog_ms(now_ms),
+                _ => 0,
+            };
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms });
         }
         let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
         Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
@@ -148,6 +152,12 @@ impl Model {
                 noes.push(No(Reason::DeadlineUnreachable, None, late_ms));
             }
         }
+    }
+
+    /// Time until the slots run out of queued tasks if nobody is admitted any more.
+    fn backlog_ms(&self, now_ms: u64) -> u64 {
+        let (slots, queued) = (self.live(now_ms).0, self.depth().saturating_sub(self.live(now_ms).0));
+        (queued as f64 * self.service_ms() / slots as f64).ceil() as u64
     }
 
     fn estimated_wait_ms(&self, now_ms: u64, request: &AdmitRequest) -> u64 {
