@@ -4,10 +4,10 @@
 //! one. Must never read a clock: every instant is handed in.
 //!
 //! Pressure is remembered for longer than until the first place may be free, as long as that leaves no slot idle: where
-//! tasks end every few milliseconds, a gateway would otherwise ask at each end, only to be refused again. What counts is
-//! the backlog, the time for which the slots have queued work even if nobody is admitted. A third of it is slept
-//! through; whoever is let in then still finds two thirds of the queue ahead. A short queue is remembered for no longer
-//! than until a place may be free.
+//! tasks end every few milliseconds, a gateway would otherwise ask at each end, only to be refused again. What counts
+//! is the backlog, the time for which the slots have queued work even if nobody is admitted. A third of it is slept
+//! through; whoever is let in then still finds two thirds of the queue ahead. With a short queue pressure is remembered
+//! for no longer than until a place may be free.
 
 use std::time::Duration;
 
