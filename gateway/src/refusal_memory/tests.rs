@@ -169,7 +169,7 @@ async fn what_the_queue_can_bear_is_remembered_of_pressure() {
         let refusal = pressed(retry_after_ms, backlog_ms);
         let told_ms = memory.remember(subject(1, "s"), 1, &refusal, &full_window(), seventh(), Instant::now());
         assert_eq!(told_ms, retry_after_ms.max(lasts_ms), "{refusal:?}: nobody comes back while it is remembered");
-        advance(Duration::from_millis(lasts_ms) - Duration::from_micros(1)).await;
+        advance(Duration::from_micros(lasts_ms * 1000 - 1)).await;
         let recalled = || memory.pressure(subject(1, "s"), seventh());
         // The first would ask ahead.
         _ = recalled();
