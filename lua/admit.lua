@@ -80,7 +80,7 @@ for c = 1, tonumber(ARGV[7]) do
     reasons[i], shapes[s - 3], shapes[s - 2], shapes[s - 1], shapes[s], at = unpack_struct('<BBI4I4d', packed, at)
   end
   local finish, queued = class_state(scope, number)
-  classes[c] = { number, ARGV[arg_at + 1], floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0 }
+  classes[c] = { number, tonumber(ARGV[arg_at + 1]), floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0 }
   arg_at = arg_at + 3
 end
 local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED = 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -92,7 +92,7 @@ local function limit_shape(number)
   if not shape then
     local kind, window, tick, limit = unpack_struct('<BI4I4d', ARGV[6], 17 * number - 16)
     shape = { kind, window, tick, limit }
-    limit_shapes[number], limit_lasts[number] = shape, format('%d', window + 2 * tick)
+    limit_shapes[number], limit_lasts[number] = shape, window + 2 * tick
   end
   return shape
 end
@@ -136,7 +136,7 @@ for i = 1, requests do
     windows = windows_unpack(stored[1 + session], class[SHAPES], now)
     session_windows[session], session_class[session] = windows, class
   elseif session_class[session] ~= class then
-    windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
+    windows = windows_unpack(windows_pack(windows, 0), class[SHAPES], now)
   end
   local places = #windows
   if not replayed then
@@ -311,6 +311,8 @@ for i = 1, requests do
   if places == 16 then
     state = pack('<ddddd', wait_ms, windows[HELD], window_reset(windows, 0, now), windows[8 + HELD],
       window_reset(windows, 8, now))
+  elseif places == 8 then
+    state = pack('<ddd', wait_ms, windows[HELD], window_reset(windows, 0, now))
   else
     state = pack('<d', wait_ms)
     for b = 0, places - 8, 8 do state = state .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
@@ -334,10 +336,12 @@ if peek then return reply end
 if #tasks > 0 then
   for session = 1, sessions do
     local lasts = session_changed[session]
-    if lasts then call('SET', KEYS[BEFORE + 1 + session], windows_pack(session_windows[session]), 'PX', lasts) end
+    if lasts then
+      windows_store(KEYS[BEFORE + 1 + session], stored[1 + session], session_windows[session], lasts, now)
+    end
   end
   for key, window in pairs(named) do
-    if window.lasts then call('SET', KEYS[BEFORE + key], windows_pack(window), 'PX', window.lasts) end
+    if window.lasts then windows_store(KEYS[BEFORE + key], stored[key], window, window.lasts, now) end
   end
   for kind = 1, kinds do
     local breaker = breakers[kind]

@@ -62,7 +62,7 @@ impl Call {
         args.push(decision_log::abouts(questions).into());
         for question in questions {
             args.push(question.request.task_id.as_str().into());
-            args.push(body(question)?.into());
+            args.push(body(question).into());
         }
         Ok(Self { keys: keys.keys, args })
     }
