@@ -129,6 +129,7 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
         kind: submission.kind,
+        pass: None,
         // This and the attempts are settled when it is known under which policy.
         cost: 1,
         deadline_ms: submission.deadline_ms,
@@ -155,6 +156,10 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             (task_id, false, Some(estimated_wait_ms))
         }
         Verdict::Replayed { task_id } => (task_id, true, None),
+        Verdict::Passed { .. } => {
+            let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
+            return Err(circuit_breaker::unavailable(&error));
+        }
         Verdict::Refused(refusal) => {
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             let memory = gateway.refusal_memory();

@@ -37,6 +37,12 @@ pub struct DecisionEvent {
     pub retry_after_ms: u64,
     /// The task, where there is one.
     pub task_id: Option<String>,
+    /// What pass was asked for; `None` for a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<PassAsked>,
+    /// The pass that was given a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_id: Option<String>,
     /// The caller's user type.
     pub user_type: String,
     /// The caller's session.
@@ -45,14 +51,25 @@ pub struct DecisionEvent {
     pub principal: String,
     /// The agent acting for it.
     pub actor: Option<String>,
-    /// Kind of the task asked for.
+    /// Kind of the task asked for; of a pass, its route class.
     pub kind: String,
     /// Id of the HTTP request.
     pub request_id: String,
-    /// Queued and running after the decision.
+    /// Load of the scope after the decision, or passes in flight in the pool.
     pub depth: u64,
-    /// Capacity at the decision.
+    /// Capacity at the decision, or places of the pool.
     pub capacity: u64,
+}
+
+/// What sort of pass a request asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassAsked {
+    /// A place among the passes in flight; else only a decision.
+    pub place: bool,
+    /// Whether depth and capacity are those of a pool of its class's own.
+    pub pooled: bool,
+    /// Whether rate limits apply.
+    pub throttled: bool,
 }
 
 /// How far the stream of decision events goes.
@@ -101,6 +118,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
     } else {
         question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
     };
+    let pass = PassAsked::of(question).map(PassAsked::letters).unwrap_or_default();
     let fields = [
         request.task_id.as_str(),
         request.user_type.as_str(),
@@ -109,6 +127,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         request.actor.as_deref().unwrap_or_default(),
         &request.kind,
         &request.request_id,
+        &pass,
         &limits,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
@@ -118,6 +137,24 @@ fn push_about(about: &mut String, question: &Question<'_>) {
             about.push_str(field);
         }
         about.push(SEPARATOR);
+    }
+}
+
+impl PassAsked {
+    fn of(question: &Question<'_>) -> Option<Self> {
+        let terms = question.request.pass?;
+        Some(Self { place: terms.lease_ms > 0, pooled: question.pool.is_some(), throttled: terms.throttled })
+    }
+
+    /// A letter for each that holds; the first stands for the pass.
+    fn letters(self) -> String {
+        let flags = [(true, 'p'), (self.place, 'l'), (self.pooled, 'o'), (self.throttled, 't')];
+        flags.into_iter().filter_map(|(holds, letter)| holds.then_some(letter)).collect()
+    }
+
+    fn read(letters: &str) -> Option<Self> {
+        let has = |letter| letters.contains(letter);
+        has('p').then(|| Self { place: has('l'), pooled: has('o'), throttled: has('t') })
     }
 }
 
@@ -182,7 +219,7 @@ impl ScopeStore {
 }
 
 /// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
-fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
+fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
     let mut field = || -> Result<Unpacker, StoreError> {
         fields.bytes()?;
         Ok(Unpacker::new(fields.bytes()?))
@@ -194,13 +231,13 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [task_id, user_type, session_id, principal, actor, kind, request_id, limits, budgets @ ..] =
+        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, budgets @ ..] =
             about.as_slice()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
         let event = DecisionEvent {
-            id: format!("{id}.{}", events.len()),
+            id: format!("{batch_id}.{}", events.len()),
             at_ms,
             policy_revision,
             outcome: "refused".to_owned(),
@@ -209,6 +246,8 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             name: None,
             retry_after_ms: 0,
             task_id: None,
+            pass: PassAsked::read(pass),
+            pass_id: None,
             user_type: (*user_type).to_owned(),
             session_id: (*session_id).to_owned(),
             principal: (*principal).to_owned(),
@@ -219,7 +258,7 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             capacity: 0,
         };
         let names = Names { limits, budgets };
-        events.push(decided(event, task_id, &names, &mut outcomes)?);
+        events.push(decided(event, id, &names, &mut outcomes)?);
     }
     Ok(events)
 }
@@ -232,7 +271,7 @@ struct Names<'a> {
 
 fn decided(
     mut event: DecisionEvent,
-    task_id: &str,
+    id: &str,
     names: &Names<'_>,
     outcome: &mut Unpacker,
 ) -> Result<DecisionEvent, StoreError> {
@@ -242,7 +281,10 @@ fn decided(
     match code {
         0 => {
             "admitted".clone_into(&mut event.outcome);
-            event.task_id = Some(task_id.to_owned());
+            match event.pass {
+                None => event.task_id = Some(id.to_owned()),
+                Some(asked) => event.pass_id = asked.place.then(|| id.to_owned()),
+            }
         }
         255 => {
             "replayed".clone_into(&mut event.outcome);

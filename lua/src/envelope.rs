@@ -5,6 +5,8 @@
 
 use portcullis_config::UserType;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker};
 
@@ -39,7 +41,7 @@ pub struct Envelope {
 }
 
 /// An amount of a budget held by a task from its admission to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Name of the budget in the policy.
     pub budget: String,

@@ -86,6 +86,8 @@ mod tests {
             name: None,
             retry_after_ms: 0,
             task_id: None,
+            pass: None,
+            pass_id: None,
             user_type: "paid".to_owned(),
             session_id: String::new(),
             principal: String::new(),

@@ -18,6 +18,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         actor: None,
         client_address: None,
         kind: kind.to_owned(),
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,

@@ -78,6 +78,8 @@ pub(crate) fn decision(number: u64, at_ms: u64) -> DecisionEvent {
         name: None,
         retry_after_ms: 0,
         task_id: Some(format!("task-{number}")),
+        pass: None,
+        pass_id: None,
         user_type: "paid".to_owned(),
         session_id: "s".to_owned(),
         principal: "p-0".to_owned(),

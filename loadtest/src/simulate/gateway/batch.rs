@@ -133,6 +133,8 @@ impl Gateway {
                 Told::Accepted(task_id)
             }
             Verdict::Replayed { task_id } => Told::Accepted(task_id),
+            // Simulated callers ask for tasks only.
+            Verdict::Passed { .. } => Told::Unavailable,
             Verdict::Refused(refusal) => {
                 let request = &waiting.request;
                 let Some((shared, term)) = Term::of(asked_at, request.cost, &refusal, &decision.limits, stamp) else {
