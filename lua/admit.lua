@@ -79,7 +79,8 @@ for c = 1, tonumber(ARGV[7]) do
     reasons[i], shapes[s - 3], shapes[s - 2], shapes[s - 1], shapes[s], at = unpack_struct('<BBI4I4d', packed, at)
   end
   local finish, queued = class_state(scope, number)
-  classes[c] = { number, tonumber(ARGV[arg_at + 1]), floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0 }
+  local lasts_ms, class_depth = tonumber(ARGV[arg_at + 1]), floor(capacity * threshold)
+  classes[c] = { number, lasts_ms, class_depth, increment, reasons, shapes, finish, queued, 0 }
   arg_at = arg_at + 3
 end
 local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED = 1, 2, 3, 4, 5, 6, 7, 8, 9
