@@ -202,8 +202,8 @@ local function windows_pack(w, lives_until_s)
   return table.concat(parts) .. table.concat(entries)
 end
 
---- Stores windows whose key must live `lasts_ms` from now on; `before` is what it holds. Given a quarter more than that,
--- most writes leave the key's time as it is and only write over its bytes, which costs half of a SET with a time.
+--- Stores windows whose key must live `lasts_ms` from now on; `before` is what it holds. It is given a quarter more, so
+-- that most writes leave its time as it is and only write over its bytes, which costs half of a SET with a time.
 local function windows_store(key, before, w, lasts_ms, now)
   local lives_until_s = before and struct_unpack('<I4', before) or 0
   if lives_until_s * 1000 >= now + lasts_ms then
@@ -211,5 +211,6 @@ local function windows_store(key, before, w, lasts_ms, now)
     return
   end
   local px = ceil(lasts_ms * 1.25)
-  redis.call('SET', key, windows_pack(w, floor((now + px) / 1000)), 'PX', string.format('%d', px))
+  -- A second less than it has: the server counts from the beginning of the script, which was before `now`.
+  redis.call('SET', key, windows_pack(w, floor((now + px) / 1000) - 1), 'PX', string.format('%d', px))
 end
