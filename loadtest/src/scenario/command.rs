@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -217,8 +219,15 @@ fn unknown(name: &str) -> String {
     format!("{name:?} is neither a shipped scenario nor a file; the nearest shipped one is {like:?}")
 }
 
+/// Whoever ends a run, at a terminal, by closing it, or as a CI job does, leaves no cluster behind.
 async fn stop_when_interrupted(stop: CancellationToken) {
-    if tokio::signal::ctrl_c().await.is_ok() {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut heard: FuturesUnordered<_> = signals
+        .into_iter()
+        .filter_map(|kind| signal(kind).ok())
+        .map(|mut signal| async move { signal.recv().await })
+        .collect();
+    if heard.next().await.is_some() {
         stop.cancel();
     }
 }
