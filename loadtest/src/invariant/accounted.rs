@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use portcullis_lua::{DecisionEvent, TaskStatus};
 
-use super::case::Case;
+use super::case::{Case, RequestOf};
 use super::verdict::Findings;
 use crate::record::{Ending, Outcome, Record};
 
@@ -169,15 +169,16 @@ impl<'a> Silence<'a> {
     /// What the client of this admission was told.
     fn about(&mut self, case: &Case<'a>, event: &'a DecisionEvent) -> Told<'a> {
         let answer = self.answers.get(event.request_id.as_str()).copied();
-        match (answer, case.own_call(&event.request_id)) {
+        let request_of = case.request_of(&event.request_id);
+        match (answer, &request_of) {
             (Some("store_unavailable"), _) => return Told::Unknown,
             (Some(answer), _) => return Told::Else(answer),
-            (None, Some(Some(call))) => {
+            (None, RequestOf::Call(call)) => {
                 let sent = matches!(call.outcome, Outcome::Failed { sent: true, .. });
                 return if sent { Told::Unknown } else { Told::Else("nothing") };
             }
-            (None, Some(None)) => {}
-            (None, None) => {
+            (None, RequestOf::Others) => {}
+            (None, RequestOf::Unknown) => {
                 let silent = self.unanswered.get_mut(&(event.user_type.as_str(), event.kind.as_str()));
                 if let Some(silent) = silent.filter(|silent| **silent > 0) {
                     *silent -= 1;
@@ -187,8 +188,8 @@ impl<'a> Silence<'a> {
         }
         // An answer would have been found: this client has none, or is none of ours.
         let ours = self.principals.contains(event.principal.as_str());
-        let alone = case.is_alone() || case.own_call(&event.request_id).is_none();
-        if ours || (self.anybody && alone) { Told::Else("nothing") } else { Told::Nobody }
+        let ours = ours || (self.anybody && (case.is_alone() || matches!(request_of, RequestOf::Unknown)));
+        if ours { Told::Else("nothing") } else { Told::Nobody }
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use portcullis_lua::DecisionEvent;
 
-use super::case::Case;
+use super::case::{Case, RequestOf};
 use super::verdict::Findings;
 use crate::record::{Answered, Call, Outcome};
 
@@ -100,10 +100,12 @@ fn names_its_request(case: &Case<'_>, call: &Call, answered: &Answered, findings
         findings.check(false, || "an answer without X-Request-Id".to_owned(), evidence);
         return;
     };
-    if let Some(own) = case.own_call(request_id) {
-        let is_own = own.is_some_and(|own| (own.request, own.repetition) == (call.request, call.repetition));
-        findings.check(is_own, || format!("answered as if it were request {request_id}"), evidence);
-    }
+    let is_own = match case.request_of(request_id) {
+        RequestOf::Call(own) => (own.request, own.repetition) == (call.request, call.repetition),
+        RequestOf::Others => false,
+        RequestOf::Unknown => return,
+    };
+    findings.check(is_own, || format!("answered as if it were request {request_id}"), evidence);
 }
 
 /// Whether the event is about this caller and what it asked for. Of principals only those are held against one another

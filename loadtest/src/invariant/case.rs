@@ -28,6 +28,16 @@ pub(super) struct Case<'a> {
     calls: HashMap<(u64, u32), &'a Call>,
 }
 
+/// Whose request an id is of.
+pub(super) enum RequestOf<'a> {
+    /// This call of the run's.
+    Call(&'a Call),
+    /// None of the run's.
+    Others,
+    /// Gateways give requests ids of their own.
+    Unknown,
+}
+
 /// Whom a limit or budget counts for an event.
 pub(super) enum Whose<'a> {
     /// This subject.
@@ -86,11 +96,13 @@ impl<'a> Case<'a> {
         self.record.earlier.iter().chain(&self.record.decisions)
     }
 
-    /// The call that the run gave this id, if it gave it to any; `None` where nobody can say.
-    pub(super) fn own_call(&self, request_id: &str) -> Option<Option<&'a Call>> {
-        let numbers = request_id.strip_prefix(self.run?).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+    /// Whose request this id is of.
+    pub(super) fn request_of(&self, request_id: &str) -> RequestOf<'a> {
+        let Some(run) = self.run else { return RequestOf::Unknown };
+        let numbers = request_id.strip_prefix(run).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
         let numbers = numbers.and_then(|(request, repetition)| Some((request.parse().ok()?, repetition.parse().ok()?)));
-        Some(numbers.and_then(|numbers| self.calls.get(&numbers).copied()))
+        let call = numbers.and_then(|numbers| self.calls.get(&numbers).copied());
+        call.map_or(RequestOf::Others, RequestOf::Call)
     }
 
     /// Whether nobody else calls: the cluster was started for the run.

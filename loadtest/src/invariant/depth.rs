@@ -84,8 +84,8 @@ fn bound(policy: &Policy, event: &DecisionEvent) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::hand::{Hand, held, violation};
-    use crate::record::Sample;
     use crate::record::attempt::AttemptEnd;
+    use crate::record::{ProcessSample, Sample};
 
     #[test]
     fn depth_may_reach_the_threshold_of_a_type_and_not_pass_it() {
@@ -104,9 +104,10 @@ mod tests {
     fn depth_is_not_understated() {
         let hand = |depth| {
             let mut hand = Hand::new().admitted("paid", 0, 1, 100).ran(1, Some(50), AttemptEnd::Succeeded);
-            hand.record
-                .samples
-                .push(Sample { processes: [("redis".to_owned(), Default::default())].into(), ..Sample::default() });
+            hand.record.samples.push(Sample {
+                processes: [("redis".to_owned(), ProcessSample::default())].into(),
+                ..Sample::default()
+            });
             hand.admitted("paid", 10, depth, 100)
         };
         held(&hand(2).ended("succeeded", 50), "depth");

@@ -51,7 +51,12 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
 fn stuck(ending: &Ending, findings: &mut Findings) {
     let ended = |status: &str| ENDED.iter().any(|end| end.as_str() == status);
     let open = ending.tasks.iter().filter(|(_, end)| end.status.as_deref().is_some_and(|status| !ended(status)));
-    let open: Vec<String> = open.map(|(task, end)| format!("task {task} is {end:?}")).collect();
+    let open: Vec<String> = open
+        .map(|(task, end)| {
+            let status = end.status.as_deref().unwrap_or("unknown");
+            format!("task {task} is {status}, attempts {}", end.attempts)
+        })
+        .collect();
     if open.is_empty() {
         findings.not_applicable("it did not come to rest in the time given");
         return;

@@ -64,7 +64,7 @@ pub async fn play(
     if stop.is_cancelled() {
         return Err(HarnessError::Interrupted);
     }
-    let watched = rested(watch.observer, &journal, scenario, stop).await?;
+    let watched = Box::pin(rested(watch.observer, &journal, scenario, stop)).await?;
     let (ended, policies) = (stage.ended(), operator.account(&stage.cluster).await?);
     stage.cluster.end().await?;
     let attempts = stage.backend.finish().await.into_iter().map(|attempt| behind(attempt, handlers_ahead_us)).collect();
@@ -113,7 +113,7 @@ pub async fn play_on(
         return Err(HarnessError::Interrupted);
     }
     let watched = match observer {
-        Some(observer) => rested(observer, &journal, scenario, stop).await?,
+        Some(observer) => Box::pin(rested(observer, &journal, scenario, stop)).await?,
         None => Observed { decisions_incomplete: true, ..Observed::default() },
     };
     let mut notes = notes(&journal);
@@ -142,7 +142,8 @@ async fn rested(
     stop: &CancellationToken,
 ) -> Result<Observed, HarnessError> {
     let limit = Duration::from_secs_f64(scenario.rest_seconds);
-    stop.run_until_cancelled(observer.finish(&journal.calls, limit)).await.ok_or(HarnessError::Interrupted)
+    let finished = stop.run_until_cancelled(Box::pin(observer.finish(&journal.calls, limit))).await;
+    finished.ok_or(HarnessError::Interrupted)
 }
 
 /// Offers the load and conducts the faults, until both are over and every fault is undone.
