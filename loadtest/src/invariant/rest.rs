@@ -1,8 +1,8 @@
 //! At rest nothing is left but what is meant to stay.
 //!
-//! Concludes from the end: a task of the run that has not ended in the time the scenario gives is stuck. Once every task
-//! has ended, nothing is queued, leased or delayed, and of the keys that never
-//! expire only those exist that hold the scope itself, its history, and its dead letters.
+//! Concludes from the end: a task of the run that has not ended in the time the scenario gives is stuck. Once every
+//! task has ended, nothing is queued, leased or delayed, and of the keys that never expire only those exist that hold
+//! the scope itself, its history, and its dead letters.
 
 use super::accounted::ENDED;
 use super::case::Case;

@@ -114,7 +114,8 @@ impl Prepared {
 }
 
 impl Observer {
-    /// Connects and reads what is there already. It takes a while, which is no part of a run: the clock starts after it.
+    /// Connects and reads what is there already. It takes a while, which is no part of a run: its clock starts
+    /// afterwards.
     pub async fn prepare(options: ObserverOptions) -> Result<Prepared, HarnessError> {
         let ObserverOptions { redis_url, scope, policy } = options;
         let store = StoreOptions { url: redis_url, connections: CONNECTIONS, command_timeout: COMMAND_LIMIT };
