@@ -39,7 +39,8 @@ ARGV
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
             replayed
-  states    for each request packed [wait ms d], for each window and each named limit [held d][reset ms d], for each
+  states    for each request packed [wait ms d]: until a processor takes it, or, refused by depth, until the slots run
+            out of queued tasks; then for each window and each named limit [held d][reset ms d], for each
             budget [spent d][held d][reset ms d]
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
@@ -85,8 +86,8 @@ for c = 1, tonumber(ARGV[7]) do
     reasons[i], shapes[s - 3], shapes[s - 2], shapes[s - 1], shapes[s], at = unpack_struct('<BBI4I4d', packed, at)
   end
   local finish, queued = class_state(scope, number)
-  classes[c] = { number, ARGV[arg_at + 1], floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0,
-    threshold }
+  classes[c] = { number, tonumber(ARGV[arg_at + 1]), floor(capacity * threshold), increment, reasons, shapes, finish,
+    queued, 0, threshold }
   arg_at = arg_at + 3
 end
 local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED, SHARE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
@@ -134,7 +135,7 @@ for i = 1, requests do
     windows = windows_unpack(stored[1 + session], class[SHAPES], now)
     session_windows[session], session_class[session] = windows, class
   elseif session_class[session] ~= class then
-    windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
+    windows = windows_unpack(windows_pack(windows, 0), class[SHAPES], now)
   end
   local places = #windows
   if not replayed and cost > 0 then
@@ -266,6 +267,7 @@ for i = 1, requests do
   if hopeless then retry_ms = 0 end
 
   local wait_ms = 0
+  if (code == 6 or code == 7) and not pool then wait_ms = max(0, depth - passes - slots) * service_ms / slots end
   if code == 0 and not peek then
     admitted = true
     if cost > 0 then
@@ -325,6 +327,8 @@ for i = 1, requests do
   if places == 16 then
     state = pack('<ddddd', wait_ms, windows[HELD], window_reset(windows, 0, now), windows[8 + HELD],
       window_reset(windows, 8, now))
+  elseif places == 8 then
+    state = pack('<ddd', wait_ms, windows[HELD], window_reset(windows, 0, now))
   else
     state = pack('<d', wait_ms)
     for b = 0, places - 8, 8 do state = state .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
@@ -348,10 +352,12 @@ if peek then return reply end
 if admitted then
   for session = 1, sessions do
     local lasts = session_changed[session]
-    if lasts then call('SET', KEYS[BEFORE + 1 + session], windows_pack(session_windows[session]), 'PX', lasts) end
+    if lasts then
+      windows_store(KEYS[BEFORE + 1 + session], stored[1 + session], session_windows[session], lasts, now)
+    end
   end
   for key, window in pairs(named) do
-    if window.lasts then call('SET', KEYS[BEFORE + key], windows_pack(window), 'PX', window.lasts) end
+    if window.lasts then windows_store(KEYS[BEFORE + key], stored[key], window, window.lasts, now) end
   end
   for kind = 1, kinds do
     local breaker = breakers[kind]

@@ -24,8 +24,8 @@
 //! | `revision` | HASH | number → time, about, document before, document | at most `max_policy_revisions` |
 //! | `audit` | STREAM | what was changed by whom | `max_audit_events` |
 //! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
-//! | `limit:SESSION` | STRING | the session's windows | until they are empty |
-//! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | until it is empty |
+//! | `limit:SESSION` | STRING | the session's windows | until they are empty, at most a quarter longer |
+//! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |

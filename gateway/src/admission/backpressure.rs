@@ -2,7 +2,8 @@
 //!
 //! Feeds the script nothing but the user type, whose threshold applies, and the deadline: depth and capacity are read
 //! where they are, inside the script. Refuses with `pressure_threshold`, `hard_limit`, `queue_full`,
-//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms.
+//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms,
+//! and for no longer than the queue can bear.
 
 use portcullis_lua::{PolicyStamp, Reason};
 
