@@ -19,6 +19,8 @@ pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;
+mod idempotency_key;
+mod trace_context;
 mod text;
 mod ratelimit_field;
 pub mod drain;

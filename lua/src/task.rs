@@ -122,6 +122,9 @@ pub struct Envelope {
     /// W3C trace context of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// What tracers on the way had added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
     /// Content type of the payload.
     pub content_type: String,
     /// Budget holds taken at admission, released or committed when the task ends.
@@ -140,6 +143,7 @@ impl Envelope {
             actor: None,
             request_id: String::new(),
             traceparent: None,
+            tracestate: None,
             content_type: String::new(),
             holds: Vec::new(),
         }

@@ -46,6 +46,7 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         estimates: Vec::new(),
         request_id: "peek".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: "null".into(),
     };
