@@ -14,6 +14,7 @@ mod spending;
 mod kinds;
 mod lockout;
 mod capacity;
+mod cors;
 
 /// A relation that does not hold.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub(crate) fn relations(policy: &Policy) -> Findings {
     patterns(policy, &mut findings);
     lockout::check(policy, &mut findings);
     capacity::check(policy, &mut findings);
+    cors::check(policy, &mut findings);
     findings
 }
 

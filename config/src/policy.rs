@@ -18,11 +18,13 @@ mod queue;
 mod kind;
 mod named_limit;
 mod carried;
+mod cors;
 mod tier;
 
 pub use breaker::{CircuitBreakers, TaskBreaker};
 pub use budget::{Budget, Period, Subject};
 pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
+pub use cors::Cors;
 pub use kind::{KindBreaker, KindRetry, KindSettings};
 pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
@@ -76,6 +78,8 @@ pub struct Policy {
     /// Paths that skip throttling (regular expressions).
     #[schemars(length(max = 256))]
     pub bypass_throttling_patterns: Vec<String>,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// Publish limits of the reference system's data bus; carried, not interpreted.
     pub data_bus: DataBus,
 }
