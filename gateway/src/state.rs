@@ -48,6 +48,8 @@ pub struct GatewayOptions {
     pub trusted_proxies: TrustedProxies,
     /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
+    /// How long a connection may be silent: longer than whatever stands in front keeps one.
+    pub keep_alive: Duration,
     /// How long requests are still served after readiness began to fail.
     pub drain: Duration,
     /// How long Redis may take for an answer before the caller gets a 503.
@@ -231,6 +233,7 @@ pub(crate) mod tests {
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
             dev_tokens: true,
+            keep_alive: Duration::from_secs(75),
             drain: Duration::ZERO,
             store_timeout,
         }
