@@ -44,6 +44,8 @@ pub mod state;
 mod admission;
 mod problem;
 mod respond;
+mod request_head;
+mod cors;
 mod task_view;
 mod prefer;
 mod tasks;
