@@ -1,0 +1,58 @@
+//! Nothing a client sends is longer, or more, than a gateway reads; and every answer has a name.
+
+use super::wire::{answers, header, status, statuses};
+use crate::fixture::{cluster, start};
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_answered_431() {
+    let cluster = start(cluster()).await;
+    let address = cluster.public_address(0);
+    let head = |lines: &str| format!("GET /v1/limits HTTP/1.1\r\nHost: h\r\n{lines}Connection: close\r\n\r\n");
+    let wide = format!("X-Wide: {}\r\n", "x".repeat(70_000));
+    let deep: String = (0..120).map(|n| format!("X-{n}: a\r\n")).collect();
+    for lines in [wide, deep] {
+        assert_eq!(statuses(address, head(&lines).as_bytes()).await, [431]);
+    }
+    let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(70_000));
+    assert!(matches!(statuses(address, long.as_bytes()).await[..], [414 | 431]));
+    let most = format!("X-Wide: {}\r\n", "x".repeat(16_000)).repeat(3);
+    assert_eq!(statuses(address, head(&most).as_bytes()).await, [200], "what a balancer passes on");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_answered_413_before_it_is_read() {
+    let cluster = start(cluster()).await;
+    let address = cluster.public_address(0);
+    let most = cluster.policy().queue.max_payload_bytes;
+    let head = "POST /v1/tasks HTTP/1.1\r\nHost: h\r\nConnection: close\r\n";
+    // Announced and never sent: it is not waited for.
+    let announced = answers(address, format!("{head}Content-Length: {}\r\n\r\n", most * 2).as_bytes()).await;
+    assert!(status(&announced[0]) == 413 && announced[0].contains("payload_too_large"), "{announced:?}");
+    let expecting = format!("{head}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", most * 2);
+    assert_eq!(statuses(address, expecting.as_bytes()).await, [413], "nobody is told to go on");
+    let piece = format!("10000\r\n{}\r\n", "x".repeat(65_536)).repeat(most as usize / 65_536 + 2);
+    let streamed =
+        answers(address, format!("{head}Transfer-Encoding: chunked\r\n\r\n{piece}0\r\n\r\n").as_bytes()).await;
+    // A client that goes on sending may lose the answer with the connection; it gets no other.
+    assert!(streamed.iter().all(|answer| status(answer) == 413), "{streamed:?}");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_clients_request_id_if_it_is_sane() {
+    let cluster = start(cluster()).await;
+    let address = cluster.public_address(0);
+    for (method, path) in
+        [("GET", "/v1/limits"), ("GET", "/nothing"), ("GET", "/readyz"), ("GET", "/healthz"), ("POST", "/v1/tasks")]
+    {
+        let ask = async |id: &str| {
+            let bytes =
+                format!("{method} {path} HTTP/1.1\r\nHost: h\r\nX-Request-Id: {id}\r\nConnection: close\r\n\r\n");
+            header(&answers(address, bytes.as_bytes()).await[0], "x-request-id").to_owned()
+        };
+        assert_eq!(ask("order-7.a_B").await, "order-7.a_B", "{path}");
+        for insane in ["", "a b", "a\"b", &"x".repeat(200)] {
+            let given = ask(insane).await;
+            assert!(given.len() == 26 && given != insane, "{path} {insane:?}: {given}");
+        }
+    }
+}
