@@ -32,6 +32,7 @@ pub mod client_address;
 mod dev_token;
 pub mod store_breaker;
 mod refusal_memory;
+mod limit_memory;
 mod tally;
 mod group_commit;
 mod decider;

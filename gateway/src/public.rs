@@ -81,6 +81,10 @@ impl Public {
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        if let Some(identity) = &identity {
+            let scope = identity.scope().number();
+            gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
+        }
         sharing.write(response.headers_mut());
         metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
         response

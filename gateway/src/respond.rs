@@ -23,9 +23,9 @@ use crate::refusal::{Cause, Refused};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
-const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
+pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";

@@ -19,6 +19,7 @@ use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
+use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
@@ -68,6 +69,7 @@ pub struct Gateway {
     resolvers: Vec<Box<dyn SessionResolver>>,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
+    limit_memory: LimitMemory,
     store_breaker: Arc<StoreBreaker>,
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
@@ -100,6 +102,7 @@ impl Gateway {
             resolvers,
             strangers: Strangers::new(),
             refusal_memory: RefusalMemory::new(),
+            limit_memory: LimitMemory::new(),
             store_breaker,
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
@@ -175,6 +178,10 @@ impl Gateway {
 
     pub(crate) fn refusal_memory(&self) -> &RefusalMemory {
         &self.refusal_memory
+    }
+
+    pub(crate) fn limit_memory(&self) -> &LimitMemory {
+        &self.limit_memory
     }
 
     pub(crate) fn watch_hub(&self) -> &Arc<WatchHub> {

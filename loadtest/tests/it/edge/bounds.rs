@@ -1,5 +1,8 @@
 //! Nothing a client sends is longer, or more, than a gateway reads; and every answer has a name.
 
+use portcullis_loadtest::client::Submission;
+use serde_json::json;
+
 use super::wire::{answers, header, status, statuses};
 use crate::fixture::{cluster, start};
 
@@ -35,6 +38,24 @@ async fn a_body_that_is_too_large_is_answered_413_before_it_is_read() {
         answers(address, format!("{head}Transfer-Encoding: chunked\r\n\r\n{piece}0\r\n\r\n").as_bytes()).await;
     // A client that goes on sending may lose the answer with the connection; it gets no other.
     assert!(streamed.iter().all(|answer| status(answer) == 413), "{streamed:?}");
+}
+
+#[tokio::test]
+async fn answers_that_decide_nothing_repeat_what_is_left() {
+    let mut cluster = start(cluster().gateways(2)).await;
+    cluster.stand_in(100).await.expect("capacity");
+    let (client, task) = (cluster.gateway(0).caller("registered", "ada"), Submission::new("demo", json!(1)));
+    let submitted = client.submit(&task).await.expect("an answer");
+    let left = submitted.header("ratelimit").expect("a decision").to_owned();
+    assert!(left.contains("\"burst\";r=99"), "{left}");
+    for path in [format!("/v1/tasks/{}", submitted.task_id()), "/nothing".to_owned()] {
+        let answer = client.get(&path).await.expect("an answer");
+        assert_eq!(answer.header("ratelimit"), Some(left.as_str()), "{path}");
+        assert_eq!(answer.header("ratelimit-policy"), submitted.header("ratelimit-policy"), "{path}");
+    }
+    let elsewhere = cluster.gateway(1).caller("registered", "ada").get("/nothing").await.expect("an answer");
+    assert_eq!(elsewhere.header("ratelimit"), None, "which knows the quota and not what is left");
+    assert!(elsewhere.header("ratelimit-policy").is_some());
 }
 
 #[tokio::test]
