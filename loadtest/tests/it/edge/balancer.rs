@@ -1,4 +1,4 @@
-//! A real load balancer in front of the gateways of a test: nginx or HAProxy, as they are in production.
+//! A real load balancer in front of the gateways of a test: nginx or `HAProxy`, as they are in production.
 //!
 //! Responsible for their configuration, which says nothing that a careful operator would not say, and for addresses
 //! that stay the same when a gateway is restarted: a loopback network of the test's own. Must never be told of a
@@ -105,7 +105,8 @@ fn search_path() -> String {
 fn nginx(directory: &Path, listen: SocketAddr, gateways: &[SocketAddr]) -> String {
     let directory = directory.display();
     // A refused connection sends the request to the next one; nothing is said about requests that were sent already.
-    let servers: String = gateways.iter().map(|gateway| format!("server {gateway} max_fails=0; ")).collect();
+    let servers = gateways.iter().map(|gateway| format!("server {gateway} max_fails=0; "));
+    let servers = servers.collect::<Vec<_>>().concat();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {directory}/{name};\n"))
         .concat();
@@ -132,10 +133,10 @@ server {{
 }
 
 fn haproxy(listen: SocketAddr, gateways: &[SocketAddr], protocol: &str) -> String {
-    let servers: String = (0..)
-        .zip(gateways)
-        .map(|(index, gateway): (u32, _)| format!("  server gateway-{index} {gateway} check {protocol}\n"))
-        .collect();
+    let numbered = (0..).zip(gateways);
+    let servers =
+        numbered.map(|(index, gateway): (u32, _)| format!("  server gateway-{index} {gateway} check {protocol}\n"));
+    let servers = servers.collect::<Vec<_>>().concat();
     format!(
         "global
   maxconn 1024

@@ -19,8 +19,7 @@ fn errors(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn origins_come_and_go_with_the_policy() {
-    let mut cluster = start(cluster().gateways(2)).await;
-    cluster.stand_in(100).await.expect("capacity");
+    let cluster = start(cluster().gateways(2)).await;
     let (admin, clients) = (cluster.admin(0), [0, 1].map(|index| cluster.gateway(index).caller("paid", "ada")));
     for client in &clients {
         assert_eq!(shown_to(client, PAGE).await, None);
