@@ -57,6 +57,10 @@ impl RequestId {
         Self(HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("none")))
     }
 
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
