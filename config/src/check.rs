@@ -7,12 +7,12 @@
 use crate::fault::Path;
 use crate::identity::Scope;
 use crate::policy::Policy;
-use crate::route;
 
 mod user_types;
 mod spending;
 mod kinds;
 mod lockout;
+mod routes;
 mod capacity;
 
 /// A relation that does not hold.
@@ -53,7 +53,7 @@ pub(crate) fn relations(policy: &Policy) -> Findings {
     queue(policy, &mut findings);
     kinds::check(policy, &mut findings);
     pools(policy, &mut findings);
-    patterns(policy, &mut findings);
+    routes::check(policy, &mut findings);
     lockout::check(policy, &mut findings);
     capacity::check(policy, &mut findings);
     findings
@@ -118,26 +118,5 @@ fn pools(policy: &Policy, findings: &mut Findings) {
         let place = Path::of("pools");
         let message = format!("pg_pool_max_size ({most}) must be at least pg_pool_min_size ({least})");
         findings.error(&[place.key("pg_pool_max_size"), place.key("pg_pool_min_size")], message);
-    }
-}
-
-/// A pattern that does not compile would leave its paths unguarded.
-fn patterns(policy: &Policy, findings: &mut Findings) {
-    let lists = [
-        ("guarded_rest_patterns", &policy.guarded_rest_patterns),
-        ("bypass_throttling_patterns", &policy.bypass_throttling_patterns),
-    ];
-    for (name, patterns) in lists {
-        let place = Path::of(name);
-        let mut compile = true;
-        for (index, pattern) in patterns.iter().enumerate() {
-            if let Err(reason) = route::check_pattern(pattern) {
-                findings.error(&[place.index(index)], format!("not a usable regular expression: {reason}"));
-                compile = false;
-            }
-        }
-        if compile && let Err(e) = route::compile(patterns) {
-            findings.error(&[place], format!("too much to compile together: {e}"));
-        }
     }
 }

@@ -18,6 +18,7 @@ mod queue;
 mod kind;
 mod named_limit;
 mod carried;
+mod route_class;
 mod tier;
 
 pub use breaker::{CircuitBreakers, TaskBreaker};
@@ -26,6 +27,8 @@ pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
 pub use kind::{KindBreaker, KindRetry, KindSettings};
 pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
+pub(crate) use route_class::BUILT_IN as BUILT_IN_CLASSES;
+pub use route_class::{GUARDED, ProxySettings, RouteClassSettings};
 
 /// The effective policy of one scope, as seen by one component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,9 +76,14 @@ pub struct Policy {
     /// Paths that take rate limit, pressure, breaker and budget (regular expressions).
     #[schemars(length(max = 256))]
     pub guarded_rest_patterns: Vec<String>,
-    /// Paths that skip throttling (regular expressions).
+    /// Paths to which rate limits do not apply (regular expressions).
     #[schemars(length(max = 256))]
     pub bypass_throttling_patterns: Vec<String>,
+    /// Classes of paths with gates of their own, by name.
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$" }, "maxProperties" = 64))]
+    pub route_classes: BTreeMap<String, RouteClassSettings>,
+    /// How long and how large a proxied exchange may be.
+    pub proxy: ProxySettings,
     /// Publish limits of the reference system's data bus; carried, not interpreted.
     pub data_bus: DataBus,
 }

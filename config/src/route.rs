@@ -4,9 +4,11 @@
 //! other spelling of a guarded path escapes its guard. Must never take longer than its bounds allow: patterns compile
 //! into a bounded size and run in linear time, and a path deeper than `MAX_SEGMENTS` is not searched but guarded.
 
+use std::sync::Arc;
+
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-use crate::policy::Policy;
+use crate::policy::{GUARDED, Policy, RouteClassSettings};
 
 /// Deepest path whose suffixes are searched.
 const MAX_SEGMENTS: usize = 64;
@@ -16,15 +18,18 @@ const MAX_PATTERN_BYTES: usize = 1 << 18;
 const MAX_LIST_BYTES: usize = 1 << 22;
 
 /// Which gates a proxied request takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteClass {
-    /// All of them: rate limit, pressure, breaker and budget.
-    Guarded,
-    /// Guarded by one list and bypassing by the other: breaker and budget, no throttling.
-    GuardedUnthrottled,
+    /// Pressure, breaker and budget; rate limits too if it is throttled.
+    Guarded {
+        /// `guarded`, or the name of the declared class: its kind in limits, costs, budgets and breakers.
+        class: Arc<str>,
+        /// Whether rate limits apply: not to a path that bypasses them as well, nor where its class says so.
+        throttled: bool,
+    },
     /// A session is all it needs.
     Read,
-    /// Skips throttling whatever is throttled by default.
+    /// A session is all it needs, and rate limits would not apply if it were guarded.
     Bypass,
 }
 
@@ -33,27 +38,69 @@ pub enum RouteClass {
 pub struct Routes {
     guarded: RegexSet,
     bypass: RegexSet,
+    /// By name.
+    declared: Vec<Declared>,
+    /// The name of the built-in class.
+    built_in: Arc<str>,
+}
+
+/// A declared class, compiled.
+#[derive(Clone, Debug)]
+struct Declared {
+    name: Arc<str>,
+    patterns: RegexSet,
+    /// `None`: all.
+    methods: Option<Vec<String>>,
+    throttled: bool,
 }
 
 impl Routes {
     /// Compiles the patterns of a policy; a policy that was loaded has been checked to compile.
     pub fn new(policy: &Policy) -> Result<Self, regex::Error> {
+        let declared = policy.route_classes.iter().map(|(name, settings)| Declared::new(name, settings));
         Ok(Self {
             guarded: compile(&policy.guarded_rest_patterns)?,
             bypass: compile(&policy.bypass_throttling_patterns)?,
+            declared: declared.collect::<Result<_, _>>()?,
+            built_in: GUARDED.into(),
         })
     }
 
-    /// The class of a path (without its query).
+    /// The class of a request of this method for a path (without its query). A declared class goes before the built-in
+    /// ones, the first by name before other declared ones.
     #[must_use]
-    pub fn classify(&self, path: &str) -> RouteClass {
-        let Some(path) = plain(path) else { return RouteClass::Guarded };
-        match (matches(&self.guarded, &path), matches(&self.bypass, &path)) {
-            (true, false) => RouteClass::Guarded,
-            (true, true) => RouteClass::GuardedUnthrottled,
+    pub fn classify(&self, method: &str, path: &str) -> RouteClass {
+        let guarded = |throttled| RouteClass::Guarded { class: Arc::clone(&self.built_in), throttled };
+        let Some(path) = plain(path) else { return guarded(true) };
+        let bypass = matches(&self.bypass, &path);
+        if let Some(declared) = self.declared.iter().find(|declared| declared.takes(method, &path)) {
+            let throttled = declared.throttled && !bypass;
+            return RouteClass::Guarded { class: Arc::clone(&declared.name), throttled };
+        }
+        match (matches(&self.guarded, &path), bypass) {
+            (true, bypass) => guarded(!bypass),
             (false, false) => RouteClass::Read,
             (false, true) => RouteClass::Bypass,
         }
+    }
+}
+
+impl Declared {
+    fn new(name: &str, settings: &RouteClassSettings) -> Result<Self, regex::Error> {
+        Ok(Self {
+            name: name.into(),
+            patterns: compile(&settings.patterns)?,
+            methods: settings.methods.clone(),
+            throttled: settings.throttled.unwrap_or(true),
+        })
+    }
+
+    /// Whether a request is of this class. An application answers HEAD by doing what it does for GET, and some read
+    /// methods in any case: neither is a way around.
+    fn takes(&self, method: &str, path: &str) -> bool {
+        let is =
+            |own: &String| own.eq_ignore_ascii_case(method) || (own == "GET" && method.eq_ignore_ascii_case("HEAD"));
+        self.methods.as_ref().is_none_or(|methods| methods.iter().any(is)) && matches(&self.patterns, path)
     }
 }
 
@@ -126,32 +173,61 @@ mod tests {
         let mut policy = Policy::shipped("acme", "shop");
         let owned = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect();
         policy.guarded_rest_patterns =
-            owned(&["^/resources/link-preview$", "/integrations/[^/]+/operations/", "/both"]);
-        policy.bypass_throttling_patterns = owned(&["^/webhooks/stripe$", "/both$"]);
+            owned(&["^/resources/link-preview$", "/integrations/[^/]+/operations/", "/both", "/reports/all$"]);
+        policy.bypass_throttling_patterns = owned(&["^/webhooks/stripe$", "/both$", "^/reports/free$"]);
+        for (name, class) in [
+            ("reports", serde_json::json!({"patterns": ["/reports/[^/]+$"], "methods": ["GET", "PUT"]})),
+            ("reports-z", serde_json::json!({"patterns": ["/reports/"], "throttled": false})),
+        ] {
+            policy.route_classes.insert(name.to_owned(), serde_json::from_value(class).unwrap());
+        }
         Routes::new(&policy).unwrap()
+    }
+
+    fn guarded(class: &str, throttled: bool) -> RouteClass {
+        RouteClass::Guarded { class: class.into(), throttled }
     }
 
     #[test]
     fn a_path_is_classed_by_both_lists() {
         for (path, class) in [
-            ("/resources/link-preview", RouteClass::Guarded),
+            ("/resources/link-preview", guarded("guarded", true)),
             ("/resources/link-preview/more", RouteClass::Read),
-            ("/integrations/a/operations/run", RouteClass::Guarded),
+            ("/integrations/a/operations/run", guarded("guarded", true)),
             ("/webhooks/stripe", RouteClass::Bypass),
-            ("/both", RouteClass::GuardedUnthrottled),
-            ("/both/deeper", RouteClass::Guarded),
+            ("/both", guarded("guarded", false)),
+            ("/both/deeper", guarded("guarded", true)),
             ("/", RouteClass::Read),
             ("", RouteClass::Read),
         ] {
-            assert_eq!(routes().classify(path), class, "{path}");
+            assert_eq!(routes().classify("GET", path), class, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_declared_class_goes_before_the_lists_and_the_first_by_name_before_others() {
+        for (method, path, class) in [
+            ("GET", "/reports/all", guarded("reports", true)),
+            ("HEAD", "/reports/all", guarded("reports", true)),
+            ("head", "/v1/reports/all", guarded("reports", true)),
+            ("put", "/reports/1", guarded("reports", true)),
+            ("POST", "/reports/all", guarded("reports-z", false)),
+            ("GET", "/reports/1/rows", guarded("reports-z", false)),
+            ("GET", "/reports/free", guarded("reports", false)),
+            ("GET", "/old-reports/all", RouteClass::Read),
+            ("GET", "/api/x/y/reports/%61ll/", guarded("reports", true)),
+        ] {
+            assert_eq!(routes().classify(method, path), class, "{method} {path}");
         }
     }
 
     #[test]
     fn a_pattern_holds_behind_a_prefix_of_whole_segments_only() {
-        assert_eq!(routes().classify("/api/v2/resources/link-preview"), RouteClass::Guarded);
-        assert_eq!(routes().classify("/api/old-resources/link-preview"), RouteClass::Read);
-        assert_eq!(routes().classify("/apiresources/link-preview"), RouteClass::Read);
+        let class = |path| routes().classify("GET", path);
+        assert_eq!(class("/api/v2/resources/link-preview"), guarded("guarded", true));
+        assert_eq!(class("/api/x/y/webhooks/stripe"), RouteClass::Bypass);
+        assert_eq!(class("/api/old-resources/link-preview"), RouteClass::Read);
+        assert_eq!(class("/apiresources/link-preview"), RouteClass::Read);
     }
 
     #[test]
@@ -166,14 +242,14 @@ mod tests {
             "/resources%2flink-preview",
             "/webhooks/stripe/../../resources/link-preview",
         ] {
-            assert_eq!(routes().classify(path), RouteClass::Guarded, "{path}");
+            assert_eq!(routes().classify("GET", path), guarded("guarded", true), "{path}");
         }
     }
 
     #[test]
     fn a_path_too_deep_to_search_is_guarded() {
-        assert_eq!(routes().classify(&"/a".repeat(MAX_SEGMENTS)), RouteClass::Read);
-        assert_eq!(routes().classify(&"/a".repeat(MAX_SEGMENTS + 1)), RouteClass::Guarded);
+        assert_eq!(routes().classify("GET", &"/a".repeat(MAX_SEGMENTS)), RouteClass::Read);
+        assert_eq!(routes().classify("GET", &"/a".repeat(MAX_SEGMENTS + 1)), guarded("guarded", true));
     }
 
     #[test]

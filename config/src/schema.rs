@@ -14,7 +14,7 @@ use crate::slices::{SLICE_NAMES, SLICED_SECTIONS};
 static EFFECTIVE: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(Policy).to_value());
 
 /// Definitions whose entries users add by name and therefore give whole: nothing shipped stands beneath them.
-const WHOLE: [&str; 2] = ["Budget", "NamedLimit"];
+const WHOLE: [&str; 3] = ["Budget", "NamedLimit", "RouteClassSettings"];
 
 /// The schema of an effective policy: every key given, none sliced.
 pub(crate) fn effective() -> &'static Value {

@@ -20,7 +20,7 @@ pub enum TakesEffect {
 use TakesEffect::{AfterRestart, AtOnce, Never};
 
 /// Settings by their place without slices; a section stands for all that is in it.
-const TABLE: [(&str, TakesEffect); 55] = [
+const TABLE: [(&str, TakesEffect); 57] = [
     ("profile", Never),
     ("tenant", Never),
     ("project", Never),
@@ -75,6 +75,8 @@ const TABLE: [(&str, TakesEffect); 55] = [
     ("limits.max_integrations_ops_concurrency", Never),
     ("guarded_rest_patterns", AtOnce),
     ("bypass_throttling_patterns", AtOnce),
+    ("route_classes", AtOnce),
+    ("proxy", AtOnce),
     ("data_bus", Never),
 ];
 

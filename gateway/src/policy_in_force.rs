@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use axum::http::HeaderValue;
+use portcullis_config::policy::GUARDED;
 use portcullis_config::{Policy, RouteClass, Routes, UserType};
 use portcullis_lua::{CompiledPolicy, FromBasis, PolicyBasis, PolicyStamp};
 
@@ -69,11 +70,13 @@ impl PolicyInForce {
         self.basis.compiled.revision()
     }
 
-    /// Which gates a path takes. Guarded where the patterns cannot be used, which a checked policy rules out.
+    /// Which gates a request of this method for a path takes. Guarded where the patterns cannot be used, which a checked
+    /// policy rules out.
     #[must_use]
-    pub fn route_class(&self, path: &str) -> RouteClass {
+    pub fn route_class(&self, method: &str, path: &str) -> RouteClass {
         let routes = self.routes.get_or_init(|| Routes::new(&self.basis.policy).ok());
-        routes.as_ref().map_or(RouteClass::Guarded, |routes| routes.classify(path))
+        let guarded = || RouteClass::Guarded { class: GUARDED.into(), throttled: true };
+        routes.as_ref().map_or_else(guarded, |routes| routes.classify(method, path))
     }
 
     /// `X-Policy-Revision`.
@@ -131,10 +134,11 @@ pub(crate) mod tests {
     #[test]
     fn paths_are_classed_by_the_patterns_of_the_revision() {
         let policy = policy_for_tests(&json!({"guarded_rest_patterns": ["^/api/chat$"]}), 1);
-        assert_eq!(policy.route_class("/api/chat"), RouteClass::Guarded);
-        assert_eq!(policy.route_class("/api/news"), RouteClass::Read);
+        let guarded = RouteClass::Guarded { class: GUARDED.into(), throttled: true };
+        assert_eq!(policy.route_class("GET", "/api/chat"), guarded);
+        assert_eq!(policy.route_class("GET", "/api/news"), RouteClass::Read);
         let other = policy_for_tests(&json!({"guarded_rest_patterns": ["^/api/news$"]}), 2);
-        assert_eq!(other.route_class("/api/news"), RouteClass::Guarded);
-        assert_eq!(other.route_class("/api/chat"), RouteClass::Read);
+        assert_eq!(other.route_class("GET", "/api/news"), guarded);
+        assert_eq!(other.route_class("GET", "/api/chat"), RouteClass::Read);
     }
 }

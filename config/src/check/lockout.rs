@@ -24,14 +24,19 @@ pub(super) fn check(policy: &Policy, findings: &mut Findings) {
     // Patterns that do not compile are told as that.
     let Ok(bypass) = route::compile(&policy.bypass_throttling_patterns) else { return };
     let exposed: Vec<&str> = ADMINISTRATION.into_iter().filter(|path| !route::matches(&bypass, path)).collect();
-    for (index, pattern) in policy.guarded_rest_patterns.iter().enumerate() {
-        let Ok(guarded) = route::compile(std::slice::from_ref(pattern)) else { continue };
-        let Some(path) = exposed.iter().find(|path| route::matches(&guarded, path)) else { continue };
-        let message = format!(
-            "guards {path}, so an overloaded scope could not be told a better policy; make it narrower, or name \
-             that path in bypass_throttling_patterns"
-        );
-        findings
-            .error(&[Path::of("guarded_rest_patterns").index(index), Path::of("bypass_throttling_patterns")], message);
+    let classes = policy.route_classes.iter();
+    let declared = classes.map(|(name, class)| (Path::of("route_classes").key(name).key("patterns"), &class.patterns));
+    for (place, patterns) in
+        std::iter::once((Path::of("guarded_rest_patterns"), &policy.guarded_rest_patterns)).chain(declared)
+    {
+        for (index, pattern) in patterns.iter().enumerate() {
+            let Ok(guarded) = route::compile(std::slice::from_ref(pattern)) else { continue };
+            let Some(path) = exposed.iter().find(|path| route::matches(&guarded, path)) else { continue };
+            let message = format!(
+                "guards {path}, so an overloaded scope could not be told a better policy; make it narrower, or name \
+                 that path in bypass_throttling_patterns"
+            );
+            findings.error(&[place.index(index), Path::of("bypass_throttling_patterns")], message);
+        }
     }
 }

@@ -16,8 +16,15 @@ fn given(value: &Value, place: &[&str], found: &mut BTreeSet<String>) {
         found.insert(place.join("."));
         return;
     };
-    let own_names =
-        [&["rate_limits", "roles"][..], &["rate_limits", "named"], &["user_types"], &["budgets"], &["kinds"]];
+    let own_names = [
+        &["rate_limits", "roles"][..],
+        &["rate_limits", "named"],
+        &["user_types"],
+        &["budgets"],
+        &["kinds"],
+        &["route_classes"],
+        &["route_classes", "*", "estimate"],
+    ];
     for (key, inner) in map {
         if SLICES.contains(&key.as_str()) {
             given(inner, place, found);
@@ -59,6 +66,11 @@ fn what_it_says_is_what_the_policies_become() {
     assert_eq!((ingress.cost_of("report"), ingress.cost_of("chat")), (10, 1));
     assert_eq!((proc.max_attempts_of("report"), proc.breaker_of("report").half_open_probes), (2, 1));
     assert_eq!((proc.attempt_timeout_ms_of("chat"), proc.retry_of("chat").initial_ms), (300_000, 1000));
+    assert_eq!(
+        (ingress.response_timeout_ms_of("export"), ingress.response_timeout_ms_of("guarded")),
+        (120_000, 30_000)
+    );
+    assert_eq!(ingress.estimates_of("export"), [("tokens".to_owned(), 500)]);
     assert_eq!((ingress.limits.max_sse_connections_per_instance, proc.limits.max_queue_size), (4000, 5000));
 }
 

@@ -70,6 +70,10 @@ fn value_of(leaf: &Leaf) -> BoxedStrategy<Value> {
         "guarded_rest_patterns" | "bypass_throttling_patterns" => {
             return prop::collection::vec("\\^/x[a-z]{1,6}\\$", 0..4).prop_map(|list| json!(list)).boxed();
         }
+        "patterns" => {
+            return prop::collection::vec("\\^/x[a-z]{1,6}\\$", 1..4).prop_map(|list| json!(list)).boxed();
+        }
+        "methods" => return prop::collection::vec("[A-Z]{1,7}", 1..3).prop_map(|list| json!(list)).boxed(),
         "redis_url" => return "redis://[a-z]{1,6}:6379".prop_map(Value::from).boxed(),
         "capacity_source_component" => return "[a-z:]{1,9}".prop_map(Value::from).boxed(),
         "falls_back_to" => return prop::sample::select(vec!["anonymous", "paid"]).prop_map(Value::from).boxed(),

@@ -116,6 +116,11 @@ fn a_document_that_would_lock_out_administration_is_refused() {
             "reset-config",
         ),
         (
+            "route_classes: { all: { patterns: ['^/x$', '^/'], max_concurrent: 9 } }",
+            "route_classes.all.patterns[1]",
+            "/admin/gateway/update-config",
+        ),
+        (
             "guarded_rest_patterns: ['^/']\nbypass_throttling_patterns: ['^/(admin|monitoring)/', '^/healthz$']",
             "guarded_rest_patterns[0]",
             "/readyz",
@@ -124,4 +129,55 @@ fn a_document_that_would_lock_out_administration_is_refused() {
     let reachable = "guarded_rest_patterns: ['^/', '^/administrators$']\n\
                      bypass_throttling_patterns: ['^/(admin|monitoring)/', '^/(health|ready)z$']";
     assert!(parse(reachable, Component::Ingress, &env).is_ok());
+}
+
+#[test]
+fn route_classes_must_be_told_apart_and_match_something() {
+    let class = |fields: &str| format!("route_classes: {{ reports: {{ {fields} }} }}");
+    for (fields, path, word) in [
+        ("methods: [GET]", "patterns", "missing"),
+        ("patterns: []", "patterns", "names no path"),
+        ("patterns: ['^/ok$', '(']", "patterns[1]", "not a usable regular expression"),
+        ("patterns: ['/r$'], methods: []", "methods", "leave it out"),
+        ("patterns: ['/r$'], methods: [get]", "methods[0]", "match"),
+        ("patterns: ['/r$'], max_concurrent: 0", "max_concurrent", "at least 1"),
+        ("patterns: ['/r$'], estimate: { tokens: -1 }", "estimate.tokens", "at least 0"),
+        ("patterns: ['/r$'], estimate: { Tokens: 1 }", "estimate.Tokens", "valid name"),
+        ("patterns: ['/r$'], cost: 3", "cost", "unknown key"),
+    ] {
+        let found = faults(&class(fields));
+        let path = format!("route_classes.reports.{path}");
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&path], "{fields}: {found:?}");
+        assert!(found[&path].contains(word), "{found:?}");
+    }
+    each(&[
+        ("route_classes: { guarded: { patterns: ['/x$'] } }", "route_classes.guarded", "a class already"),
+        ("route_classes: { bypass: { patterns: ['/x$'] } }", "route_classes.bypass", "a class already"),
+        ("route_classes: { Reports: { patterns: ['/x$'] } }", "route_classes.Reports", "valid name"),
+        ("proxy: { ingress: { lease_ms: 500 } }", "proxy.ingress", "no slices"),
+        ("proxy: { lease_ms: 199 }", "proxy.lease_ms", "at least 200"),
+        ("proxy: { timeout_ms: 199 }", "proxy.timeout_ms", "\"idle_timeout_ms\""),
+    ]);
+}
+
+#[test]
+fn classes_that_hide_each_other_and_pools_that_let_nobody_in_are_told() {
+    let text = "route_classes:
+  a: { patterns: ['/x$', '/y$'] }
+  b: { patterns: ['/z$', '/y$'], max_concurrent: 1 }
+  c: { patterns: ['/w$', '/w$'], max_concurrent: 2 }";
+    let warnings = loaded(text).warnings;
+    let told: Vec<(&str, &str)> = ["pattern of a too", "b takes in", "anonymous callers are never admitted to it"]
+        .into_iter()
+        .filter_map(|word| Some((word, warnings.iter().find(|w| w.message.contains(word))?.path.as_str())))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("pattern of a too", "route_classes.b.patterns[1]"),
+            ("b takes in", "route_classes.b.max_concurrent"),
+            ("anonymous callers are never admitted to it", "route_classes.b.max_concurrent"),
+        ]
+    );
+    assert!(!warnings.iter().any(|warning| warning.path.starts_with("route_classes.c")), "{warnings:?}");
 }
