@@ -23,7 +23,7 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{events, health, limits, metric, tasks};
+use crate::{events, health, limits, metric, proxy, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -69,7 +69,7 @@ impl Public {
         let request_id = RequestId::of(&parts.headers);
         let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
             Ok(identity) => {
-                let answer = self.handle(&identity, &request_id, parts, body).await;
+                let answer = self.handle(&identity, &request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
             Err(refused) => {
@@ -87,11 +87,18 @@ impl Public {
         &self,
         identity: &Identity,
         request_id: &RequestId,
+        peer: SocketAddr,
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
             return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        if let Some(upstream) = self.gateway.upstream()
+            && proxy::takes(parts.uri.path())
+        {
+            let caller = proxy::Caller { identity, request_id, peer };
+            return Box::pin(proxy::forward(&self.gateway, upstream, caller, parts, body)).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());
@@ -105,6 +112,7 @@ fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
+        _ if proxy::takes(path) => "proxied",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",

@@ -84,6 +84,8 @@ fn status(cause: Cause) -> StatusCode {
         Cause::NotFound => StatusCode::NOT_FOUND,
         Cause::RevisionConflict { .. } => StatusCode::CONFLICT,
         Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
+        Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,

@@ -129,6 +129,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, service: impl Serve, closing
             .header_read_timeout(IDLE)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
     );
     let (mut look, mut closed) = (interval_at(Instant::now() + LOOK, LOOK), false);
     loop {

@@ -18,6 +18,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         actor: None,
         client_address: None,
         kind: kind.to_owned(),
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,
@@ -44,14 +45,14 @@ fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
     );
     let mut report = request("paid", "report");
     let mut fitted = |policy: &PolicyInForce, asked: Option<u32>| {
-        fit(&mut report, asked, policy).unwrap();
+        fit(&mut report, asked, &[], policy).unwrap();
         (report.cost, report.max_attempts)
     };
     assert_eq!(fitted(&then, None), (5, 2));
     assert_eq!(fitted(&now, None), (7, 4));
     assert_eq!(fitted(&now, Some(1)), (7, 1), "what the caller asks for stays");
     let mut chat = request("paid", "chat");
-    fit(&mut chat, None, &then).unwrap();
+    fit(&mut chat, None, &[], &then).unwrap();
     assert_eq!(chat.cost, 1);
 }
 

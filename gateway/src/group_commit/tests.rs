@@ -75,6 +75,7 @@ fn request(request_id: usize) -> AdmitRequest {
         actor: None,
         client_address: None,
         kind: "chat".to_owned(),
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,

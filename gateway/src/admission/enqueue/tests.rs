@@ -168,6 +168,7 @@ fn a_policy_with_narrower_bounds_refuses_what_was_read_before() {
         actor: None,
         client_address: None,
         kind: submission.kind,
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: submission.delay_ms,
