@@ -27,6 +27,7 @@ const EVENT_STREAMS: &str = "portcullis_event_streams";
 const BUILD: &str = "portcullis_build_info";
 const PASSES_IN_FLIGHT: &str = "portcullis_passes_in_flight";
 const PASSES_LOST: &str = "portcullis_passes_lost_total";
+const PASSES_TAKEN_BACK: &str = "portcullis_passes_taken_back_total";
 const UPSTREAM_FAILURES: &str = "portcullis_upstream_failures_total";
 const SCOPES: &str = "portcullis_scopes";
 const POLICY_LOADS: &str = "portcullis_policy_loads_total";
@@ -105,6 +106,11 @@ pub fn passes_in_flight(count: usize) {
 /// Passes that lapsed before this gateway had said how they ended.
 pub fn passes_lost(count: usize) {
     METRICS.passes_lost.increment(count as u64);
+}
+
+/// Lapsed passes, of any gateway, that this one took back.
+pub fn passes_taken_back(count: u64) {
+    METRICS.passes_taken_back.increment(count);
 }
 
 /// A proxied request was not answered by the application; `code` is the refusal's.
@@ -206,6 +212,7 @@ pub fn describe() {
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
     describe_gauge!(PASSES_IN_FLIGHT, Unit::Count, "Passes of this gateway in flight.");
     describe_counter!(PASSES_LOST, Unit::Count, "Passes that lapsed before this gateway said how they ended.");
+    describe_counter!(PASSES_TAKEN_BACK, Unit::Count, "Lapsed passes, of any gateway, that this one took back.");
     describe_counter!(UPSTREAM_FAILURES, Unit::Count, "Proxied requests that the application did not answer, by code.");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
     describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
@@ -258,6 +265,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         event_streams: gauge!(EVENT_STREAMS),
         passes_in_flight: gauge!(PASSES_IN_FLIGHT),
         passes_lost: counter!(PASSES_LOST),
+        passes_taken_back: counter!(PASSES_TAKEN_BACK),
         scopes: gauge!(SCOPES),
         policy_loads: counter!(POLICY_LOADS),
         stale_policy: counter!(STALE_POLICY),
@@ -279,6 +287,7 @@ struct Metrics {
     event_streams: Gauge,
     passes_in_flight: Gauge,
     passes_lost: Counter,
+    passes_taken_back: Counter,
     scopes: Gauge,
     policy_loads: Counter,
     stale_policy: Counter,

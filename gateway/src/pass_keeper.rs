@@ -10,7 +10,7 @@ mod kept;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -118,9 +118,10 @@ impl PassKeeper {
             let mut kept = self.kept();
             (kept.take_ended(now, PASS_BATCH), kept.take_due(now, PASS_BATCH))
         };
-        let given_back = stream::iter(ended).for_each_concurrent(AT_ONCE, |batch| self.finish(breaker, batch));
-        let extended = stream::iter(extensions).for_each_concurrent(AT_ONCE, |batch| self.extend(breaker, batch));
-        futures_util::join!(given_back, extended);
+        let given_back = ended.into_iter().map(|batch| self.finish(breaker, batch).boxed());
+        let extended = extensions.into_iter().map(|batch| self.extend(breaker, batch).boxed());
+        let calls: Vec<_> = given_back.chain(extended).collect();
+        stream::iter(calls).for_each_concurrent(AT_ONCE, |call| call).await;
     }
 
     async fn finish(&self, breaker: &StoreBreaker, batch: Vec<Ended>) {
@@ -165,5 +166,53 @@ impl PassKeeper {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_lua::TaskId;
+
+    use super::*;
+    use crate::state::Gateway;
+    use crate::state::tests::options_without_redis;
+
+    #[tokio::test]
+    async fn a_place_that_is_dropped_is_given_back_as_abandoned_and_one_that_was_given_back_is_not() {
+        let gateway = Gateway::new(options_without_redis());
+        let keeper = gateway.passes().clone();
+        let scope = gateway.scopes().default_scope().decider().pass_scope.clone();
+        let keep = || {
+            let (pass_id, kind) = (TaskId::generate(), "guarded".to_owned());
+            let lease = PassLease { pass_id, kind, lease_ms: 9_000, pooled: false, holds: Vec::new() };
+            keeper.keep(scope.clone(), lease, Instant::now())
+        };
+        drop(keep());
+        keep().give_back(PassOutcome::Failed, vec![("tokens".to_owned(), 3)], Some(7));
+        let ended: Vec<Ended> = keeper.kept().take_ended(Instant::now(), 64).into_iter().flatten().collect();
+        let said: Vec<_> = ended.iter().map(|ended| (ended.end.outcome, ended.end.answered_ms)).collect();
+        assert_eq!(said, [(PassOutcome::Abandoned, None), (PassOutcome::Failed, Some(7))]);
+        assert_eq!(ended[1].end.usage, [("tokens".to_owned(), 3)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_redis_does_not_answer_stays_to_be_said_and_stopping_does_not_wait_for_it() {
+        let gateway = Gateway::new(options_without_redis());
+        let keeper = gateway.passes();
+        let scope = gateway.scopes().default_scope().decider().pass_scope.clone();
+        let lease = PassLease {
+            pass_id: TaskId::generate(),
+            kind: "guarded".to_owned(),
+            lease_ms: 9_000,
+            pooled: false,
+            holds: Vec::new(),
+        };
+        drop(keeper.keep(scope, lease, Instant::now()));
+        keeper.write(gateway.store_breaker()).await;
+        assert!(keeper.kept().next_due().is_some());
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        keeper.tend(gateway.store_breaker(), stopping).await;
+        assert!(keeper.kept().next_due().is_some(), "nothing is forgotten that was not written");
     }
 }

@@ -267,3 +267,18 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 fn announced(headers: &HeaderMap) -> u64 {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_own_paths_are_never_the_applications() {
+        for path in ["/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/other", "/v1/decide", "/healthz", "/openapi.json", "*", ""] {
+            assert!(!takes(path), "{path}");
+        }
+        for path in ["/", "/v1", "/v1/tasksx", "/v1/chat/completions", "/api/v1/tasks", "/openapi.json5"] {
+            assert!(takes(path), "{path}");
+        }
+    }
+}

@@ -64,7 +64,10 @@ impl Public {
             return route(&self.health, request).await;
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
-        let route = route_name(request.uri().path());
+        let route = match request.uri().path() {
+            path if gateway.upstream().is_some() && proxy::takes(path) => "proxied",
+            path => route_name(path),
+        };
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
         let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
@@ -112,7 +115,6 @@ fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
-        _ if proxy::takes(path) => "proxied",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::session::Identity;
 use super::{circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question};
-use crate::metric;
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;

@@ -162,3 +162,6 @@ fn batches<T>(all: impl IntoIterator<Item = T>, scope: impl Fn(&T) -> &Arc<PassS
     }
     batches
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ impl<B> std::fmt::Debug for Download<B> {
         f.debug_struct("Download").field("account", &self.account).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,10 +18,10 @@ pub(super) fn add(usage: &mut Vec<(String, u64)>, headers: &HeaderMap) {
         let amount = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
         let Some(amount) = amount.filter(|amount| *amount <= AMOUNT_MAX) else { continue };
         let unit = unit.replace('-', "_");
-        match usage.iter_mut().find(|(known, _)| *known == unit) {
-            Some((_, reported)) => *reported = amount,
-            None if usage.len() < UNITS_MAX => usage.push((unit, amount)),
-            None => {}
+        if let Some((_, reported)) = usage.iter_mut().find(|(known, _)| *known == unit) {
+            *reported = amount;
+        } else if usage.len() < UNITS_MAX {
+            usage.push((unit, amount));
         }
     }
 }
