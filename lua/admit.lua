@@ -1,18 +1,23 @@
 --[[
 Decides a batch of requests of one scope, in order, and does everything that follows from each decision: rate limits,
-pressure, breaker, budgets, idempotency, queue bound; then task record, queue entry, wake-up and decision events.
+pressure, breaker, budgets, idempotency, queue bound; then task record, queue entry, wake-up and decision events. What
+asks for a pass is decided in the same way, and takes a place among the passes in flight instead of a queue entry.
 
 Guarantees
   - A refused request changes no limiter, budget, breaker or queue key. Only the decision stream grows.
   - An admitted request has consumed all it needs of everything, or it is not admitted.
   - Nothing is written before the last request of the batch has been decided.
   - A caller that holds another policy than the one stored is told so, and nothing is decided.
+  - A pass counts as load until it ends or lapses: of its class's pool, or of the scope. Neither is ever exceeded,
+    whoever asks and however many at once.
 
 KEYS
   1 queue ZSET      2 delayed ZSET    3 lease ZSET      4 task HASH       5 wake LIST
-  6 decision STREAM 7 beat ZSET       8 processor HASH  9 scope STRING
+  6 decision STREAM 7 beat ZSET       8 processor HASH  9 pool ZSET       10 pool-service STRING  11 scope STRING
   then, each once: the limit STRING of every session, the breaker STRING of every kind, and every idempotency, named
-  limit and budget STRING that a request names by its number among the keys from the scope on, counted from 1
+  limit and budget STRING that a request names by its number among the keys from the scope on, counted from 1; where
+  passes are asked for, in the same way, the pass ZSET, the pass-record HASH, and a pool ZSET and pool-service STRING
+  for each pool of a class's own
 ARGV
   1 now ms (tests only, else '')
   2 'admit', or 'peek' to write nothing at all
@@ -23,12 +28,14 @@ ARGV
   6 the policy's named limits, packed, for each [kind B][window ms I4][tick ms I4][limit d]
   7 number of classes, then for each: its number; ms after which its windows are empty; packed [threshold d]
     [increment d][windows B] and for each window [reason B][kind B][window ms I4][tick ms I4][limit d]
-  then the heads: packed [requests B][sessions B][kinds B], for each kind [half-open probes H], for each request
-    [class B, from 1, as listed above][session B, from 1][kind B, from 1][cost I4][flags B: 1 idempotent][deadline ms d]
-    [delay ms d][attempts H][named limits B][budgets B], if idempotent [key H][length B][body hash], for each named
-    limit [its number B, from 1, as listed above][key H][units d] and for each budget [key H][period B][amount d]
-    [estimate d]
-  then what the decision event says about the callers, and for each request its task id and its task's body
+  then the heads: packed [requests B][sessions B][kinds B], for each kind [half-open probes H], [pass key H]
+    [pass-record key H] (0: no passes), for each request [class B, from 1, as listed above][session B, from 1]
+    [kind B, from 1][cost I4; 0: its session's windows do not apply][flags B: 1 idempotent, 2 a pass][deadline ms d]
+    [delay ms d][attempts H][named limits B][budgets B], if idempotent [key H][length B][body hash], if a pass
+    [lease ms d; 0: a decision without a place][pool key H][pool-service key H] (0: counts as load of the scope)
+    [places d], for each named limit [its number B, from 1, as listed above][key H][units d] and for each budget [key H]
+    [period B][amount d][estimate d]
+  then what the decision event says about the callers, and for each request the id and the body of its task or pass
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
             replayed
@@ -37,13 +44,14 @@ Returns
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
   which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
+  depth and capacity are the scope's, or of a pass with a pool of its class's own the pool's.
   retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds.
   or error STALEPOLICY <stamp stored>
 ]]
 local queue_key, delayed_key, lease_key, task_key, wake_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local decision_key, beat_key, processor_key, scope_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local decision_key, beat_key, processor_key, pool_key, scope_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[11]
 -- Keys are numbered from the scope on.
-local BEFORE = 8
+local BEFORE = 10
 local arg_at = 8
 
 local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack, string.format
@@ -67,7 +75,9 @@ local capacity = floor(slots * (1 - buffer)) + floor(slots * multiplier)
 local hard_depth = floor(capacity * hard)
 local service_ms = measured_ms > 0 and measured_ms or service_default
 local queued_before = call('ZCARD', queue_key)
-local depth = queued_before + call('ZCARD', lease_key)
+-- Load is tasks and passes; only tasks wait for a slot.
+local passes = places_taken(pool_key, now)
+local depth = queued_before + call('ZCARD', lease_key) + passes
 local delayed, earliest = nil, math.huge
 
 local classes = {}
@@ -79,33 +89,23 @@ for c = 1, tonumber(ARGV[7]) do
     reasons[i], shapes[s - 3], shapes[s - 2], shapes[s - 1], shapes[s], at = unpack_struct('<BBI4I4d', packed, at)
   end
   local finish, queued = class_state(scope, number)
-  classes[c] = { number, ARGV[arg_at + 1], floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0 }
+  classes[c] = { number, ARGV[arg_at + 1], floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0,
+    threshold }
   arg_at = arg_at + 3
 end
-local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED = 1, 2, 3, 4, 5, 6, 7, 8, 9
-
--- A named limit has one window: its shape, and ms after which that is empty.
-local limit_shapes, limit_lasts = {}, {}
-local function limit_shape(number)
-  local shape = limit_shapes[number]
-  if not shape then
-    local kind, window, tick, limit = unpack_struct('<BI4I4d', ARGV[6], 17 * number - 16)
-    shape = { kind, window, tick, limit }
-    limit_shapes[number], limit_lasts[number] = shape, format('%d', window + 2 * tick)
-  end
-  return shape
-end
+local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED, SHARE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local heads, about = ARGV[arg_at], ARGV[arg_at + 1]
 local requests, sessions, kinds, at = unpack_struct('<BBB', heads)
-local probes_of = {}
+local probes_of, pass_key, record_key = {}, nil, nil
 for k = 1, kinds do probes_of[k], at = unpack_struct('<H', heads, at) end
+pass_key, record_key, at = unpack_struct('<HH', heads, at)
 arg_at = arg_at + 2
 
 -- By number of session and of kind; by number of key.
 local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
-local named, accounts, known_keys = {}, {}, {}
-local outcomes, states, tasks, entries, later, remembered = {}, {}, {}, {}, {}, {}
+local named, accounts, known_keys, pools, flight = {}, {}, {}, {}, { pass = {}, record = {} }
+local outcomes, states, tasks, entries, later, remembered, admitted = {}, {}, {}, {}, {}, {}, false
 
 for i = 1, requests do
   local task_id = ARGV[arg_at]
@@ -129,6 +129,16 @@ for i = 1, requests do
     end
   end
 
+  local lease_ms, pool
+  if flags == 2 then
+    local key, service_key, places
+    lease_ms, key, service_key, places, at = unpack_struct('<dHHd', heads, at)
+    if key > 0 then
+      pool = pools[key] or pool_unpack(KEYS[BEFORE + key], places, stored[service_key], service_default, now)
+      pools[key] = pool
+    end
+  end
+
   -- Rate limit: every window has room for the whole cost.
   local windows = session_windows[session]
   if not windows then
@@ -138,7 +148,7 @@ for i = 1, requests do
     windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
   end
   local places = #windows
-  if not replayed then
+  if not replayed and cost > 0 then
     for b = 0, places - 8, 8 do
       local excess = windows[b + HELD] + cost - windows[b + LIMIT]
       if excess > 0 then
@@ -159,7 +169,7 @@ for i = 1, requests do
       number, key, units, at = unpack_struct('<BHd', heads, at)
       local window = named[key]
       if not window then
-        window = windows_unpack(stored[key], limit_shape(number), now)
+        window = windows_unpack(stored[key], limit_shape(ARGV[6], number), now)
         named[key] = window
       end
       local u = 3 * n
@@ -175,8 +185,12 @@ for i = 1, requests do
   end
 
   if not replayed then
-    -- Backpressure. A backlog falls at the rate at which the busy slots finish work.
-    if processors <= 0 or slots <= 0 then
+    -- Backpressure.
+    if pool then
+      local reason, wait = pool_refusal(pool, class[SHARE], hard)
+      if code == 0 then code = reason end
+      retry_ms = max(retry_ms, wait)
+    elseif processors <= 0 or slots <= 0 then
       if code == 0 then code = 4 end
       retry_ms = max(retry_ms, beat_ms)
     else
@@ -199,9 +213,11 @@ for i = 1, requests do
         if reason == 0 then reason = 7 end
         excess = max(excess, depth - max(0, class[DEPTH] - 1))
       end
-      if excess > 0 then retry_ms = max(retry_ms, excess * service_ms / max(1, math.min(slots, depth))) end
+      if excess > 0 then
+        retry_ms = max(retry_ms, drain_ms(excess, slots, service_ms, depth - passes, passes, KEYS[10]))
+      end
       if deadline_ms > 0 and measured_ms > 0 then
-        local late = delay_ms + max(0, depth + 1 - slots) * measured_ms / slots - deadline_ms
+        local late = delay_ms + max(0, depth - passes + 1 - slots) * measured_ms / slots - deadline_ms
         if late > 0 then
           if reason == 0 then reason = 8 end
           retry_ms = max(retry_ms, late)
@@ -211,7 +227,7 @@ for i = 1, requests do
     end
   end
 
-  -- Circuit breaker: open, or half-open with all its probes out.
+  -- Circuit breaker: open, or half-open with all its probes out; or there is nobody who would tell of a probe.
   local breaker, probes = breakers[kind], probes_of[kind]
   if breaker == nil then
     local packed = stored[1 + sessions + kind]
@@ -226,7 +242,7 @@ for i = 1, requests do
     local wait = 0
     if breaker[1] == OPEN then
       wait = breaker[2] - now
-    elseif breaker[4] + breaker[5] >= probes then
+    elseif lease_ms == 0 or breaker[4] + breaker[5] >= probes then
       wait = max(1, service_ms)
     end
     if wait > 0 then
@@ -262,8 +278,11 @@ for i = 1, requests do
 
   local wait_ms = 0
   if code == 0 and not peek then
-    session_windows[session], session_class[session], session_changed[session] = windows, class, class[LASTS]
-    for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end
+    admitted = true
+    if cost > 0 then
+      session_windows[session], session_class[session], session_changed[session] = windows, class, class[LASTS]
+      for b = 0, places - 8, 8 do window_add(windows, b, now_ceil, cost) end
+    end
     for u = 3, 3 * limits, 3 do
       local window, units = uses[u - 2], uses[u - 1]
       if units > 0 then
@@ -276,25 +295,32 @@ for i = 1, requests do
     if breaker and breaker[1] == HALF_OPEN then
       epoch, breaker[4], breaker.changed = breaker[3], breaker[4] + 1, true
     end
+    -- Without a place nobody will tell what was used: the estimate is spent.
+    local share = lease_ms == 0 and 2 or 3
     for n = 1, 2 * budgets, 2 do
       local account = bills[n]
-      account[3], account.changed = account[3] + bills[n + 1], true
+      account[share], account.changed = account[share] + bills[n + 1], true
     end
     if flags == 1 then
       known_keys[idempotency] = task_id .. body_hash
       remembered[#remembered + 1] = idempotency
     end
-    local t = #tasks
-    tasks[t + 1] = task_id
-    tasks[t + 2] = pack(RECORD, now, deadline_ms > 0 and now + deadline_ms or 0, epoch, attempts, class[NUMBER])
-      .. ARGV[arg_at + 1]
-    if delay_ms > 0 then
+    if not lease_ms then
+      local t = #tasks
+      tasks[t + 1] = task_id
+      tasks[t + 2] = pack(RECORD, now, deadline_ms > 0 and now + deadline_ms or 0, epoch, attempts, class[NUMBER])
+        .. ARGV[arg_at + 1]
+    end
+    if lease_ms then
+      local place = pass_take(flight, pool, pool_key, task_id, lease_ms, epoch, ARGV[arg_at + 1], now)
+      if not pool then passes, depth = passes + place, depth + place end
+    elseif delay_ms > 0 then
       delayed, earliest = delayed + 1, math.min(earliest, now + delay_ms)
       later[#later + 1] = format('%d', now + delay_ms)
       later[#later + 1] = task_id
       wait_ms = delay_ms
     else
-      if depth >= slots then wait_ms = (depth + 1 - slots) * service_ms / slots end
+      if depth - passes >= slots then wait_ms = (depth - passes + 1 - slots) * service_ms / slots end
       local tag
       tag, class[FINISH] = order_next(virtual, class[FINISH], class[INCREMENT])
       local e = #entries
@@ -303,7 +329,8 @@ for i = 1, requests do
     end
   end
 
-  local outcome = pack('<BBddd', code, which, retry_ms, depth, capacity)
+  local outcome = pool and pack('<BBddd', code, which, retry_ms, pool[TAKEN], pool[PLACES])
+    or pack('<BBddd', code, which, retry_ms, depth, capacity)
   outcomes[i] = replayed and outcome .. replayed or outcome
   local state
   if places == 16 then
@@ -329,7 +356,7 @@ local outcome = concat(outcomes)
 local reply = { outcome, concat(states) }
 if peek then return reply end
 
-if #tasks > 0 then
+if admitted then
   for session = 1, sessions do
     local lasts = session_changed[session]
     if lasts then call('SET', KEYS[BEFORE + 1 + session], windows_pack(session_windows[session]), 'PX', lasts) end
@@ -350,7 +377,8 @@ if #tasks > 0 then
     local key = remembered[n]
     call('SET', KEYS[BEFORE + key], known_keys[key], 'PX', ARGV[5])
   end
-  call('HSET', task_key, unpack(tasks))
+  if #flight.pass > 0 then passes_store(flight, KEYS[BEFORE + pass_key], KEYS[BEFORE + record_key]) end
+  if #tasks > 0 then call('HSET', task_key, unpack(tasks)) end
   if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
   if #entries > 0 then
     call('ZADD', queue_key, unpack(entries))
@@ -363,7 +391,7 @@ if #tasks > 0 then
     end
   end
   -- A queue that was not empty has a token out already, or only busy processors.
-  if queued_before == 0 or #later > 0 then wake(wake_key) end
+  if #tasks > 0 and (queued_before == 0 or #later > 0) then wake(wake_key) end
 end
 call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', stamp, now), 'about', about,
   'outcome', outcome)

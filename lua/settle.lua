@@ -44,50 +44,6 @@ local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed = false
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
-local all_rules = {}
-local WINDOW_MS, OPEN_MS, SLOW_MS, MINIMUM, PROBES, FAILURE_RATE, SLOW_RATE = 1, 2, 3, 4, 5, 6, 7
-
-local function rules_of(number)
-  local rules = all_rules[number]
-  if not rules then
-    rules = { unpack_struct('<ddddddd', ARGV[4], 56 * number - 55) }
-    all_rules[number] = rules
-  end
-  return rules
-end
-
---- Counts a result in the breaker of `key`: probes decide a half-open breaker, all else the window of a closed one.
-local function feed(key, kind, rules, failed, slow, epoch)
-  local breaker = breakers[key]
-  if not breaker then
-    local packed = call('GET', key)
-    breaker = breaker_unpack(packed, now)
-    breaker.kind, breaker.new, breaker.window_ms = kind, not packed, rules[WINDOW_MS]
-    breakers[key] = breaker
-  end
-  if breaker[1] == HALF_OPEN then
-    if epoch ~= breaker[3] or epoch == 0 then return end
-    breaker.changed = true
-    breaker[4] = max(0, breaker[4] - 1)
-    if failed == nil then return end
-    if failed or slow then
-      breaker[1], breaker[2], breaker[4], breaker[5] = OPEN, now + rules[OPEN_MS], 0, 0
-      return
-    end
-    breaker[5] = breaker[5] + 1
-    if breaker[5] >= rules[PROBES] then breaker[1], breaker[4], breaker[5], breaker[6] = CLOSED, 0, 0, '' end
-  elseif breaker[1] == CLOSED and failed ~= nil then
-    breaker.changed = true
-    if not breaker.tenths then tenths_unpack(breaker, now, rules[WINDOW_MS]) end
-    tenths_count(breaker, failed, slow)
-    local calls = breaker.calls
-    if calls >= rules[MINIMUM]
-      and (breaker.failures >= calls * rules[FAILURE_RATE] or breaker.slows >= calls * rules[SLOW_RATE]) then
-      breaker[1], breaker[2], breaker[6], breaker.tenths = OPEN, now + rules[OPEN_MS], '', nil
-    end
-  end
-end
-
 local arg_at = 5
 for i = 1, #ids do
   local id, head, kind, kept = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2], ARGV[arg_at + 3]
@@ -100,7 +56,7 @@ for i = 1, #ids do
   if held_token ~= token or settled[id] then
     reply[i] = 0
   else
-    settled[id], rules = true, rules_of(rules)
+    settled[id], rules = true, breaker_rules(ARGV[4], rules)
     local history = string.sub(run, history_at)
     if purpose == RUN_PURPOSE then history = history .. pack('<dd', started, now) end
     local was_cancelled = cancelled and cancelled[i] == 1
@@ -122,7 +78,9 @@ for i = 1, #ids do
       end
     end
     -- A probe that was handed back is still out. A record that could not be read says nothing about any kind.
-    if outcome ~= HANDED_BACK and kind ~= '' then feed(breaker_key, kind, rules, failed, slow, epoch) end
+    if outcome ~= HANDED_BACK and kind ~= '' then
+      breaker_feed(breakers, breaker_key, kind, rules, failed, slow, epoch, now)
+    end
     reply[i] = STATUS[outcome]
     released[#released + 1] = id
     changed[#changed + 1] = id
@@ -190,16 +148,6 @@ if #dead > 0 then
 end
 if service_changed then call('SETRANGE', scope_key, SERVICE_AT, pack('<d', service_ms)) end
 for key, account in pairs(accounts) do account_store(key, account, now) end
-for key, breaker in pairs(breakers) do
-  if breaker.changed then
-    if breaker.tenths then tenths_pack(breaker) end
-    local lasts = breaker[1] == CLOSED and breaker.window_ms * 2 or 86400000
-    call('SET', key, breaker_pack(breaker), 'PX', format('%d', lasts))
-    if breaker.new then
-      call('ZADD', kind_key, format('%d', now), breaker.kind)
-      call('ZREMRANGEBYRANK', kind_key, '0', '-257')
-    end
-  end
-end
+breakers_store(breakers, kind_key, now)
 call('PUBLISH', channel, table.concat(changed))
 return reply

@@ -164,7 +164,7 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
         Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
         Verdict::Replayed { task_id } => (task_id, true, None),
         Verdict::Passed { .. } => {
-            let error = StoreError::Protocol("a task was answered as a pass".to_owned());
+            let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
             return Err(circuit_breaker::unavailable(&error));
         }
         Verdict::Refused(refusal) => {

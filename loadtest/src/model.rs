@@ -12,6 +12,7 @@ mod budget;
 mod breaker;
 mod admission;
 mod life;
+mod pass;
 mod outcome;
 mod shelf;
 
@@ -24,6 +25,7 @@ use portcullis_lua::{BreakerView, Decision, Heartbeat, OutputId, QueueView, Task
 use breaker::Breaker;
 pub use budget::{Account, period_end_ms};
 pub use life::{State, Task};
+pub use pass::Pass;
 pub use shelf::{Draft, Shelf};
 pub use window::{Window, most_in_any_window};
 
@@ -48,6 +50,10 @@ pub struct Model {
     known: BTreeMap<String, (TaskId, String)>,
     /// Every task there ever was, and is not forgotten.
     pub tasks: BTreeMap<TaskId, Task>,
+    /// Every pass that has not ended.
+    pub passes: BTreeMap<TaskId, Pass>,
+    /// Mean duration of a pass by class with a pool of its own, and without a name of those that count as load, ms.
+    pass_ms: BTreeMap<String, f64>,
     /// Dead letters by time of death, bounded.
     pub dead: Vec<(u64, TaskId)>,
     /// Start tag of the task last handed out, and each user type's last finish tag.
@@ -72,6 +78,8 @@ impl Model {
             breakers: BTreeMap::new(),
             known: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            passes: BTreeMap::new(),
+            pass_ms: BTreeMap::new(),
             dead: Vec::new(),
             virtual_time: 0,
             finish: BTreeMap::new(),
@@ -152,10 +160,10 @@ impl Model {
         (self.capacity(now_ms) as f64 * threshold).floor() as u64
     }
 
-    /// Tasks queued or running.
+    /// Load of the scope: tasks queued or running, and passes.
     #[must_use]
-    pub fn depth(&self) -> u64 {
-        self.count(|state| matches!(state, State::Queued { .. } | State::Leased { .. }))
+    pub fn depth(&self, now_ms: u64) -> u64 {
+        self.count(|state| matches!(state, State::Queued { .. } | State::Leased { .. })) + self.in_flight(now_ms, None)
     }
 
     fn service_ms(&self) -> f64 {
@@ -215,7 +223,7 @@ impl Model {
     #[must_use]
     pub fn queues(&self, now_ms: u64) -> QueueView {
         let (slots, live_processors) = self.live(now_ms);
-        let (capacity, depth) = (self.capacity(now_ms), self.depth());
+        let (capacity, depth) = (self.capacity(now_ms), self.depth(now_ms));
         let types = self.policy.known_types();
         let queued = self.queue();
         let of_type = |name: &str| queued.iter().filter(|(_, id)| self.tasks[id].is_of(name)).count() as u64;
@@ -226,6 +234,8 @@ impl Model {
             delayed: self.delayed().len() as u64,
             dead: self.dead.len() as u64,
             queued_by_type: types.iter().map(|name| (name.to_string(), of_type(name.as_str()))).collect(),
+            passes: self.in_flight(now_ms, None),
+            pools: self.pools(now_ms),
             slots,
             live_processors,
             capacity,

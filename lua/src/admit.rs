@@ -6,6 +6,7 @@
 use crate::decision::{AdmitRequest, BudgetState, Decision, Reason, Refusal, Verdict};
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
+use crate::pass::PassLease;
 use crate::policy::CompiledPolicy;
 use crate::question::Question;
 use crate::reply::Reply;
@@ -23,13 +24,15 @@ use call::Call;
 /// to each.
 pub const ADMIT_BATCH: usize = 32;
 
+const ADMIT_MODE: &str = "admit";
+
 const ADMITTED: u8 = 0;
 const REPLAYED: u8 = 255;
 
 impl ScopeStore {
     /// Decides the requests (at most [`ADMIT_BATCH`]) in order; the admitted are enqueued when this returns.
     pub async fn admit(&self, policy: &CompiledPolicy, requests: &[AdmitRequest]) -> Result<Vec<Decision>, StoreError> {
-        self.decide("admit", policy, requests).await
+        self.decide(ADMIT_MODE, policy, requests).await
     }
 
     /// What [`admit`](Self::admit) would answer now. Consumes nothing, writes nothing, records nothing.
@@ -55,7 +58,8 @@ impl ScopeStore {
         let answer = ADMIT.call_again(&self.store, call).await;
         let mut reply = Reply::new("admit", answer.map_err(|error| stale(error, policy.stamp()))?)?;
         let (mut outcomes, mut states) = (Unpacker::new(reply.bytes()?), Unpacker::new(reply.bytes()?));
-        let decisions = questions.iter().map(|question| decision(&mut outcomes, &mut states, question));
+        let taken = mode == ADMIT_MODE;
+        let decisions = questions.iter().map(|question| decision(&mut outcomes, &mut states, question, taken));
         let decisions = decisions.collect::<Result<_, _>>()?;
         if outcomes.is_empty() && states.is_empty() {
             return Ok(decisions);
@@ -64,8 +68,13 @@ impl ScopeStore {
     }
 }
 
-/// The next decision of the script's reply.
-fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<'_>) -> Result<Decision, StoreError> {
+/// The next decision of the script's reply; `taken`: what was admitted has what it needs.
+fn decision(
+    outcomes: &mut Unpacker,
+    states: &mut Unpacker,
+    question: &Question<'_>,
+    taken: bool,
+) -> Result<Decision, StoreError> {
     let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
     let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
     let estimated_wait_ms = states.count()?;
@@ -85,10 +94,11 @@ fn decision(outcomes: &mut Unpacker, states: &mut Unpacker, question: &Question<
             reset_ms: states.count()?,
         });
     }
-    let verdict = match code {
-        ADMITTED => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms },
-        REPLAYED => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
-        code => {
+    let verdict = match (code, question.request.pass) {
+        (ADMITTED, Some(terms)) => Verdict::Passed { lease: PassLease::of(question, terms).filter(|_| taken) },
+        (ADMITTED, None) => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms },
+        (REPLAYED, _) => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
+        (code, _) => {
             let reason = Reason::from_code(code)
                 .ok_or_else(|| StoreError::Protocol(format!("admit returned the code {code}")))?;
             let name = match reason {

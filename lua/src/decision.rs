@@ -7,12 +7,13 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use portcullis_config::policy::Subject;
 
+use crate::pass::{PassLease, PassTerms};
 use crate::task::TaskId;
 
 /// One request for admission, its caller already resolved.
 #[derive(Clone, Debug)]
 pub struct AdmitRequest {
-    /// Id the task gets if it is admitted.
+    /// Id the task or pass gets if it is admitted.
     pub task_id: TaskId,
     /// The caller's user type; must be known to the [`CompiledPolicy`](crate::CompiledPolicy) used.
     pub user_type: UserType,
@@ -24,8 +25,11 @@ pub struct AdmitRequest {
     pub actor: Option<String>,
     /// Digest of the network address it came from; limits and budgets of addresses are counted on it.
     pub client_address: Option<String>,
-    /// What sort of work it is.
+    /// What sort of work it is; of a pass, its route class.
     pub kind: String,
+    /// Asks for a pass on these terms instead of a task. Deadline, delay, attempts, idempotency and payload are then
+    /// without meaning.
+    pub pass: Option<PassTerms>,
     /// How many requests it counts as; at least 1. The policy's `cost_of` its kind.
     pub cost: u32,
     /// The task is worth nothing this long after admission, ms.
@@ -84,9 +88,10 @@ pub struct Idempotency {
 pub struct Decision {
     /// Admitted, replayed or refused.
     pub verdict: Verdict,
-    /// Queued and running in the scope after this decision.
+    /// Load of the scope after this decision: queued, running, and passes in flight. Of a pass whose class has a pool of
+    /// its own: passes in flight in it.
     pub depth: u64,
-    /// Depth the live processors stand for.
+    /// Depth the live processors stand for; or the places of the pool.
     pub capacity: u64,
     /// The limits that apply to the request, after this decision: its session's, then named ones in policy order.
     pub limits: Vec<LimitState>,
@@ -103,6 +108,11 @@ pub enum Verdict {
         task_id: TaskId,
         /// Estimated time until a processor takes it, from the measured service time, ms.
         estimated_wait_ms: u64,
+    },
+    /// Everything was consumed and the request may go on.
+    Passed {
+        /// Its place, to be given back when it ends; `None` where none was asked for, and of a look ahead.
+        lease: Option<PassLease>,
     },
     /// The same request was admitted before; nothing was consumed.
     Replayed {

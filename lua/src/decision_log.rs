@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Reason;
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker, text};
+use crate::pass::PassTerms;
 use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
@@ -37,6 +38,15 @@ pub struct DecisionEvent {
     pub retry_after_ms: u64,
     /// The task, where there is one.
     pub task_id: Option<String>,
+    /// Whether a pass was asked for, not a task.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pass: bool,
+    /// Whether that pass counts against a pool of its class's own, which depth and capacity then are about.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pooled: bool,
+    /// The pass that was given a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_id: Option<String>,
     /// The caller's user type.
     pub user_type: String,
     /// The caller's session.
@@ -45,13 +55,13 @@ pub struct DecisionEvent {
     pub principal: String,
     /// The agent acting for it.
     pub actor: Option<String>,
-    /// Kind of the task asked for.
+    /// Kind of the task asked for; of a pass, its route class.
     pub kind: String,
     /// Id of the HTTP request.
     pub request_id: String,
-    /// Queued and running after the decision.
+    /// Load of the scope after the decision, or passes in flight in the pool.
     pub depth: u64,
-    /// Capacity at the decision.
+    /// Capacity at the decision, or places of the pool.
     pub capacity: u64,
 }
 
@@ -74,6 +84,18 @@ pub struct DecisionPage {
     /// Stream id of the last batch; `None` when there was none.
     pub last_id: Option<String>,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What the event says a request asked for: nothing where that is a task.
+const PASS: &str = "pass";
+const POOLED_PASS: &str = "pooled-pass";
+/// A pass that asks for no place.
+const DECISION: &str = "decision";
+const POOLED_DECISION: &str = "pooled-decision";
 
 /// What an event says about a request: fields in this order, separated by a unit separator; among them, where named
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
@@ -109,6 +131,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         request.actor.as_deref().unwrap_or_default(),
         &request.kind,
         &request.request_id,
+        asked_for(question),
         &limits,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
@@ -118,6 +141,17 @@ fn push_about(about: &mut String, question: &Question<'_>) {
             about.push_str(field);
         }
         about.push(SEPARATOR);
+    }
+}
+
+fn asked_for(question: &Question<'_>) -> &'static str {
+    let has_place = |terms: PassTerms| terms.lease_ms > 0;
+    match (question.request.pass.map(has_place), question.pool.is_some()) {
+        (None, _) => "",
+        (Some(true), false) => PASS,
+        (Some(true), true) => POOLED_PASS,
+        (Some(false), false) => DECISION,
+        (Some(false), true) => POOLED_DECISION,
     }
 }
 
@@ -182,7 +216,7 @@ impl ScopeStore {
 }
 
 /// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
-fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
+fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
     let mut field = || -> Result<Unpacker, StoreError> {
         fields.bytes()?;
         Ok(Unpacker::new(fields.bytes()?))
@@ -194,13 +228,13 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [task_id, user_type, session_id, principal, actor, kind, request_id, limits, budgets @ ..] =
+        let [id, user_type, session_id, principal, actor, kind, request_id, asked_for, limits, budgets @ ..] =
             about.as_slice()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
         let event = DecisionEvent {
-            id: format!("{id}.{}", events.len()),
+            id: format!("{batch_id}.{}", events.len()),
             at_ms,
             policy_revision,
             outcome: "refused".to_owned(),
@@ -209,6 +243,9 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             name: None,
             retry_after_ms: 0,
             task_id: None,
+            pass: !asked_for.is_empty(),
+            pooled: matches!(*asked_for, POOLED_PASS | POOLED_DECISION),
+            pass_id: None,
             user_type: (*user_type).to_owned(),
             session_id: (*session_id).to_owned(),
             principal: (*principal).to_owned(),
@@ -219,7 +256,8 @@ fn read_batch(id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreEr
             capacity: 0,
         };
         let names = Names { limits, budgets };
-        events.push(decided(event, task_id, &names, &mut outcomes)?);
+        let has_place = matches!(*asked_for, PASS | POOLED_PASS);
+        events.push(decided(event, id, has_place, &names, &mut outcomes)?);
     }
     Ok(events)
 }
@@ -232,7 +270,8 @@ struct Names<'a> {
 
 fn decided(
     mut event: DecisionEvent,
-    task_id: &str,
+    id: &str,
+    has_place: bool,
     names: &Names<'_>,
     outcome: &mut Unpacker,
 ) -> Result<DecisionEvent, StoreError> {
@@ -242,7 +281,11 @@ fn decided(
     match code {
         0 => {
             "admitted".clone_into(&mut event.outcome);
-            event.task_id = Some(task_id.to_owned());
+            if has_place {
+                event.pass_id = Some(id.to_owned());
+            } else if !event.pass {
+                event.task_id = Some(id.to_owned());
+            }
         }
         255 => {
             "replayed".clone_into(&mut event.outcome);

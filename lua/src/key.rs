@@ -11,6 +11,8 @@
 //! | `lease` | ZSET | task id → expiry ms | until settled |
 //! | `run` | HASH | task id → token, runs, history | until the task ends |
 //! | `task` | HASH | task id → record and payload | until the task ends; of dead letters until evicted |
+//! | `pass` | ZSET | pass id → expiry ms, of all in flight | until it ends |
+//! | `pass-record` | HASH | pass id → record: what ends it | until it ends |
 //! | `dead` | ZSET | task id → time of death | at most `max_dead_letters` |
 //! | `cancelled` | SET | ids of running tasks to be cancelled | until they end |
 //! | `wake` | LIST | at most one token for idle processors | until popped |
@@ -26,6 +28,8 @@
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | until it is empty |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
+//! | `pool:NAME` | ZSET | pass id → expiry ms, of one pool; without a name: of those that count as depth | until it ends |
+//! | `pool-service:NAME` | STRING | mean duration of a pass of the pool, ms | a day |
 //! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
@@ -73,6 +77,8 @@ impl Keys {
         lease = "lease",
         run = "run",
         task = "task",
+        pass = "pass",
+        pass_record = "pass-record",
         dead = "dead",
         cancelled = "cancelled",
         wake = "wake",
@@ -84,6 +90,17 @@ impl Keys {
         revision = "revision",
         audit = "audit",
         gateway = "gateway",
+    }
+
+    /// Name of the pool of passes that count in the scope's depth.
+    pub(crate) const SHARED_POOL: &str = "";
+
+    pub(crate) fn pool(&self, name: &str) -> Key {
+        self.of2("pool:", name)
+    }
+
+    pub(crate) fn pool_service(&self, name: &str) -> Key {
+        self.of2("pool-service:", name)
     }
 
     pub(crate) fn policy_changes(&self) -> &str {

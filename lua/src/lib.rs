@@ -11,6 +11,9 @@
 //! | `renew` | [`ScopeStore::renew`] | extends leases, hears of cancellations |
 //! | `output` | [`ScopeStore::append_output`] | appends streamed output under a lease |
 //! | `settle` | [`ScopeStore::settle`] | ends attempts: commit, release, retry, dead letter |
+//! | `finish` | [`ScopeStore::finish`] | ends passes: place, holds, breaker |
+//! | `extend` | [`ScopeStore::extend`] | passes last longer |
+//! | `lapse` | [`ScopeStore::lapse`] | takes back passes that have lapsed |
 //! | `reclaim` | [`ScopeStore::reclaim`] | takes back lapsed leases |
 //! | `cancel` | [`ScopeStore::cancel`] | ends a waiting task, marks a running one |
 //! | `heartbeat`, `leave` | [`ScopeStore::heartbeat`], [`ScopeStore::leave`] | capacity of processors |
@@ -33,6 +36,7 @@ mod changes;
 mod store;
 mod script;
 mod question;
+mod pass;
 mod admit;
 mod decision_log;
 mod claim;
@@ -40,6 +44,9 @@ mod renew;
 mod output;
 mod settle;
 mod reclaim;
+mod finish;
+mod extend;
+mod lapse;
 mod cancel;
 mod heartbeat;
 mod leave;
@@ -70,6 +77,7 @@ pub use heartbeat::{Heartbeat, ProcessorView};
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
+pub use pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use reclaim::Reclaimed;
 pub use renew::Renewal;
@@ -81,7 +89,7 @@ pub use settle::{SETTLE_BATCH, Settled};
 pub use stamp::PolicyStamp;
 pub use store::{ScopeStore, Store, StoreOptions};
 pub use stored_policy::{About, Origin, Retention, StoredPolicy};
-pub use survey::QueueView;
+pub use survey::{PoolView, QueueView};
 pub use tally::{HourStatistics, TallyEntry};
 pub use task::{
     Attempt, Envelope, FencingToken, Hold, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId,

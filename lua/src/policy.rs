@@ -3,7 +3,7 @@
 //! Responsible for what applies to whom: a user type's windows, named limits and budgets, a kind's breaker. Must never
 //! change what a policy means.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use portcullis_config::UserType;
@@ -17,7 +17,7 @@ mod window;
 mod named_limit;
 mod breaker_rules;
 
-pub(crate) use breaker_rules::BreakerRules;
+pub(crate) use breaker_rules::{BreakerRules, ListedRules};
 pub(crate) use named_limit::{NamedLimit, Use};
 pub(crate) use window::Window;
 
@@ -40,6 +40,8 @@ pub struct CompiledPolicy {
     pub(crate) max_output_events: u64,
     pub(crate) heartbeat_timeout_ms: u64,
     pub(crate) statistics_ttl_ms: u64,
+    /// Places of the pools of those route classes that have one of their own.
+    pub(crate) pools: BTreeMap<String, u64>,
     breaker: BreakerRules,
     /// Of those kinds that have one of their own.
     kind_breakers: HashMap<String, BreakerRules>,
@@ -93,6 +95,8 @@ impl CompiledPolicy {
         let classes = classes.collect();
         let own_breaker = policy.kinds.iter().filter(|(_, settings)| settings.circuit_breaker.is_some());
         let own_breaker = own_breaker.map(|(kind, _)| (kind.clone(), BreakerRules::new(&policy.breaker_of(kind))));
+        let pools = policy.route_classes.iter();
+        let pools = pools.filter_map(|(name, class)| Some((name.clone(), class.max_concurrent?))).collect();
         Self {
             stamp,
             admit_settings: admit_settings(policy, stamp),
@@ -109,6 +113,7 @@ impl CompiledPolicy {
             max_output_events: queue.max_output_events,
             heartbeat_timeout_ms: policy.monitoring.heartbeat_timeout_seconds * 1000,
             statistics_ttl_ms: policy.monitoring.throttling_events_retention_hours * 3_600_000,
+            pools,
             breaker: BreakerRules::new(&policy.circuit_breakers.tasks),
             kind_breakers: own_breaker.collect(),
             retry: queue.retry.clone(),

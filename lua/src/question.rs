@@ -8,6 +8,7 @@ use portcullis_config::policy::Budget;
 use crate::decision::AdmitRequest;
 use crate::error::StoreError;
 use crate::policy::{Class, CompiledPolicy, Use, Window};
+use crate::task::Hold;
 
 /// A request and what of the policy applies to it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Question<'a> {
     pub(crate) uses: Vec<Use<'a>>,
     /// On budgets.
     pub(crate) draws: Vec<Draw<'a>>,
+    /// Places of the pool of its own that a pass counts against; `None`: it counts in the scope's depth, or is none.
+    pub(crate) pool: Option<u64>,
     half_open_probes: u16,
 }
 
@@ -41,11 +44,14 @@ impl<'a> Question<'a> {
             let subject = request.subject(budget.per)?;
             Some(Draw { name, budget, subject, estimate: request.units(&budget.unit, budget.default_estimate) })
         };
+        let throttled = request.pass.is_none_or(|terms| terms.throttled);
+        let limits = if throttled { &class.limits[..] } else { &[] };
         Ok(Self {
             request,
             class,
-            uses: class.limits.iter().filter_map(|limit| limit.used_by(request)).collect(),
+            uses: limits.iter().filter_map(|limit| limit.used_by(request)).collect(),
             draws: class.budgets.iter().filter_map(draw).collect(),
+            pool: request.pass.and_then(|_| policy.pools.get(&request.kind).copied()),
             half_open_probes: policy.breaker_of(&request.kind).half_open_probes,
         })
     }
@@ -53,6 +59,22 @@ impl<'a> Question<'a> {
     /// The session's windows and the named limits', in the order of the reply.
     pub(crate) fn windows(&self) -> impl Iterator<Item = &'a Window> {
         self.class.windows.iter().chain(self.uses.iter().map(|used| &used.limit.window))
+    }
+
+    /// What it holds of budgets once it is admitted.
+    pub(crate) fn holds(&self) -> Vec<Hold> {
+        let hold = |draw: &Draw<'_>| Hold {
+            budget: draw.name.to_owned(),
+            subject: draw.subject.to_owned(),
+            unit: draw.budget.unit.clone(),
+            amount: draw.estimate,
+        };
+        self.draws.iter().map(hold).collect()
+    }
+
+    /// What it counts for in its session's windows; 0 for a pass that is not throttled.
+    pub(crate) fn cost(&self) -> u32 {
+        if self.request.pass.is_some_and(|terms| !terms.throttled) { 0 } else { self.request.cost.max(1) }
     }
 
     /// Probes a half-open breaker of its kind lets through.

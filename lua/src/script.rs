@@ -39,18 +39,21 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" ["now", "scope", "window", "breaker", "budget", "record", "capacity", "order", "wake"];
+    ADMIT = "admit" ["now", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
-    SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "budget", "record", "order", "wake"];
+    SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "feed", "budget", "record", "order", "wake"];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
+    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "pass"];
+    EXTEND = "extend" ["now"];
+    LAPSE = "lapse" ["now"];
     HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
     LEAVE = "leave" ["scope", "capacity"];
     CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record"];
     OUTPUT = "output" ["record"];
     INSPECT = "inspect" [];
     LOOK = "look" [];
-    SURVEY = "survey" ["now", "scope", "capacity"];
+    SURVEY = "survey" ["now", "scope", "capacity", "pass"];
     TALLY = "tally" [];
     REVISE = "revise" ["now", "scope", "stamp"];
     RESTORE = "restore" ["now", "scope", "stamp"];

@@ -5,7 +5,7 @@ use fred::types::Value;
 
 use crate::error::StoreError;
 use crate::pack::Packer;
-use crate::policy::{BreakerRules, CompiledPolicy};
+use crate::policy::{CompiledPolicy, ListedRules};
 use crate::reply::Reply;
 use crate::script::SETTLE;
 use crate::store::ScopeStore;
@@ -46,10 +46,11 @@ impl ScopeStore {
                 k.cancelled(),
                 k.breaker_kind(),
             ];
-            let (rules, numbers) = breaker_rules(policy, batch);
+            let kinds = batch.iter().map(|settlement| settlement.lease.envelope.kind.as_str());
+            let rules = ListedRules::new(kinds.map(|kind| policy.breaker_of(kind)));
             let mut args: Vec<Value> =
-                vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into(), rules.into()];
-            for (settlement, rules_number) in batch.iter().zip(numbers) {
+                vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into(), rules.packed.into()];
+            for (settlement, rules_number) in batch.iter().zip(rules.numbers) {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));
                 keys.push(k.breaker(&envelope.kind));
@@ -67,26 +68,6 @@ impl ScopeStore {
         }
         Ok(settled)
     }
-}
-
-/// The rules of the breakers of all kinds in the batch, each once, and for each settlement the number of its own.
-fn breaker_rules(policy: &CompiledPolicy, batch: &[Settlement]) -> (Bytes, Vec<u8>) {
-    let mut listed: Vec<&BreakerRules> = Vec::new();
-    let number_of = |settlement: &Settlement| {
-        let rules = policy.breaker_of(&settlement.lease.envelope.kind);
-        let place = listed.iter().position(|known| *known == rules);
-        place.unwrap_or_else(|| {
-            listed.push(rules);
-            listed.len() - 1
-        }) as u8
-            + 1
-    };
-    let numbers = batch.iter().map(number_of).collect();
-    let mut packer = Packer::with_capacity(56 * listed.len());
-    for rules in listed {
-        packer.bytes(&rules.packed);
-    }
-    (packer.finish(), numbers)
 }
 
 fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> Bytes {

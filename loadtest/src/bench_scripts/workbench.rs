@@ -155,6 +155,7 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         actor: None,
         client_address: Some(session.to_owned()),
         kind: "bench".to_owned(),
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,

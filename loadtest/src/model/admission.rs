@@ -18,7 +18,7 @@ impl Model {
     /// Decides, and takes what an admitted request needs.
     pub fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let verdict = self.verdict(now_ms, request);
-        if matches!(verdict, Verdict::Admitted { .. }) {
+        if matches!(verdict, Verdict::Admitted { .. } | Verdict::Passed { .. }) {
             self.take(now_ms, request);
         }
         let decision = self.decision(now_ms, request, verdict);
@@ -26,12 +26,14 @@ impl Model {
         decision
     }
 
-    /// Decides. A look ahead estimates no wait.
+    /// Decides. A look ahead estimates no wait, and takes no place.
     #[must_use]
     pub fn peek(&self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let mut verdict = self.verdict(now_ms, request);
-        if let Verdict::Admitted { estimated_wait_ms, .. } = &mut verdict {
-            *estimated_wait_ms = 0;
+        match &mut verdict {
+            Verdict::Admitted { estimated_wait_ms, .. } => *estimated_wait_ms = 0,
+            Verdict::Passed { lease } => *lease = None,
+            Verdict::Replayed { .. } | Verdict::Refused(_) => {}
         }
         self.decision(now_ms, request, verdict)
     }
@@ -54,11 +56,16 @@ impl Model {
             reset_ms: account.reset_ms(now_ms),
         });
         let (limits, budgets) = (limits.collect(), budgets.collect());
-        Decision { verdict, depth: self.depth(), capacity: self.capacity(now_ms), limits, budgets }
+        let (depth, capacity) = match self.places(request) {
+            Some(places) => (self.in_flight(now_ms, Some(&request.kind)), places),
+            None => (self.depth(now_ms), self.capacity(now_ms)),
+        };
+        Decision { verdict, depth, capacity, limits, budgets }
     }
 
     fn verdict(&self, now_ms: u64, request: &AdmitRequest) -> Verdict {
-        let known = request.idempotency.as_ref().and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
+        let idempotency = request.idempotency.as_ref().filter(|_| request.pass.is_none());
+        let known = idempotency.and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
         let mismatch = match known {
             Some((key, (task_id, body))) if key.body_hash == *body => {
                 return Verdict::Replayed { task_id: task_id.clone() };
@@ -66,11 +73,17 @@ impl Model {
             known => known.is_some(),
         };
         let mut noes = Vec::new();
-        self.rate_limit(now_ms, request, &mut noes);
-        self.backpressure(now_ms, request, &mut noes);
+        if throttled(request) {
+            self.rate_limit(now_ms, request, &mut noes);
+        }
+        match self.places(request) {
+            Some(places) => self.pool_pressure(now_ms, request, places, &mut noes),
+            None => self.backpressure(now_ms, request, &mut noes),
+        }
         let breaker = self.breakers.get(&request.kind);
         let rules = self.policy.breaker_of(&request.kind);
-        if let Some(wait_ms) = breaker.and_then(|breaker| breaker.wait_ms(&rules, now_ms, self.service_ms())) {
+        let told_of = request.pass.is_none_or(|terms| terms.lease_ms > 0);
+        if let Some(wait_ms) = breaker.and_then(|breaker| breaker.wait_ms(&rules, now_ms, self.service_ms(), told_of)) {
             noes.push(No(Reason::CircuitOpen, None, wait_ms));
         }
         for (hold, budget, account) in self.accounts(now_ms, request) {
@@ -87,6 +100,10 @@ impl Model {
         if let Some(No(reason, name, _)) = noes.into_iter().next() {
             let retry_after_ms = if longest_ms < NEVER_MS { longest_ms.ceil() as u64 } else { 0 };
             return Verdict::Refused(Refusal { reason, name, retry_after_ms });
+        }
+        if let Some(terms) = request.pass {
+            let holds = self.accounts(now_ms, request).into_iter().map(|(hold, ..)| hold).collect();
+            return Verdict::Passed { lease: self.pass_lease(request, terms, holds) };
         }
         let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
         Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
@@ -118,18 +135,23 @@ impl Model {
             noes.push(No(Reason::NoLiveProcessors, None, beat_ms));
             return;
         }
-        let depth = self.depth();
-        // Time until the backlog is below a bound, at the rate at which the busy slots finish work.
+        let (depth, passes) = (self.depth(now_ms), self.in_flight(now_ms, None));
+        // Time until the load is below a bound, at the rate at which busy slots and passes end their work.
         let drain_ms = |bound: u64| {
-            let excess = depth - bound.saturating_sub(1);
-            excess as f64 * self.service_ms() / slots.min(depth).max(1) as f64
+            let excess = (depth - bound.saturating_sub(1)) as f64;
+            if passes == 0 {
+                return excess * self.service_ms() / slots.min(depth).max(1) as f64;
+            }
+            let of_tasks = slots.min(depth - passes) as f64 / self.service_ms();
+            excess / (of_tasks + passes as f64 / self.pass_ms(None, self.service_ms()))
         };
         let max_queue = self.policy.limits.max_queue_size;
         if max_queue > 0 && depth >= max_queue {
             noes.push(No(Reason::QueueFull, None, drain_ms(max_queue)));
         }
         let delayed = self.delayed();
-        if request.delay_ms > 0 && delayed.len() as u64 >= self.policy.queue.max_delayed {
+        let is_task = request.pass.is_none();
+        if is_task && request.delay_ms > 0 && delayed.len() as u64 >= self.policy.queue.max_delayed {
             let wait_ms = delayed.first().map_or(0, |(due_ms, _)| due_ms.saturating_sub(now_ms));
             noes.push(No(Reason::QueueFull, None, wait_ms as f64));
         }
@@ -141,8 +163,9 @@ impl Model {
                 noes.push(No(reason, None, drain_ms(bound)));
             }
         }
-        if let (Some(deadline_ms), Some(measured_ms)) = (request.deadline_ms, self.measured_ms) {
-            let before = (depth + 1).saturating_sub(slots) as f64 * measured_ms / slots as f64;
+        if let (Some(deadline_ms), Some(measured_ms), true) = (request.deadline_ms, self.measured_ms, is_task) {
+            // Passes are in nobody's way to a slot.
+            let before = (depth - passes + 1).saturating_sub(slots) as f64 * measured_ms / slots as f64;
             let late_ms = request.delay_ms as f64 + before - deadline_ms as f64;
             if late_ms > 0.0 {
                 noes.push(No(Reason::DeadlineUnreachable, None, late_ms));
@@ -150,8 +173,25 @@ impl Model {
         }
     }
 
+    /// Pressure of a class with a pool of its own: its passes against shares of its places.
+    fn pool_pressure(&self, now_ms: u64, request: &AdmitRequest, places: u64, noes: &mut Vec<No>) {
+        let in_flight = self.in_flight(now_ms, Some(&request.kind));
+        let assumed_ms = self.policy.service_capacity.avg_processing_time_seconds * 1000.0;
+        let threshold = self.policy.threshold_of(&request.user_type).unwrap_or_default();
+        let hard = self.policy.backpressure.hard_limit_threshold;
+        // Of several waits the longest counts: that for most places.
+        for (reason, share) in [(Reason::HardLimit, hard), (Reason::PressureThreshold, threshold)] {
+            let bound = (places as f64 * share).floor() as u64;
+            if in_flight >= bound {
+                let excess = (in_flight - bound.saturating_sub(1)) as f64;
+                let wait_ms = excess * self.pass_ms(Some(&request.kind), assumed_ms) / in_flight.max(1) as f64;
+                noes.push(No(reason, None, wait_ms));
+            }
+        }
+    }
+
     fn estimated_wait_ms(&self, now_ms: u64, request: &AdmitRequest) -> u64 {
-        let (slots, depth) = (self.live(now_ms).0, self.depth());
+        let (slots, depth) = (self.live(now_ms).0, self.depth(now_ms) - self.in_flight(now_ms, None));
         if request.delay_ms > 0 {
             return request.delay_ms;
         }
@@ -160,21 +200,34 @@ impl Model {
     }
 
     fn take(&mut self, now_ms: u64, request: &AdmitRequest) {
-        let mut windows = self.windows(request);
-        for window in &mut windows {
-            window.admit(now_ms, request.cost.into());
+        if throttled(request) {
+            let mut windows = self.windows(request);
+            for window in &mut windows {
+                window.admit(now_ms, request.cost.into());
+            }
+            self.sessions.insert(request.session_id.clone(), windows);
         }
-        self.sessions.insert(request.session_id.clone(), windows);
         for mut used in self.named_limits(request).into_iter().filter(|used| used.units > 0) {
             used.window.admit(now_ms, used.units);
             self.named.insert((used.window.name.clone(), used.subject), used.window);
         }
         let epoch = self.breakers.get_mut(&request.kind).map_or(0, |breaker| breaker.admit(now_ms));
         let mut holds = Vec::new();
+        let placeless = request.pass.is_some_and(|terms| terms.lease_ms == 0);
         for (hold, _, mut account) in self.accounts(now_ms, request) {
-            account.held += hold.amount;
+            if placeless {
+                account.spent += hold.amount;
+            } else {
+                account.held += hold.amount;
+            }
             self.budgets.insert((hold.budget.clone(), hold.subject.clone()), account);
             holds.push(hold);
+        }
+        if let Some(terms) = request.pass {
+            if let Some(lease) = self.pass_lease(request, terms, holds) {
+                self.let_through(now_ms, request, lease, epoch);
+            }
+            return;
         }
         if let Some(key) = &request.idempotency {
             self.known.insert(key.key_hash.clone(), (request.task_id.clone(), key.body_hash.clone()));
@@ -211,4 +264,9 @@ impl Model {
         }
         accounts
     }
+}
+
+/// Whether rate limits apply.
+fn throttled(request: &AdmitRequest) -> bool {
+    request.pass.is_none_or(|terms| terms.throttled)
 }

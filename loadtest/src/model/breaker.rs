@@ -61,13 +61,15 @@ impl Breaker {
         if let State::Open { until_ms } = self.state { Some(until_ms) } else { None }
     }
 
-    /// Time until a request may come, ms; `None` when it may come now.
-    pub(super) fn wait_ms(&self, rules: &TaskBreaker, now_ms: u64, service_ms: f64) -> Option<f64> {
+    /// Time until a request may come, ms; `None` when it may come now. No request is a probe that nobody will tell of.
+    pub(super) fn wait_ms(&self, rules: &TaskBreaker, now_ms: u64, service_ms: f64, told_of: bool) -> Option<f64> {
         let mut then = self.clone();
         then.turn(now_ms);
         match then.state {
             State::Open { until_ms } => Some((until_ms - now_ms) as f64),
-            State::HalfOpen { out, passed } if out + passed >= rules.half_open_probes => Some(service_ms.max(1.0)),
+            State::HalfOpen { out, passed } if !told_of || out + passed >= rules.half_open_probes => {
+                Some(service_ms.max(1.0))
+            }
             _ => None,
         }
     }

@@ -31,6 +31,9 @@ impl Model {
     /// The named limits that apply, in policy order.
     pub(super) fn named_limits(&self, request: &AdmitRequest) -> Vec<Used> {
         let mut all = Vec::new();
+        if request.pass.is_some_and(|terms| !terms.throttled) {
+            return all;
+        }
         for (name, limit) in &self.policy.rate_limits.named {
             let of_type = limit.user_types.as_ref().is_none_or(|types| types.contains(&request.user_type));
             let of_kind = limit.kinds.as_ref().is_none_or(|kinds| kinds.contains(&request.kind));

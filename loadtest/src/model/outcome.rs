@@ -72,7 +72,7 @@ impl Model {
         self.release(now_ms, id, &Outcome::Cancelled);
     }
 
-    fn feed(&mut self, now_ms: u64, kind: &str, epoch: u64, sign: Sign) {
+    pub(super) fn feed(&mut self, now_ms: u64, kind: &str, epoch: u64, sign: Sign) {
         let rules = self.policy.breaker_of(kind);
         self.breakers.entry(kind.to_owned()).or_default().feed(&rules, now_ms, epoch, sign);
     }

@@ -111,6 +111,7 @@ impl Client {
             actor: None,
             client_address: None,
             kind,
+            pass: None,
             cost: 1,
             deadline_ms,
             delay_ms,

@@ -180,6 +180,7 @@ impl Store {
                         context.judge.accuse(context.now_us, rule, what, vec![subject]);
                     }
                 }
+                Verdict::Passed { .. } => context.coverage.count("passed"),
                 Verdict::Replayed { .. } => context.coverage.count("replayed"),
                 Verdict::Refused(refusal) => context.coverage.count(refusal.reason.code()),
             }

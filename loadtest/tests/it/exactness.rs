@@ -38,6 +38,7 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         actor: None,
         client_address: None,
         kind: envelope.kind,
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,

@@ -97,6 +97,7 @@ mod tests {
             actor: None,
             client_address: None,
             kind: "chat".to_owned(),
+            pass: None,
             cost: 1,
             deadline_ms: None,
             delay_ms: 0,

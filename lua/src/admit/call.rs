@@ -10,13 +10,18 @@ use fred::types::{Key, Value};
 use super::body::body;
 use crate::decision_log;
 use crate::error::StoreError;
+use crate::key::Keys;
 use crate::pack::Packer;
+use crate::pass;
 use crate::policy::{Class, CompiledPolicy, period_number};
 use crate::question::Question;
 use crate::store::ScopeStore;
 
 /// Keys before the scope's, from which keys are numbered.
-const BEFORE: usize = 8;
+const BEFORE: usize = 10;
+
+/// The flag of a request that asks for a pass.
+const PASS: u8 = 2;
 
 /// Room for the head of a request without named limits and budgets, bytes.
 const HEAD_BYTES: usize = 32;
@@ -54,6 +59,11 @@ impl Call {
         for first in &kinds.first {
             heads.u16(questions[*first].half_open_probes());
         }
+        if questions.iter().any(|question| question.request.pass.is_some()) {
+            heads.u16(keys.number(store.keys.pass())?).u16(keys.number(store.keys.pass_record())?);
+        } else {
+            heads.u16(0).u16(0);
+        }
         for (index, question) in questions.iter().enumerate() {
             heads.u8(classes[index]).u8(sessions.numbers[index]).u8(kinds.numbers[index]);
             push_head(&mut heads, &mut keys, store, question)?;
@@ -62,7 +72,10 @@ impl Call {
         args.push(decision_log::abouts(questions).into());
         for question in questions {
             args.push(question.request.task_id.as_str().into());
-            args.push(body(question)?.into());
+            args.push(match question.request.pass {
+                None => body(question)?.into(),
+                Some(terms) => pass::body(question, terms)?.into(),
+            });
         }
         Ok(Self { keys: keys.keys, args })
     }
@@ -97,18 +110,30 @@ fn push_head(
     question: &Question<'_>,
 ) -> Result<(), StoreError> {
     let request = question.request;
+    let is_task = request.pass.is_none();
+    let idempotency = request.idempotency.as_ref().filter(|_| is_task);
     heads
-        .u32(request.cost.max(1))
-        .u8(u8::from(request.idempotency.is_some()))
-        .f64(request.deadline_ms.unwrap_or(0) as f64)
-        .f64(request.delay_ms as f64)
+        .u32(question.cost())
+        .u8(if is_task { u8::from(idempotency.is_some()) } else { PASS })
+        .f64(request.deadline_ms.filter(|_| is_task).unwrap_or(0) as f64)
+        .f64(if is_task { request.delay_ms as f64 } else { 0.0 })
         .u16(request.max_attempts.clamp(1, u32::from(u16::MAX)) as u16)
         .u8(question.uses.len() as u8)
         .u8(question.draws.len() as u8);
-    if let Some(idempotency) = &request.idempotency {
+    if let Some(idempotency) = idempotency {
         let hash = idempotency.body_hash.as_bytes();
         let length = u8::try_from(hash.len()).map_err(|_| StoreError::Protocol("a hash of any length".to_owned()))?;
         heads.u16(keys.number(store.keys.idempotency(&idempotency.key_hash))?).u8(length).bytes(hash);
+    }
+    if let Some(terms) = request.pass {
+        heads.f64(terms.lease_ms as f64);
+        match question.pool {
+            None => heads.u16(0).u16(0).f64(0.0),
+            Some(places) => {
+                let pool = keys.number(store.keys.pool(&request.kind))?;
+                heads.u16(pool).u16(keys.number(store.keys.pool_service(&request.kind))?).f64(places as f64)
+            }
+        };
     }
     for used in &question.uses {
         let key = store.keys.named_limit(&used.limit.window.name, used.subject);
@@ -151,6 +176,8 @@ impl Listed {
             k.decision(),
             k.beat(),
             k.processor(),
+            k.pool(Keys::SHARED_POOL),
+            k.pool_service(Keys::SHARED_POOL),
             k.scope(),
         ]);
         Self { keys, numbers: HashMap::with_capacity(8 + 2 * requests) }

@@ -32,3 +32,33 @@ impl BreakerRules {
         Self { packed: packer.finish(), half_open_probes, window_ms }
     }
 }
+
+/// The rules that a batch goes by, each once.
+#[derive(Debug)]
+pub(crate) struct ListedRules {
+    /// One after another.
+    pub(crate) packed: Bytes,
+    /// For each of the batch, the number of its own, from 1.
+    pub(crate) numbers: Vec<u8>,
+}
+
+impl ListedRules {
+    /// Of a batch of at most 255.
+    pub(crate) fn new<'a>(batch: impl Iterator<Item = &'a BreakerRules>) -> Self {
+        let mut listed: Vec<&BreakerRules> = Vec::new();
+        let number_of = |rules: &'a BreakerRules| {
+            let place = listed.iter().position(|known| *known == rules);
+            place.unwrap_or_else(|| {
+                listed.push(rules);
+                listed.len() - 1
+            }) as u8
+                + 1
+        };
+        let numbers = batch.map(number_of).collect();
+        let mut packer = Packer::with_capacity(56 * listed.len());
+        for rules in listed {
+            packer.bytes(&rules.packed);
+        }
+        Self { packed: packer.finish(), numbers }
+    }
+}

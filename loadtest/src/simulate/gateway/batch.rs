@@ -125,6 +125,8 @@ impl Gateway {
         let (stamp, asked_us) = asked;
         let told = match decision.verdict {
             Verdict::Admitted { task_id, .. } | Verdict::Replayed { task_id } => Told::Accepted(task_id),
+            // Simulated callers ask for tasks only.
+            Verdict::Passed { .. } => Told::Unavailable,
             Verdict::Refused(refusal) => {
                 let (request, asked_at) = (&waiting.request, self.life.clock.at(asked_us));
                 let retry_after_ms = refusal.retry_after_ms;

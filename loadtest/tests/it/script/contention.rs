@@ -29,7 +29,7 @@ async fn of_64_at_once_over_three_stores_exactly_the_limit_is_admitted() {
             .iter()
             .filter_map(|decision| match &decision.verdict {
                 Verdict::Admitted { task_id, .. } => Some(task_id.to_string()),
-                Verdict::Replayed { .. } => panic!("a replay"),
+                Verdict::Replayed { .. } | Verdict::Passed { .. } => panic!("neither of both"),
                 Verdict::Refused(refusal) => {
                     assert_eq!(refusal.reason, Reason::BurstLimit);
                     // A millisecond more than the window: what happened is rounded up, what is asked rounded down.

@@ -130,7 +130,7 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
                     let held = since(&memory.all, now_ms - window_ms - memory.slack_ms);
                     assert!(held + cost > most, "seed {seed}: refused with {held} of {:?}: {refusal:?}", rule.role);
                 }
-                Verdict::Replayed { .. } => panic!("seed {seed}: a replay"),
+                Verdict::Replayed { .. } | Verdict::Passed { .. } => panic!("seed {seed}: neither of both"),
             }
         }
     }

@@ -85,6 +85,7 @@ impl Play<'_> {
                         Verdict::Refused(refusal) => refusal.reason.code(),
                         Verdict::Replayed { .. } => "replayed",
                         Verdict::Admitted { .. } => "admitted",
+                        Verdict::Passed { lease } => lease.as_ref().map_or("decided", |_| "passed"),
                     });
                     assert_eq!(decision, self.model.admit(self.now_ms, asked), "{asked:?}");
                 }

@@ -122,6 +122,7 @@ pub(crate) fn request(user_type_name: &str, session: &str) -> AdmitRequest {
         actor: None,
         client_address: None,
         kind: "chat".to_owned(),
+        pass: None,
         cost: 1,
         deadline_ms: None,
         delay_ms: 0,

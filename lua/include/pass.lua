@@ -1,0 +1,68 @@
+--- Passes in flight: their places in pools, and what is kept of each.
+-- A place is a member of its pool's sorted set, with the time at which it lapses. It counts until then and not a
+-- moment longer, whether or not somebody has taken it away: who vanishes holds up nobody.
+-- Record, in the `pass-record` hash: [started ms][probe epoch or 0][1 for a place in a pool of its class's own, else 0]
+-- and then the body, which only Rust reads.
+local PASS = '<ddB'
+
+--- Passes in flight in a pool.
+local function places_taken(pool_key, now)
+  return redis.call('ZCOUNT', pool_key, '(' .. string.format('%d', now), '+inf')
+end
+
+--- Mean duration of a pool's passes, ms; `otherwise` until one has been measured.
+local function pool_service(packed, otherwise)
+  return packed and struct.unpack('<d', packed) or otherwise
+end
+
+--- Time until a load of tasks and passes is less by `excess`, ms: it falls at the rate at which busy slots and passes
+-- end their work.
+local function drain_ms(excess, slots, service_ms, tasks, passes, service_key)
+  if passes == 0 then return excess * service_ms / math.max(1, math.min(slots, tasks)) end
+  local pass_service = pool_service(redis.call('GET', service_key), service_ms)
+  return excess / (math.min(slots, tasks) / service_ms + passes / pass_service)
+end
+
+--- A class's own pool: {key, places, places taken, mean duration of a pass}.
+local POOL_KEY, PLACES, TAKEN, POOL_SERVICE = 1, 2, 3, 4
+local function pool_unpack(key, places, service, service_default, now)
+  return { key, places, places_taken(key, now), pool_service(service, service_default) }
+end
+
+--- Why a pool has no place for a user type of this threshold, as a reason's code or 0; and how long until it has, ms:
+-- places come free at the rate at which the passes in flight end.
+local function pool_refusal(pool, threshold, hard)
+  local taken, reason, excess = pool[TAKEN], 0, 0
+  local hard_bound, bound = math.floor(pool[PLACES] * hard), math.floor(pool[PLACES] * threshold)
+  if taken >= hard_bound then reason, excess = 6, taken - math.max(0, hard_bound - 1) end
+  if taken >= bound then
+    if reason == 0 then reason = 7 end
+    excess = math.max(excess, taken - math.max(0, bound - 1))
+  end
+  return reason, excess * pool[POOL_SERVICE] / math.max(1, taken)
+end
+
+--- Takes a place in a class's own pool, or in the one that counts as load of the scope; returns how many it took. What
+-- is to be stored gathers in `flight`: by key of a pool, and under `pass` and `record`, as ZADD and HSET take it.
+local function pass_take(flight, pool, pool_key, id, lease_ms, epoch, body, now)
+  if lease_ms == 0 then return 0 end
+  if pool then pool[TAKEN], pool_key = pool[TAKEN] + 1, pool[POOL_KEY] end
+  local expires, places, pass, record = string.format('%d', now + lease_ms), flight[pool_key], flight.pass, flight.record
+  if not places then
+    places = {}
+    flight[pool_key] = places
+  end
+  places[#places + 1], places[#places + 2] = expires, id
+  pass[#pass + 1], pass[#pass + 2] = expires, id
+  record[#record + 1], record[#record + 2] = id, struct.pack(PASS, now, epoch, pool and 1 or 0) .. body
+  return 1
+end
+
+--- Stores what was taken.
+local function passes_store(flight, pass_key, record_key)
+  local call = redis.call
+  call('ZADD', pass_key, unpack(flight.pass))
+  call('HSET', record_key, unpack(flight.record))
+  flight.pass, flight.record = nil, nil
+  for pool_key, places in pairs(flight) do call('ZADD', pool_key, unpack(places)) end
+end

@@ -1,0 +1,185 @@
+//! A pass: a request that is let through without being queued. It is decided like a task (`admit.lua`), and instead of
+//! a queue entry it gets a place among the passes in flight, which ends with the response or lapses.
+//!
+//! Responsible for the words for it and for what is kept of a pass while it is in flight, so that somebody else can end
+//! it. Must never decide anything: the scripts do.
+
+use bytes::Bytes;
+use fred::interfaces::HashesInterface;
+use portcullis_config::UserType;
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+use crate::key::Keys;
+use crate::pack::Unpacker;
+use crate::question::Question;
+use crate::store::ScopeStore;
+use crate::task::{Hold, TaskId};
+
+/// Most passes in one call of a script about passes.
+pub const PASS_BATCH: usize = 64;
+
+/// What is asked for where a pass is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassTerms {
+    /// How long its place lasts unless it is extended, ms. 0 asks for a decision without a place: pressure is looked at
+    /// and nothing is held, so that the estimate counts as spent at once and a half-open breaker refuses, because
+    /// nobody would tell how its probe went.
+    pub lease_ms: u64,
+    /// Whether rate limits apply.
+    pub throttled: bool,
+}
+
+/// The right to a place among the passes in flight, until it lapses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassLease {
+    /// The pass: the id its request was admitted with.
+    pub pass_id: TaskId,
+    /// Its route class; chooses the breaker.
+    pub kind: String,
+    /// How long the place lasts without an extension, ms.
+    pub lease_ms: u64,
+    /// Whether the place is in a pool of its class's own; else it counts in the scope's depth.
+    pub pooled: bool,
+    /// Budget holds taken at admission, committed or released when the pass ends.
+    pub holds: Vec<Hold>,
+}
+
+/// How a pass ended.
+#[derive(Clone, Debug)]
+pub struct PassEnd {
+    /// The place being given up.
+    pub lease: PassLease,
+    /// What became of the request.
+    pub outcome: PassOutcome,
+    /// Units really used, by unit. A hold without an entry commits its estimate if the pass succeeded, else nothing.
+    pub usage: Vec<(String, u64)>,
+    /// Time from the start to the head of the response, ms, by the holder's clock: what can be slow. `None`: until now,
+    /// by the clock of Redis.
+    pub answered_ms: Option<u64>,
+}
+
+/// What became of a request that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassOutcome {
+    /// It was answered. Feeds the breaker a success, slow if it was; a refusal by the application is one too.
+    Succeeded,
+    /// The application could not answer it: unreachable, too late, broken off, 5xx. Feeds the breaker a failure.
+    Failed,
+    /// Nobody knows, as when its caller left. Feeds the breaker nothing; a probe makes room for another.
+    Abandoned,
+}
+
+/// A pass in flight, as anybody may find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassRecord {
+    /// What ends it.
+    pub lease: PassLease,
+    /// When it was admitted, Redis clock, ms since the epoch.
+    pub started_ms: u64,
+    /// Whose it is.
+    pub principal: String,
+    /// The caller's user type.
+    pub user_type: UserType,
+    /// The caller's session.
+    pub session_id: String,
+    /// The agent acting for the principal, if any.
+    pub actor: Option<String>,
+    /// Id of the HTTP request.
+    pub request_id: String,
+}
+
+impl ScopeStore {
+    /// A pass that has not ended. One that has lapsed is found until it was taken back, but nothing can be done with
+    /// it.
+    pub async fn pass(&self, pass_id: &TaskId) -> Result<Option<PassRecord>, StoreError> {
+        let record: Option<Bytes> = self.store.client().hget(self.keys.pass_record(), pass_id.as_str()).await?;
+        record.map(|record| PassRecord::decode(pass_id.clone(), record)).transpose()
+    }
+}
+
+/// What is kept of a pass beside what the script itself writes, as it is written.
+#[derive(Debug, Serialize)]
+struct BodyView<'a> {
+    kind: &'a str,
+    user_type: &'a str,
+    session_id: &'a str,
+    principal: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<&'a str>,
+    request_id: &'a str,
+    lease_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<Hold>,
+}
+
+/// The same, read back.
+#[derive(Debug, Deserialize)]
+struct Body {
+    kind: String,
+    user_type: UserType,
+    session_id: String,
+    principal: String,
+    #[serde(default)]
+    actor: Option<String>,
+    request_id: String,
+    lease_ms: u64,
+    #[serde(default)]
+    holds: Vec<Hold>,
+}
+
+/// The body of the record of the pass that this request asks for.
+pub(crate) fn body(question: &Question<'_>, terms: PassTerms) -> Result<Bytes, StoreError> {
+    let request = question.request;
+    let body = BodyView {
+        kind: &request.kind,
+        user_type: request.user_type.as_str(),
+        session_id: &request.session_id,
+        principal: &request.principal,
+        actor: request.actor.as_deref(),
+        request_id: &request.request_id,
+        lease_ms: terms.lease_ms,
+        holds: question.holds(),
+    };
+    Ok(serde_json::to_vec(&body).map_err(|error| StoreError::Protocol(error.to_string()))?.into())
+}
+
+impl PassLease {
+    /// The lease that an admitted request has got; `None` where it asked for a decision only.
+    pub(crate) fn of(question: &Question<'_>, terms: PassTerms) -> Option<Self> {
+        (terms.lease_ms > 0).then(|| Self {
+            pass_id: question.request.task_id.clone(),
+            kind: question.request.kind.clone(),
+            lease_ms: terms.lease_ms,
+            pooled: question.pool.is_some(),
+            holds: question.holds(),
+        })
+    }
+
+    /// The pool its place is in.
+    pub(crate) fn pool(&self) -> &str {
+        if self.pooled { &self.kind } else { Keys::SHARED_POOL }
+    }
+}
+
+impl PassRecord {
+    /// `[started d][probe epoch d][pooled B][body]`, as `include/pass.lua` says.
+    pub(crate) fn decode(pass_id: TaskId, record: Bytes) -> Result<Self, StoreError> {
+        let mut record = Unpacker::new(record);
+        let started_ms = record.count()?;
+        record.f64()?;
+        let pooled = record.u8()? == 1;
+        let body: Body =
+            serde_json::from_slice(&record.rest()).map_err(|error| StoreError::Protocol(format!("a pass: {error}")))?;
+        let lease = PassLease { pass_id, kind: body.kind, lease_ms: body.lease_ms, pooled, holds: body.holds };
+        Ok(Self {
+            lease,
+            started_ms,
+            principal: body.principal,
+            user_type: body.user_type,
+            session_id: body.session_id,
+            actor: body.actor,
+            request_id: body.request_id,
+        })
+    }
+}
