@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream};
 use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::metric;
@@ -42,8 +42,8 @@ pub(crate) struct PassScope {
 #[derive(Debug, Default)]
 pub(crate) struct PassKeeper {
     kept: Mutex<Kept>,
-    /// Something has ended.
-    ended: Notify,
+    /// Something has ended, or is to be extended sooner than all else.
+    due: Notify,
 }
 
 /// A place among the passes in flight. Dropped, it is given back as abandoned.
@@ -76,10 +76,11 @@ impl Drop for Place {
 impl PassKeeper {
     /// Keeps a place that was asked for at `asked_at`: it lasts at least as long as if it had been given then.
     pub(crate) fn keep(self: &Arc<Self>, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> Place {
-        let (number, in_flight) = self.kept().keep(scope, lease, asked_at);
+        let (number, in_flight, first) = self.kept().keep(scope, lease, asked_at);
         metric::passes_in_flight(in_flight);
-        // The first to be extended may be due before anything that was waited for.
-        self.ended.notify_one();
+        if first {
+            self.due.notify_one();
+        }
         Place { keeper: self.clone(), number: Some(number) }
     }
 
@@ -89,7 +90,7 @@ impl PassKeeper {
         if !remembered {
             metric::passes_lost(1);
         }
-        self.ended.notify_one();
+        self.due.notify_one();
     }
 
     /// Gives back what has ended and extends what lasts, until the gateway stops; what has ended then is given back
@@ -103,9 +104,14 @@ impl PassKeeper {
             if stopped {
                 return;
             }
-            let rest = self.kept().next_due().map_or_else(|| Instant::now() + LONGEST_REST, |due| due.max(Instant::now()));
+            if breaker.is_open() {
+                // What ends meanwhile gathers.
+                stopping.run_until_cancelled(sleep(RETRY)).await;
+                continue;
+            }
+            let rest = self.kept().next_due().unwrap_or_else(|| Instant::now() + LONGEST_REST);
             tokio::select! {
-                () = self.ended.notified() => {}
+                () = self.due.notified() => {}
                 () = sleep_until(rest) => {}
                 () = stopping.cancelled() => {}
             }

@@ -143,7 +143,11 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
                 continue;
             }
             let pass = None;
-            return if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(Admitted { policy, class: name, pass }) };
+            return if too_large {
+                Err(Failure::TooMuchSent.refused())
+            } else {
+                Ok(Admitted { policy, class: name, pass })
+            };
         };
         let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let entry = Entry { class: name.clone(), throttled, in_flight: true, estimates: Vec::new(), traceparent };
@@ -274,7 +278,9 @@ mod tests {
 
     #[test]
     fn the_gateways_own_paths_are_never_the_applications() {
-        for path in ["/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/other", "/v1/decide", "/healthz", "/openapi.json", "*", ""] {
+        for path in
+            ["/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/other", "/v1/decide", "/healthz", "/openapi.json", "*", ""]
+        {
             assert!(!takes(path), "{path}");
         }
         for path in ["/", "/v1", "/v1/tasksx", "/v1/chat/completions", "/api/v1/tasks", "/openapi.json5"] {

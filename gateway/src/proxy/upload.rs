@@ -108,7 +108,8 @@ impl Progress {
     /// client is the one who is waited for.
     pub(super) async fn unanswered_for(&self, limit: Duration) {
         loop {
-            let since = if self.state.load(Ordering::Acquire) == WAITS_FOR_CLIENT { Instant::now() } else { self.moved() };
+            let since =
+                if self.state.load(Ordering::Acquire) == WAITS_FOR_CLIENT { Instant::now() } else { self.moved() };
             let quiet = since.elapsed();
             if quiet >= limit {
                 return;

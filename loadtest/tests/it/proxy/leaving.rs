@@ -10,7 +10,8 @@ const LEASE_MS: u64 = 2000;
 
 fn budget(estimate: u64) -> serde_json::Value {
     json!({
-        "budgets": { "daily": { "per": "tenant", "unit": "tokens", "amount": 1000, "period": "day" } },
+        "budgets": { "daily": { "per": "tenant", "unit": "tokens", "amount": 1000, "period": "day",
+            "default_estimate": 1 } },
         "route_classes": { "work": { "estimate": { "tokens": estimate } } },
         "proxy": { "lease_ms": LEASE_MS },
     })
