@@ -165,7 +165,9 @@ impl PassKeeper {
             }
             Err(error) => {
                 tracing::debug!(%error, "passes are not extended yet");
-                batch.iter().for_each(|extension| kept.extend_at(extension.number, asked_at + RETRY));
+                for extension in &batch {
+                    kept.extend_at(extension.number, asked_at + RETRY);
+                }
             }
         }
     }

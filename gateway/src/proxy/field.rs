@@ -156,7 +156,7 @@ fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
 fn is_one_of(name: &str, names: &[&str]) -> bool {
     let alike = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');
     let same = |other: &&str| name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| alike(a, b));
-    names.iter().any(|other| same(other))
+    names.iter().any(same)
 }
 
 /// The elements of a list field, in lower case.

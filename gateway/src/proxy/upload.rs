@@ -114,7 +114,7 @@ impl Progress {
             if quiet >= limit {
                 return;
             }
-            sleep(limit - quiet).await;
+            sleep(limit.saturating_sub(quiet)).await;
         }
     }
 
