@@ -70,7 +70,7 @@ pub use breaker::BreakerView;
 pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
-pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage};
+pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage, PassAsked};
 pub use error::StoreError;
 pub use follow::{Presence, Said};
 pub use heartbeat::{Heartbeat, ProcessorView};

@@ -57,6 +57,9 @@ fn beyond(case: &Case<'_>, budgets: &[&Budget], account: &AccountEnd, findings: 
     let over = uses.map(|each| (each.kind.as_str(), each.used.saturating_sub(each.estimate.unwrap_or(default))));
     let over: Vec<(&str, u64)> = over.filter(|(_, over)| *over > 0).collect();
     let foreign = case.record.attempts.is_empty() && budget.unit != "requests";
+    // Passes report to Redis alone what they used.
+    let passes = case.record.decisions.iter().any(|event| event.pass.is_some_and(|asked| asked.place));
+    let foreign = foreign || (passes && budget.unit != "requests");
     let unknown = !over.is_empty() && (case.record.decisions_incomplete || !is_plain(budgets, account));
     if foreign || unknown {
         findings.leave_out(format!("the bound of budget {}: what its tasks used is not known", account.name));

@@ -93,10 +93,11 @@ impl<'a> Case<'a> {
     pub(super) fn line(&self, event: &DecisionEvent) -> String {
         let at = moment(self.record.decided_us(event));
         let outcome = event.code.as_deref().unwrap_or(&event.outcome);
-        let task = event.task_id.as_deref().unwrap_or("-");
+        let task = event.task_id.as_deref().or(event.pass_id.as_deref()).unwrap_or("-");
+        let what = if event.pass.is_some() { "pass" } else { "task" };
         let DecisionEvent { id, session_id, user_type, depth, capacity, policy_revision, .. } = event;
         format!(
-            "{at} {outcome} task {task} {user_type} session {session_id} depth {depth} capacity {capacity} \
+            "{at} {outcome} {what} {task} {user_type} session {session_id} depth {depth} capacity {capacity} \
              revision {policy_revision} (event {id})"
         )
     }

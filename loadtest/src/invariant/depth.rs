@@ -2,7 +2,8 @@
 //!
 //! Concludes from the decision events, which carry depth after the decision and capacity at it: whoever was admitted
 //! found depth below the bound of its user type, below the hard limit and below `max_queue_size`, so that depth
-//! afterwards is at most that. Between admissions depth may rise by itself: retries and delayed starts were admitted
+//! afterwards is at most that. Of a pass with a pool of its class's own both are the pool's, and there is no absolute
+//! bound. Between admissions depth may rise by itself: retries and delayed starts were admitted
 //! before and rejoin the queue whatever its depth.
 
 use portcullis_config::Policy;
@@ -30,7 +31,8 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
 fn bound(policy: &Policy, event: &DecisionEvent) -> Option<u64> {
     let share = |threshold: f64| (event.capacity as f64 * threshold).floor() as u64;
     let own = share(policy.threshold_of(&user_type(event)?)?);
-    let absolute = Some(policy.limits.max_queue_size).filter(|most| *most > 0).unwrap_or(u64::MAX);
+    let of_scope = !event.pass.is_some_and(|asked| asked.pooled);
+    let absolute = Some(policy.limits.max_queue_size).filter(|most| of_scope && *most > 0).unwrap_or(u64::MAX);
     Some(own.min(share(policy.backpressure.hard_limit_threshold)).min(absolute))
 }
 
@@ -49,6 +51,16 @@ mod tests {
         assert!(violation(&hard, "depth").what.contains("bound 9"));
         let nobody_there = Hand::new().admitted("privileged", 0, 1, 0);
         assert!(violation(&nobody_there, "depth").what.contains("bound 0"));
+    }
+
+    #[test]
+    fn passes_are_held_to_the_bound_of_their_pool_or_of_the_scope() {
+        let mut hand = Hand::new().passed("paid", 0, 9, 10, true).passed("paid", 1, 9, 10, false);
+        hand.set_policy(0, |policy| policy.limits.max_queue_size = 9);
+        assert_eq!(held(&hand, "depth"), 2);
+        hand.set_policy(0, |policy| policy.limits.max_queue_size = 8);
+        assert!(violation(&hand, "depth").what.contains("depth 9, bound 8"));
+        violation(&Hand::new().passed("paid", 0, 10, 10, true), "depth");
     }
 
     #[test]

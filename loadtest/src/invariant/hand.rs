@@ -3,7 +3,7 @@
 //! Responsible for a record that satisfies every invariant until a test breaks it. Must never be used outside tests.
 
 use portcullis_config::Policy;
-use portcullis_lua::DecisionEvent;
+use portcullis_lua::{DecisionEvent, PassAsked};
 use serde_json::Value;
 
 use super::{Finding, Violation};
@@ -67,6 +67,16 @@ impl Hand {
         let event = DecisionEvent {
             outcome: "admitted".to_owned(),
             task_id: Some(task_id),
+            ..self.event(user_type, at_ms, depth, capacity)
+        };
+        self.with_event(event)
+    }
+
+    /// A pass at this time, not throttled, after which so many are in flight in its pool, or that is the depth.
+    pub(super) fn passed(self, user_type: &str, at_ms: u64, depth: u64, capacity: u64, pooled: bool) -> Self {
+        let event = DecisionEvent {
+            outcome: "admitted".to_owned(),
+            pass: Some(PassAsked { place: true, pooled, throttled: false }),
             ..self.event(user_type, at_ms, depth, capacity)
         };
         self.with_event(event)
@@ -172,8 +182,7 @@ impl Hand {
             name: None,
             retry_after_ms: 0,
             task_id: None,
-            pass: false,
-            pooled: false,
+            pass: None,
             pass_id: None,
             user_type: user_type.to_owned(),
             session_id: self.session.clone(),

@@ -38,11 +38,11 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
 fn batches(case: &Case<'_>, findings: &mut Findings) {
     for pair in case.record.decisions.windows(2) {
         let [before, after] = pair else { continue };
-        if before.at_ms != after.at_ms || batch_of(before) != batch_of(after) {
+        if before.at_ms != after.at_ms || batch_of(before) != batch_of(after) || pool_of(before) != pool_of(after) {
             continue;
         }
         let moved = after.depth.checked_sub(before.depth);
-        // An admission with a delayed start moves nothing either.
+        // An admission with a delayed start moves nothing either, nor does a decision without a place.
         let may = if after.outcome == "admitted" { matches!(moved, Some(0 | 1)) } else { moved == Some(0) };
         findings.check(
             may,
@@ -55,6 +55,11 @@ fn batches(case: &Case<'_>, findings: &mut Findings) {
 /// What the events of a batch have in common.
 fn batch_of(event: &DecisionEvent) -> &str {
     event.id.rsplit_once('.').map_or(&event.id, |(batch, _)| batch)
+}
+
+/// Whose depth an event carries: that of a class's own pool, or the scope's.
+fn pool_of(event: &DecisionEvent) -> Option<&str> {
+    event.pass.filter(|asked| asked.pooled).map(|_| event.kind.as_str())
 }
 
 /// How long each window may at most hold an admission, ms: its length under any policy, and a tick of rounding for each

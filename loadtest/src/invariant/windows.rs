@@ -43,7 +43,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
     }
     let mut tracks = Tracks::new();
     for (place, event) in case.record.decisions.iter().enumerate() {
-        if event.outcome != "admitted" {
+        if event.outcome != "admitted" || !is_throttled(event) {
             continue;
         }
         let Some(policy) = case.policy(event.policy_revision, findings) else { continue };
@@ -74,8 +74,17 @@ fn admit(case: &Case<'_>, findings: &mut Findings, track: &mut Track, window: &C
     );
 }
 
-/// The windows of an event's session, burst first. None for a user type that the policy does not know.
+/// Whether rate limits apply to what was asked for.
+fn is_throttled(event: &DecisionEvent) -> bool {
+    event.pass.is_none_or(|asked| asked.throttled)
+}
+
+/// The windows of an event's session, burst first. None for a user type that the policy does not know, or where rate
+/// limits do not apply.
 pub(super) fn session_windows<'a>(policy: &Policy, event: &'a DecisionEvent) -> Vec<Counted<'a>> {
+    if !is_throttled(event) {
+        return Vec::new();
+    }
     let limits = user_type(event).and_then(|user_type| policy.limits_of(&user_type).cloned());
     let Some(limits) = limits else { return Vec::new() };
     let (units, subject) = (policy.cost_of(&event.kind), event.session_id.as_str());
@@ -91,7 +100,7 @@ pub(super) fn named_limits<'a>(
     event: &'a DecisionEvent,
     findings: &mut Findings,
 ) -> Vec<Counted<'a>> {
-    if policy.rate_limits.named.is_empty() {
+    if policy.rate_limits.named.is_empty() || !is_throttled(event) {
         return Vec::new();
     }
     let Some(user_type) = user_type(event) else { return Vec::new() };

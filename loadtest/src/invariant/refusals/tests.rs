@@ -26,6 +26,12 @@ fn refused_requests_fill_no_window() {
 }
 
 #[test]
+fn a_pass_that_is_not_throttled_fills_no_window() {
+    let passed = admitted(9).passed("anonymous", 90, 1, 100, false).passed("anonymous", 91, 1, 100, true);
+    violation(&passed.refused("anonymous", 100, "burst_limit", 1, 100), "refusals");
+}
+
+#[test]
 fn a_window_may_release_late_by_a_tick_and_no_later() {
     // Shipped windows of up to ten minutes have ticks of ten ms at most.
     held(&admitted(10).refused("anonymous", 60_001, "burst_limit", 1, 100), "refusals");
