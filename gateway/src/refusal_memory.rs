@@ -5,6 +5,7 @@
 //! second at most, so that a limit reset by an operator lets its session in again without a message.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portcullis_config::UserType;
@@ -22,8 +23,8 @@ pub use term::{Shared, Term};
 /// Sessions remembered at once. At about 200 bytes each this bounds a flood of sessions to 20 MB.
 const MAX_SESSIONS: usize = 100_000;
 
-/// User types remembered at once; a policy declares a handful.
-const MAX_USER_TYPES: usize = 10_000;
+/// User types remembered at once, each in tasks and in route classes; a policy declares a handful.
+const MAX_PRESSED: usize = 10_000;
 
 /// How long after a change a gateway that has not heard of it can repeat a refusal from before.
 pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) scope: u64,
     pub(crate) session_id: &'a str,
     pub(crate) user_type: &'a UserType,
+    /// The route class of a pass; empty for tasks.
+    pub(crate) class: &'a str,
 }
 
 #[derive(Debug)]
@@ -72,9 +75,23 @@ impl Equivalent<Key<String>> for Borrowed<'_, str> {
     }
 }
 
-impl Equivalent<Key<UserType>> for Borrowed<'_, UserType> {
-    fn equivalent(&self, key: &Key<UserType>) -> bool {
-        self.scope == key.scope && *self.name == key.name
+/// Who is under pressure: a user type, in tasks or in one route class.
+#[derive(Debug, Hash, PartialEq, Eq)]
+struct Pressed {
+    user_type: UserType,
+    class: String,
+}
+
+/// The same, borrowed; it hashes alike.
+#[derive(Hash)]
+struct BorrowedPressed<'a> {
+    user_type: &'a UserType,
+    class: &'a str,
+}
+
+impl Equivalent<Key<Pressed>> for Borrowed<'_, BorrowedPressed<'_>> {
+    fn equivalent(&self, key: &Key<Pressed>) -> bool {
+        self.scope == key.scope && *self.name.user_type == key.name.user_type && self.name.class == key.name.class
     }
 }
 
@@ -82,12 +99,20 @@ impl Equivalent<Key<UserType>> for Borrowed<'_, UserType> {
 #[derive(Debug)]
 pub(crate) struct RefusalMemory {
     sessions: Cache<Key<String>, Arc<Remembered>>,
-    user_types: Cache<Key<UserType>, Arc<Remembered>>,
+    pressed: Cache<Key<Pressed>, Arc<Remembered>>,
+    made: Instant,
+    /// When this gateway last gave back the place of a pass, in any scope: µs since the memory was made.
+    freed_micros: AtomicU64,
 }
 
 impl RefusalMemory {
     pub(crate) fn new() -> Self {
-        Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES) }
+        Self { sessions: Cache::new(MAX_SESSIONS), pressed: Cache::new(MAX_PRESSED), made: Instant::now(), freed_micros: AtomicU64::new(0) }
+    }
+
+    /// A pass has given back its place: nothing that was decided before is known about pressure on passes.
+    pub(crate) fn note_place_free(&self) {
+        self.freed_micros.store(self.made.elapsed().as_micros() as u64, Ordering::Release);
     }
 
     /// Takes note of a decision about a request that counts as `cost`, if it may be repeated; `asked_at` is when it was
@@ -101,7 +126,10 @@ impl RefusalMemory {
         stamp: PolicyStamp,
         asked_at: Instant,
     ) {
-        let Some((shared, term)) = Term::of(asked_at, cost, refusal, limits, stamp) else { return };
+        let Some((shared, mut term)) = Term::of(asked_at, cost, refusal, limits, stamp) else { return };
+        if !subject.class.is_empty() {
+            term = term.of_pass(refusal);
+        }
         let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term });
         let scope = subject.scope;
         match shared {
@@ -109,7 +137,8 @@ impl RefusalMemory {
                 self.sessions.insert(Key { scope, name: subject.session_id.to_owned() }, remembered);
             }
             Shared::ByUserType => {
-                self.user_types.insert(Key { scope, name: subject.user_type.clone() }, remembered);
+                let name = Pressed { user_type: subject.user_type.clone(), class: subject.class.to_owned() };
+                self.pressed.insert(Key { scope, name }, remembered);
             }
         }
     }
@@ -120,10 +149,13 @@ impl RefusalMemory {
         self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
     }
 
-    /// The refusal of this user type by pressure, if it would be repeated now.
+    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
-        let key = Borrowed { scope: subject.scope, name: subject.user_type };
-        self.user_types.get(&key).and_then(|remembered| remembered.recall(stamp))
+        let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
+        let remembered = self.pressed.get(&Borrowed { scope: subject.scope, name })?;
+        let freed = self.made + Duration::from_micros(self.freed_micros.load(Ordering::Acquire));
+        let outdated = !subject.class.is_empty() && remembered.term.asked_at() <= freed;
+        if outdated { None } else { remembered.recall(stamp) }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::state::tests::options_without_redis;
 
 fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: PolicyStamp) {
     let refusal = Refusal { reason, name: None, retry_after_ms: 30_000 };
-    memory.remember(subject(identity), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
+    memory.remember(subject(identity, ""), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal};
+use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal, Step};
 use tokio::time::Instant;
 
 /// How long a session's refusal is repeated at most. A tenth less than what is waited for after a change of policy
@@ -14,6 +14,9 @@ const SESSION_MEMORY: Duration = Duration::from_millis(900);
 
 /// How long a user type's refusal under pressure is repeated at most: depth changes with every task that ends.
 const PRESSURE_MEMORY: Duration = Duration::from_millis(100);
+
+/// How often the script is asked, by one gateway, while one place among passes is expected to come free.
+const ASKED_FOR_EACH: u32 = 8;
 
 /// Whose refusal it is that would be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,24 @@ impl Term {
         };
         let forget_at = asked_at + longest.min(Duration::from_millis(refusal.retry_after_ms));
         Some((shared, Self { asked_at, forget_at, stamp }))
+    }
+
+    /// The term for a pass. No queue keeps an application busy behind one, so a place that comes free must not wait for
+    /// a memory to end: it lasts an eighth of the time in which one is expected to. However many come, Redis is then
+    /// asked eight times for each that can be let through.
+    #[must_use]
+    pub fn of_pass(self, refusal: &Refusal) -> Self {
+        if refusal.reason.step() != Step::Backpressure {
+            return self;
+        }
+        let expected = Duration::from_millis(refusal.retry_after_ms);
+        Self { forget_at: self.forget_at.min(self.asked_at + expected / ASKED_FOR_EACH), ..self }
+    }
+
+    /// When it was asked for.
+    #[must_use]
+    pub fn asked_at(&self) -> Instant {
+        self.asked_at
     }
 
     /// How much of it has passed, if it still stands now under this policy.
