@@ -161,7 +161,10 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
     let (task_id, replayed, estimated_wait_ms) = match verdict {
-        Verdict::Admitted { task_id, estimated_wait_ms } => (task_id, false, Some(estimated_wait_ms)),
+        Verdict::Admitted { task_id, estimated_wait_ms } => {
+            gateway.refusal_memory().admitted(subject(identity, ""), asked_at);
+            (task_id, false, Some(estimated_wait_ms))
+        }
         Verdict::Replayed { task_id } => (task_id, true, None),
         Verdict::Passed { .. } => {
             let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
@@ -169,8 +172,9 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
         }
         Verdict::Refused(refusal) => {
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
-            gateway.refusal_memory().remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
-            return Err(refused(refusal, limits.into(), policy));
+            let memory = gateway.refusal_memory();
+            let retry_after_ms = memory.remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
+            return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })

@@ -3,9 +3,13 @@
 //! Responsible for a bounded, short-lived memory of refusals. Must never refuse on its own judgement: it repeats a
 //! decision of the script, in the same scope, under the same policy, with what is left of its time. It forgets after a
 //! second at most, so that a limit reset by an operator lets its session in again without a message.
+//!
+//! While a refusal of a user type nears its end, one caller asks ahead, and all others are refused until there is an
+//! answer or the end: a flood costs one question per term, however long Redis takes to answer it. An admission ends the
+//! term at once. Which refusals, for how long and when to ask are the rules of [`Term`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use portcullis_config::UserType;
@@ -53,6 +57,8 @@ struct Remembered {
     refusal: Refusal,
     limits: Arc<[LimitState]>,
     term: Term,
+    /// Somebody asks ahead of its end.
+    asked_ahead: AtomicBool,
 }
 
 /// A name within a scope.
@@ -107,7 +113,12 @@ pub(crate) struct RefusalMemory {
 
 impl RefusalMemory {
     pub(crate) fn new() -> Self {
-        Self { sessions: Cache::new(MAX_SESSIONS), pressed: Cache::new(MAX_PRESSED), made: Instant::now(), freed_micros: AtomicU64::new(0) }
+        Self {
+            sessions: Cache::new(MAX_SESSIONS),
+            pressed: Cache::new(MAX_PRESSED),
+            made: Instant::now(),
+            freed_micros: AtomicU64::new(0),
+        }
     }
 
     /// A pass has given back its place: nothing that was decided before is known about pressure on passes.
@@ -116,7 +127,7 @@ impl RefusalMemory {
     }
 
     /// Takes note of a decision about a request that counts as `cost`, if it may be repeated; `asked_at` is when it was
-    /// asked for.
+    /// asked for. The time after which its caller is to come back, ms: never while it is remembered.
     pub(crate) fn remember(
         &self,
         subject: Subject<'_>,
@@ -125,12 +136,15 @@ impl RefusalMemory {
         limits: &Arc<[LimitState]>,
         stamp: PolicyStamp,
         asked_at: Instant,
-    ) {
-        let Some((shared, mut term)) = Term::of(asked_at, cost, refusal, limits, stamp) else { return };
+    ) -> u64 {
+        let Some((shared, mut term)) = Term::of(asked_at, cost, refusal, limits, stamp) else {
+            return refusal.retry_after_ms;
+        };
         if !subject.class.is_empty() {
             term = term.of_pass(refusal);
         }
-        let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term });
+        let asked_ahead = AtomicBool::new(false);
+        let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term, asked_ahead });
         let scope = subject.scope;
         match shared {
             Shared::BySession => {
@@ -141,6 +155,16 @@ impl RefusalMemory {
                 self.pressed.insert(Key { scope, name }, remembered);
             }
         }
+        term.retry_after_ms(refusal, Duration::ZERO)
+    }
+
+    /// Takes note that one of this user type was admitted, who asked at `asked_at`: pressure from before is over.
+    pub(crate) fn admitted(&self, subject: Subject<'_>, asked_at: Instant) {
+        let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
+        let key = Borrowed { scope: subject.scope, name };
+        if self.pressed.get(&key).is_some_and(|remembered| remembered.term.is_refuted_by(asked_at)) {
+            self.pressed.remove(&key);
+        }
     }
 
     /// The refusal of this session by one of its windows, if it would be repeated now.
@@ -149,22 +173,27 @@ impl RefusalMemory {
         self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
     }
 
-    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now.
+    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now and this caller is
+    /// not the one to ask ahead.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
         let remembered = self.pressed.get(&Borrowed { scope: subject.scope, name })?;
         let freed = self.made + Duration::from_micros(self.freed_micros.load(Ordering::Acquire));
-        let outdated = !subject.class.is_empty() && remembered.term.asked_at() <= freed;
-        if outdated { None } else { remembered.recall(stamp) }
+        if !subject.class.is_empty() && !remembered.term.is_later_than(freed) {
+            return None;
+        }
+        let recalled = remembered.recall(stamp)?;
+        let asks =
+            remembered.term.may_ask_ahead(Instant::now()) && !remembered.asked_ahead.swap(true, Ordering::Relaxed);
+        (!asks).then_some(recalled)
     }
 }
 
 impl Remembered {
     fn recall(&self, stamp: PolicyStamp) -> Option<Recalled> {
-        let passed_ms = self.term.passed(Instant::now(), stamp)?.as_millis() as u64;
-        // Never 0: what is remembered still stands.
-        let retry_after_ms = self.refusal.retry_after_ms.saturating_sub(passed_ms).max(1);
-        let limits = Limits { states: self.limits.clone(), aged_ms: passed_ms };
+        let passed = self.term.passed(Instant::now(), stamp)?;
+        let retry_after_ms = self.term.retry_after_ms(&self.refusal, passed);
+        let limits = Limits { states: self.limits.clone(), aged_ms: passed.as_millis() as u64 };
         Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Feeds the script nothing but the user type, whose threshold applies, and the deadline: depth and capacity are read
 //! where they are, inside the script. Refuses with `pressure_threshold`, `hard_limit`, `queue_full`,
-//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms.
+//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms,
+//! and for no longer than the queue can bear.
 
 use portcullis_lua::{PolicyStamp, Reason};
 
@@ -10,12 +11,7 @@ use super::session::Identity;
 use crate::refusal_memory::{Recalled, RefusalMemory};
 
 /// The refusal of a user type that was over its threshold a moment ago, in tasks or in this route class.
-pub(super) fn recall(
-    memory: &RefusalMemory,
-    identity: &Identity,
-    class: &str,
-    stamp: PolicyStamp,
-) -> Option<Recalled> {
+pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, class: &str, stamp: PolicyStamp) -> Option<Recalled> {
     memory.pressure(super::subject(identity, class), stamp)
 }
 

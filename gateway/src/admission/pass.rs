@@ -2,15 +2,15 @@
 //!
 //! Feeds the script what a submission feeds it but for the task, so that both are decided by the same gates in the same
 //! calls. What is admitted gets a place among the passes in flight, which counts as load until the pass is finished;
-//! one that is dropped on the way is abandoned. Must never leave a place that came free empty for long: behind a pass no
-//! queue keeps an application busy, so pressure is repeated from memory only until this gateway gives a place back, and
-//! for a small part of the time in which another one is expected to.
+//! one that is dropped on the way is abandoned. Must never leave a place that came free empty for long: behind a pass
+//! no queue keeps an application busy, so pressure is repeated from memory only until this gateway gives a place back,
+//! and for a small part of the time in which another one is expected to.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
-use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, StoreError, TaskId, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
 use super::session::Identity;
@@ -128,13 +128,17 @@ fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decide
     let Decided { policy, cost, asked_at, place, outcome } = decided;
     let Decision { verdict, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
+    let memory = gateway.refusal_memory();
     match verdict {
-        Verdict::Passed { .. } => Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy }),
+        Verdict::Passed { .. } => {
+            memory.admitted(subject(identity, class), asked_at);
+            Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy })
+        }
         Verdict::Refused(refusal) => {
             let limits: Arc<[LimitState]> = limits.into();
-            let memory = gateway.refusal_memory();
-            memory.remember(subject(identity, class), cost, &refusal, &limits, policy.stamp(), asked_at);
-            Err(refused(refusal, limits.into(), policy))
+            let stamp = policy.stamp();
+            let retry_after_ms = memory.remember(subject(identity, class), cost, &refusal, &limits, stamp, asked_at);
+            Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy))
         }
         Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
             let error = StoreError::Protocol("a pass was answered as a task".to_owned());

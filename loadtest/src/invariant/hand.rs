@@ -142,6 +142,16 @@ impl Hand {
         }
     }
 
+    /// Gives the request of this call another id, in its answer and in its event.
+    pub(super) fn request_id(&mut self, call: usize, id: &str) {
+        let Outcome::Answered(answered) = &mut self.record.calls[call].outcome else { panic!("the call failed") };
+        let before = answered.request_id.replace(id.to_owned());
+        let events = self.record.decisions.iter_mut();
+        for event in events.filter(|event| Some(&event.request_id) == before.as_ref()) {
+            id.clone_into(&mut event.request_id);
+        }
+    }
+
     /// Everything came to rest, each admitted task with this status at this time.
     pub(super) fn ended(mut self, status: &str, finished_ms: u64) -> Self {
         let mut ending = Ending { rested_us: Some(0), ..Ending::default() };
@@ -223,6 +233,14 @@ pub(super) fn held(hand: &Hand, invariant: &str) -> u64 {
 pub(super) fn violation(hand: &Hand, invariant: &str) -> Violation {
     match finding(hand, invariant) {
         Finding::Violated { count: 1, mut violations } => violations.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The invariant is violated; how, of the first few times.
+pub(super) fn violations(hand: &Hand, invariant: &str) -> Vec<Violation> {
+    match finding(hand, invariant) {
+        Finding::Violated { violations, .. } => violations,
         other => panic!("{other:?}"),
     }
 }

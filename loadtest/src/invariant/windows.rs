@@ -8,6 +8,8 @@
 //! Where the policy changed, an admission is held against what the window can have known: one that was made longer does
 //! not know what had left the shorter one, and one that did not exist begins empty.
 //!
+//! Admissions from before the run count as far as they are known.
+//!
 //! Cannot conclude anything about units that events do not carry, such as estimated tokens, nor by client address.
 
 use std::collections::HashMap;
@@ -42,7 +44,8 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         return;
     }
     let mut tracks = Tracks::new();
-    for (place, event) in case.record.decisions.iter().enumerate() {
+    let history: Vec<&DecisionEvent> = case.history().collect();
+    for (place, &event) in history.iter().enumerate() {
         if event.outcome != "admitted" || !is_throttled(event) {
             continue;
         }
@@ -56,13 +59,19 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         let named = named_limits(policy, event, findings).into_iter().map(|window| (false, window));
         for (of_session, window) in sessions.chain(named) {
             let track = tracks.entry((of_session, window.name, window.subject)).or_default();
-            admit(case, findings, track, &window, place);
+            admit(case, findings, (track, &history), &window, place);
         }
     }
 }
 
-fn admit(case: &Case<'_>, findings: &mut Findings, track: &mut Track, window: &Counted<'_>, place: usize) {
-    let event = &case.record.decisions[place];
+fn admit(
+    case: &Case<'_>,
+    findings: &mut Findings,
+    (track, history): (&mut Track, &[&DecisionEvent]),
+    window: &Counted<'_>,
+    place: usize,
+) {
+    let event = history[place];
     track.reshape(event.at_ms, window.window_ms);
     track.slide(event.at_ms, window.window_ms);
     track.add(event.at_ms, window.units, place);
@@ -70,7 +79,7 @@ fn admit(case: &Case<'_>, findings: &mut Findings, track: &mut Track, window: &C
     findings.check(
         track.held() <= *limit,
         || format!("{} admitted within {window_ms} ms of {name} {subject}, limit {limit}", track.held()),
-        || track.events().map(|place| case.line(&case.record.decisions[place])).collect(),
+        || track.events().map(|place| case.line(history[place])).collect(),
     );
 }
 

@@ -96,6 +96,21 @@ fn a_budget_of_requests_refuses_only_once_that_much_was_admitted() {
 }
 
 #[test]
+fn what_was_admitted_before_the_run_fills_windows_as_well() {
+    let mut hand = admitted(10).refused("anonymous", 100, "burst_limit", 1, 100);
+    hand.record.earlier = hand.record.decisions.drain(..10).collect();
+    held(&hand, "refusals");
+    hand.record.earlier.remove(0);
+    violation(&hand, "refusals");
+    hand.record.earlier_incomplete = true;
+    not_applicable(&hand, "refusals");
+    let of_an_older_policy = hand.record.earlier.last_mut().unwrap();
+    of_an_older_policy.policy_revision = 7;
+    hand.record.earlier_incomplete = false;
+    not_applicable(&hand, "refusals");
+}
+
+#[test]
 fn what_events_do_not_say_is_left_out() {
     let hand = Hand::new().refused("paid", 0, "deadline_unreachable", 1, 10);
     not_applicable(&hand, "refusals");

@@ -118,7 +118,7 @@ impl Play<'_> {
                 let renewals = store.renew(self.policy, &held).await.expect("an answer");
                 for ((id, token), renewal) in held.iter().zip(renewals) {
                     self.see(format!("renewal {renewal:?}"));
-                    assert_eq!(renewal, self.model.renew(self.now_ms, id, *token), "renewal of {id}");
+                    assert_eq!(renewal, self.model.renew(self.now_ms, id, *token, true), "renewal of {id}");
                 }
             }
             Operation::Write { lease, pieces } => {
