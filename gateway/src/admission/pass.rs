@@ -20,6 +20,7 @@ use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 /// What asks for a pass.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ pub(crate) struct Entry {
     pub(crate) in_flight: bool,
     /// What it is expected to use, by unit, where it knows better than its class.
     pub(crate) estimates: Vec<(String, u64)>,
-    /// W3C trace context of the request.
-    pub(crate) traceparent: Option<String>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// The right to go on.
@@ -100,6 +101,8 @@ pub(crate) async fn pass(
 }
 
 fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+    let trace = entry.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
@@ -117,7 +120,8 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
         idempotency: None,
         estimates: Vec::new(),
         request_id: request_id.to_owned(),
-        traceparent: entry.traceparent,
+        traceparent,
+        tracestate,
         content_type: String::new(),
         payload: Bytes::new(),
     };
