@@ -35,6 +35,7 @@ mod refusal_memory;
 mod limit_memory;
 mod tally;
 mod group_commit;
+mod pass_keeper;
 mod decider;
 mod looker;
 pub mod scope;
@@ -53,6 +54,7 @@ mod tasks;
 mod events;
 mod limits;
 mod health;
+pub mod proxy;
 mod public;
 mod server;
 mod admin;
@@ -170,6 +172,11 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
         async move {
             news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), || gateway.store().watch()).await;
         }
+    });
+    background.spawn({
+        let (passes, stopping) = (gateway.passes().clone(), background.stopping().clone());
+        let gateway = gateway.clone();
+        async move { passes.tend(gateway.store_breaker(), gateway.refusal_memory(), stopping).await }
     });
     background.spawn_until_stopped({
         let hub = gateway.watch_hub().clone();

@@ -24,7 +24,7 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{cors, events, health, limits, metric, request_head, tasks};
+use crate::{cors, events, health, limits, metric, proxy, request_head, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -67,7 +67,10 @@ impl Public {
             return respond::finish_health(response, request_id, self.gateway.draining());
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
-        let route = route_name(request.uri().path());
+        let route = match request.uri().path() {
+            path if gateway.upstream().is_some() && proxy::takes(path) => "proxied",
+            path => route_name(path),
+        };
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
@@ -103,7 +106,7 @@ impl Public {
         }
         match session::resolve(&self.gateway, &parts, peer).await {
             Ok(identity) => {
-                let answer = self.handle(&identity, request_id, parts, body).await;
+                let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
             Err(refused) => {
@@ -117,11 +120,18 @@ impl Public {
         &self,
         identity: &Identity,
         request_id: &RequestId,
+        peer: SocketAddr,
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
             return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        if let Some(upstream) = self.gateway.upstream()
+            && proxy::takes(parts.uri.path())
+        {
+            let caller = proxy::Caller { identity, request_id, peer };
+            return Box::pin(proxy::forward(&self.gateway, upstream, caller, parts, body)).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());

@@ -19,6 +19,7 @@ use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
 use super::start::Exposure;
 use super::{Exit, complain, print};
+use crate::proxy::UpstreamUrl;
 use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
@@ -70,6 +71,10 @@ pub(crate) struct ServeArgs {
     /// Networks or addresses of the last proxy, comma-separated [default: any peer]
     #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
     trusted_proxy_cidrs: Vec<IpNet>,
+    /// Application behind this gateway, `http://HOST:PORT`: gets the requests for paths that are not the gateway's own
+    /// [default: none: such paths are not found]
+    #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
+    upstream_url: Option<UpstreamUrl>,
     /// How long a connection may be silent before this gateway closes it, seconds: longer than the idle timeout of the
     /// balancer in front (60 for most, up to 4000 for an ALB), or it sends requests into connections that are closing
     #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_KEEP_ALIVE_SECONDS", default_value = "75",
@@ -88,8 +93,8 @@ pub(crate) struct ServeArgs {
 }
 
 /// Variables of the public interface that this version does not act on.
-const NOT_SUPPORTED: [&str; 4] =
-    ["UPSTREAM_URL", "PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
+const NOT_SUPPORTED: [&str; 3] =
+    ["PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
 
 /// After how long, at least, the client library gives a command up. The breaker for Redis judges whether an answer is
 /// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
@@ -138,6 +143,7 @@ struct Prepared {
     dev_tokens: bool,
     keep_alive: Duration,
     drain: Duration,
+    upstream: Option<UpstreamUrl>,
 }
 
 /// Checks everything that can be checked without a socket, or says all that is wrong.
@@ -196,6 +202,7 @@ impl ServeArgs {
             force_boot: self.force_env_on_startup,
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
             drain: Duration::from_secs(self.drain_seconds),
+            upstream: self.upstream_url,
             scope,
             loaded,
             admin_token,
@@ -245,6 +252,7 @@ async fn run(prepared: Prepared) -> Exit {
         keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
+        upstream: prepared.upstream,
     };
     let shutdown = Shutdown::new();
     let ended = tokio::select! {

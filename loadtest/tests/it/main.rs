@@ -24,3 +24,4 @@ mod compare;
 mod script;
 mod policy;
 mod simulate;
+mod proxy;

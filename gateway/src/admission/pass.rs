@@ -1,0 +1,152 @@
+//! Passes: admission to what is not queued, such as a request that is proxied.
+//!
+//! Feeds the script what a submission feeds it but for the task, so that both are decided by the same gates in the same
+//! calls. What is admitted gets a place among the passes in flight, which counts as load until the pass is finished;
+//! one that is dropped on the way is abandoned. Must never leave a place that came free empty for long: behind a pass
+//! no queue keeps an application busy, so pressure is repeated from memory only until this gateway gives a place back,
+//! and for a small part of the time in which another one is expected to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub(crate) use portcullis_lua::PassOutcome as Outcome;
+use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
+use tokio::time::Instant;
+
+use super::session::Identity;
+use super::{backpressure, circuit_breaker, rate_limit, refused, subject};
+use crate::decider::{Decided, Question};
+use crate::pass_keeper::Place;
+use crate::policy_in_force::PolicyInForce;
+use crate::refusal::Refused;
+use crate::state::Gateway;
+use crate::trace_context::TraceContext;
+
+/// What asks for a pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Its route class: its kind in limits, costs, budgets and breakers.
+    pub(crate) class: Arc<str>,
+    /// Whether rate limits apply.
+    pub(crate) throttled: bool,
+    /// Whether it is to have a place, and be finished. Without one only the decision counts.
+    pub(crate) in_flight: bool,
+    /// What it is expected to use, by unit, where it knows better than its class.
+    pub(crate) estimates: Vec<(String, u64)>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<TraceContext>,
+}
+
+/// The right to go on.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    place: Option<Place>,
+    began: Instant,
+    /// How long the answer took to begin, ms.
+    answered_ms: Option<u64>,
+    limits: Vec<LimitState>,
+    policy: Arc<PolicyInForce>,
+}
+
+impl Pass {
+    /// The caller's limits after the decision.
+    pub(crate) fn limits(&self) -> &[LimitState] {
+        &self.limits
+    }
+
+    /// The policy it was decided under.
+    pub(crate) fn policy(&self) -> &Arc<PolicyInForce> {
+        &self.policy
+    }
+
+    /// The answer begins: what comes after it is not slow, but long.
+    pub(crate) fn note_answered(&mut self) {
+        self.answered_ms = Some(self.began.elapsed().as_millis() as u64);
+    }
+
+    /// Ends it; units really used, by unit.
+    pub(crate) fn finish(self, outcome: Outcome, usage: Vec<(String, u64)>) {
+        if let Some(place) = self.place {
+            place.give_back(outcome, usage, self.answered_ms);
+        }
+    }
+}
+
+/// Decides about a request that is not to be queued.
+pub(crate) async fn pass(
+    gateway: &Gateway,
+    identity: &Identity,
+    request_id: &str,
+    entry: Entry,
+) -> Result<Pass, Refused> {
+    let scope = identity.scope();
+    let class = entry.class.clone();
+    let answer = async {
+        // Steps 2 and 3: who was refused a moment ago is told so again.
+        let (memory, policy) = (gateway.refusal_memory(), scope.policy());
+        let full = if entry.throttled { rate_limit::recall(memory, identity, policy.stamp()) } else { None };
+        let recalled = full.or_else(|| backpressure::recall(memory, identity, &class, policy.stamp()));
+        super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
+        // Step 4: while Redis does not answer, nobody is made to wait for it.
+        circuit_breaker::consult(gateway)?;
+        let decided = scope.admissions().decide(question(identity, request_id, entry)).await;
+        conclude(gateway, identity, &class, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+    };
+    let outcome = answer.await;
+    match &outcome {
+        Ok(_) => super::count_as(identity, "passed"),
+        Err(refused) => super::count_refused(identity, refused),
+    }
+    outcome
+}
+
+fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+    let trace = entry.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
+    let request = AdmitRequest {
+        task_id: TaskId::generate(),
+        user_type: identity.user_type().clone(),
+        session_id: identity.session_id().to_owned(),
+        principal: identity.principal().to_owned(),
+        actor: identity.actor().map(str::to_owned),
+        client_address: Some(identity.client_address().to_owned()),
+        kind: entry.class.to_string(),
+        // How long the lease is, the cost and the estimates are settled when it is known under which policy.
+        pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled }),
+        cost: 1,
+        deadline_ms: None,
+        delay_ms: 0,
+        max_attempts: 1,
+        idempotency: None,
+        estimates: Vec::new(),
+        request_id: request_id.to_owned(),
+        traceparent,
+        tracestate,
+        content_type: String::new(),
+        payload: Bytes::new(),
+    };
+    Question { request, max_attempts: None, estimates: entry.estimates }
+}
+
+fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decided) -> Result<Pass, Refused> {
+    let Decided { policy, cost, asked_at, place, outcome } = decided;
+    let Decision { verdict, limits, .. } =
+        outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
+    let memory = gateway.refusal_memory();
+    match verdict {
+        Verdict::Passed { .. } => {
+            memory.admitted(subject(identity, class), asked_at);
+            Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy })
+        }
+        Verdict::Refused(refusal) => {
+            let limits: Arc<[LimitState]> = limits.into();
+            let stamp = policy.stamp();
+            let retry_after_ms = memory.remember(subject(identity, class), cost, &refusal, &limits, stamp, asked_at);
+            Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy))
+        }
+        Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
+            let error = StoreError::Protocol("a pass was answered as a task".to_owned());
+            Err(circuit_breaker::unavailable(&error))
+        }
+    }
+}
