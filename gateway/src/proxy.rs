@@ -9,7 +9,7 @@ mod failure;
 mod field;
 mod upload;
 mod download;
-mod usage;
+pub(crate) mod usage;
 mod tunnel;
 mod upstream;
 
@@ -146,7 +146,8 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
             return if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(Admitted { policy, class: name, pass }) };
         };
         let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let entry = Entry { class: name.clone(), throttled, in_flight: true, estimates: Vec::new(), traceparent };
+        let entry =
+            Entry { class: name.clone(), throttled, in_flight: true, traceparent, ..Entry::default() };
         let outcome = pass::pass(gateway, caller.identity, caller.request_id.as_str(), entry).await;
         let decided_under = match &outcome {
             Ok(pass) => pass.policy().clone(),

@@ -23,7 +23,7 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{events, health, limits, metric, proxy, tasks};
+use crate::{decide, events, health, limits, metric, proxy, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -70,6 +70,7 @@ impl Public {
         };
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
+        let profile = decide::Profile::of(&parts);
         let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
             Ok(identity) => {
                 let answer = self.handle(&identity, &request_id, peer, parts, body).await;
@@ -81,7 +82,12 @@ impl Public {
             }
         };
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
-        let response = respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        let code = answer.as_ref().err().map(|refused| refused.cause.code());
+        let mut response =
+            respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        if let Some(profile) = profile {
+            respond::tell(profile, code, &mut response);
+        }
         metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
         response
     }
@@ -96,6 +102,10 @@ impl Public {
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
             return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        if decide::takes(parts.uri.path()) {
+            let caller = decide::Caller { identity, request_id, peer };
+            return Box::pin(decide::answer(&self.gateway, caller, &parts)).await;
         }
         if let Some(upstream) = self.gateway.upstream()
             && proxy::takes(parts.uri.path())
@@ -115,6 +125,7 @@ fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
+        path if decide::takes(path) => "/v1/decide",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",
