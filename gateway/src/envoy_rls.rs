@@ -92,7 +92,7 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
         let (gateway, request_id) = (self.gateway.clone(), RequestId::of(&self.headers));
         Box::pin(async move {
             let answer = answer(&gateway, &request_id, request.get_ref()).await;
-            metric::rls_question(answer.as_ref().err().map_or(Code::Ok, Status::code));
+            metric::rls_question(answer.as_ref().err().map_or("ok", |status| code_name(status.code())));
             answer.map(tonic::Response::new)
         })
     }
@@ -125,6 +125,15 @@ async fn answer(
             let told = Told::refused(&refused)?;
             Ok(told.response(finish(Err(refused), request_id, &identity), descriptors).await)
         }
+    }
+}
+
+/// The label of a status; those that this service gives.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Unavailable => "unavailable",
+        Code::InvalidArgument => "invalid_argument",
+        _ => "internal",
     }
 }
 

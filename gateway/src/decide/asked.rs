@@ -158,3 +158,94 @@ pub(super) fn outcome(parts: &Parts) -> Result<Said, Vec<RequestFault>> {
     };
     Ok(Said { outcome })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn asked(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Asked, Vec<String>> {
+        let request = Request::builder().method(method).uri(uri);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let asked = Asked::of(&request.body(()).unwrap().into_parts().0);
+        asked.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
+    }
+
+    fn subject(method: Option<&str>, target: &str) -> Option<Subject> {
+        Some(Subject::new(method.map(str::to_owned), target).unwrap())
+    }
+
+    const ORIGINALLY: [(&str, &str); 2] = [("x-original-uri", "/a?b=c"), ("x-original-method", "PUT")];
+    const FORWARDED: [(&str, &str); 2] = [("x-forwarded-uri", "/d"), ("x-forwarded-method", "POST")];
+
+    #[test]
+    fn each_proxy_describes_the_request_in_its_own_way() {
+        let both = [ORIGINALLY, FORWARDED].concat();
+        let read = |uri: &str| asked("GET", uri, &both).unwrap().subject;
+        assert_eq!(read("/v1/decide?profile=nginx"), subject(Some("PUT"), "/a"));
+        assert_eq!(read("/v1/decide?profile=traefik"), subject(Some("POST"), "/d"));
+        assert_eq!(read("/v1/decide?profile=caddy"), subject(Some("POST"), "/d"));
+        assert_eq!(read("/v1/decide?profile=envoy"), None, "its prefix is missing: guarded");
+        let envoy = asked("PATCH", "/v1/decide/envoy/e/f?profile=plain&lease_seconds=0", &both).unwrap();
+        assert_eq!(envoy, Asked { subject: subject(Some("PATCH"), "/e/f"), lease: None });
+        assert_eq!(asked("GET", "/v1/decide/envoy", &[]).unwrap().subject, subject(Some("GET"), "/"));
+    }
+
+    #[test]
+    fn plainly_either_way_will_do_but_not_two_that_differ() {
+        let read = |headers: &[(&str, &str)]| asked("POST", "/v1/decide", headers).map(|asked| asked.subject);
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&ORIGINALLY), Ok(subject(Some("PUT"), "/a")));
+        assert_eq!(read(&FORWARDED), Ok(subject(Some("POST"), "/d")));
+        assert_eq!(read(&FORWARDED[..1]), Ok(subject(None, "/d")));
+        assert_eq!(read(&[ORIGINALLY, FORWARDED].concat()), Err(vec!["X-Original-URI".to_owned()]));
+    }
+
+    #[test]
+    fn what_has_two_readings_or_none_is_refused() {
+        let faults = |uri: &str, headers: &[(&str, &str)]| asked("GET", uri, headers).unwrap_err();
+        assert_eq!(faults("/v1/decide?profile=squid&lease_seconds=0&x=1", &[]), ["profile", "lease_seconds", "x"]);
+        assert_eq!(faults("/v1/decide?profile=nginx&profile=plain", &[]), ["profile"]);
+        let twice = [("x-original-uri", "/a"), ("x-original-uri", "/b")];
+        assert_eq!(faults("/v1/decide?profile=nginx", &twice), ["x-original-uri"]);
+        assert_eq!(faults("/v1/decide?profile=caddy", &FORWARDED[1..]), ["x-forwarded-uri"]);
+        assert_eq!(faults("/v1/decide?profile=nginx", &[("x-original-uri", "/a#b")]), ["x-original-uri"]);
+    }
+
+    #[test]
+    fn a_place_lasts_as_long_as_was_asked_for_within_bounds() {
+        let lease = |query: &str| asked("GET", &format!("/v1/decide{query}"), &[]).map(|asked| asked.lease);
+        assert_eq!(lease(""), Ok(None));
+        assert_eq!(lease("?lease_seconds=3600"), Ok(Some(Duration::from_secs(3600))));
+        for query in ["?lease_seconds=", "?lease_seconds=0", "?lease_seconds=3601", "?lease_seconds=1.5"] {
+            assert!(lease(query).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_profile_in_the_query_goes_before_a_header_that_a_client_may_have_written() {
+        let profile = |uri: &str| {
+            let request = Request::get(uri).header("x-portcullis-profile", "nginx").body(()).unwrap();
+            Profile::of(&request.into_parts().0)
+        };
+        assert_eq!(profile("/v1/decide"), Some(Profile::Nginx));
+        assert_eq!(profile("/v1/decide?profile=traefik"), Some(Profile::Traefik));
+        assert_eq!(profile("/v1/decide?profile=squid"), Some(Profile::Plain));
+        assert_eq!(profile("/v1/decide/envoy/x?profile=plain"), Some(Profile::Envoy));
+        assert_eq!(profile("/v1/decide/envoyx"), None);
+        assert_eq!(profile("/v1/decided"), None);
+    }
+
+    #[test]
+    fn an_end_says_one_outcome_or_none() {
+        let said = |query: &str| {
+            outcome(&Request::delete(format!("/v1/decide/x{query}")).body(()).unwrap().into_parts().0)
+        };
+        assert!(said("").is_ok_and(|said| !said.is_judgement() && said.of_pass() == Outcome::Succeeded));
+        assert!(said("?outcome=failed").is_ok_and(|said| said.is_judgement() && said.of_pass() == Outcome::Failed));
+        for query in ["?outcome=", "?outcome=ok", "?result=failed", "?outcome=failed&outcome=failed"] {
+            assert!(said(query).is_err(), "{query}");
+        }
+    }
+}
