@@ -24,3 +24,4 @@ mod script;
 mod policy;
 mod simulate;
 mod proxy;
+mod decide;
