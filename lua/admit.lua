@@ -39,7 +39,8 @@ ARGV
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
             replayed
-  states    for each request packed [wait ms d], for each window and each named limit [held d][reset ms d], for each
+  states    for each request packed [wait ms d]: until a processor takes it, or, refused by depth, until the slots run
+            out of queued tasks; then for each window and each named limit [held d][reset ms d], for each
             budget [spent d][held d][reset ms d]
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
@@ -61,12 +62,8 @@ local peek = ARGV[2] == 'peek'
 local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms =
   unpack_struct('<dddddddd', ARGV[3])
 
--- All that is kept as strings, read at once, a thousand keys at a time; the scope once for the whole batch.
-local stored = call('MGET', unpack(KEYS, BEFORE + 1, math.min(#KEYS, BEFORE + 1000)))
-for first = BEFORE + 1001, #KEYS, 1000 do
-  local more = call('MGET', unpack(KEYS, first, math.min(#KEYS, first + 999)))
-  for n = 1, #more do stored[#stored + 1] = more[n] end
-end
+-- All that is kept as strings; the scope once for the whole batch.
+local stored = read_strings(BEFORE + 1)
 local scope = stored[1] or SCOPE_NEW
 local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
 if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
@@ -89,22 +86,22 @@ for c = 1, tonumber(ARGV[7]) do
     reasons[i], shapes[s - 3], shapes[s - 2], shapes[s - 1], shapes[s], at = unpack_struct('<BBI4I4d', packed, at)
   end
   local finish, queued = class_state(scope, number)
-  classes[c] = { number, ARGV[arg_at + 1], floor(capacity * threshold), increment, reasons, shapes, finish, queued, 0,
-    threshold }
+  classes[c] = { number, tonumber(ARGV[arg_at + 1]), floor(capacity * threshold), increment, reasons, shapes, finish,
+    queued, 0, threshold }
   arg_at = arg_at + 3
 end
 local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED, SHARE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local heads, about = ARGV[arg_at], ARGV[arg_at + 1]
 local requests, sessions, kinds, at = unpack_struct('<BBB', heads)
-local probes_of, pass_key, record_key = {}, nil, nil
+local probes_of, flight = {}, { pass = {}, record = {}, places = {}, pools = {} }
 for k = 1, kinds do probes_of[k], at = unpack_struct('<H', heads, at) end
-pass_key, record_key, at = unpack_struct('<HH', heads, at)
+flight.pass_key, flight.record_key, at = unpack_struct('<HH', heads, at)
 arg_at = arg_at + 2
 
 -- By number of session and of kind; by number of key.
 local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
-local named, accounts, known_keys, pools, flight = {}, {}, {}, {}, { pass = {}, record = {} }
+local named, accounts, known_keys = {}, {}, {}
 local outcomes, states, tasks, entries, later, remembered, admitted = {}, {}, {}, {}, {}, {}, false
 
 for i = 1, requests do
@@ -130,14 +127,7 @@ for i = 1, requests do
   end
 
   local lease_ms, pool
-  if flags == 2 then
-    local key, service_key, places
-    lease_ms, key, service_key, places, at = unpack_struct('<dHHd', heads, at)
-    if key > 0 then
-      pool = pools[key] or pool_unpack(KEYS[BEFORE + key], places, stored[service_key], service_default, now)
-      pools[key] = pool
-    end
-  end
+  if flags == 2 then lease_ms, pool, at = pass_terms(heads, at, flight, stored, BEFORE, service_default, now) end
 
   -- Rate limit: every window has room for the whole cost.
   local windows = session_windows[session]
@@ -145,7 +135,7 @@ for i = 1, requests do
     windows = windows_unpack(stored[1 + session], class[SHAPES], now)
     session_windows[session], session_class[session] = windows, class
   elseif session_class[session] ~= class then
-    windows = windows_unpack(windows_pack(windows), class[SHAPES], now)
+    windows = windows_unpack(windows_pack(windows, 0), class[SHAPES], now)
   end
   local places = #windows
   if not replayed and cost > 0 then
@@ -277,6 +267,7 @@ for i = 1, requests do
   if hopeless then retry_ms = 0 end
 
   local wait_ms = 0
+  if (code == 6 or code == 7) and not pool then wait_ms = max(0, depth - passes - slots) * service_ms / slots end
   if code == 0 and not peek then
     admitted = true
     if cost > 0 then
@@ -329,13 +320,15 @@ for i = 1, requests do
     end
   end
 
-  local outcome = pool and pack('<BBddd', code, which, retry_ms, pool[TAKEN], pool[PLACES])
+  local outcome = pool and pack('<BBddd', code, which, retry_ms, pool.taken, pool.places)
     or pack('<BBddd', code, which, retry_ms, depth, capacity)
   outcomes[i] = replayed and outcome .. replayed or outcome
   local state
   if places == 16 then
     state = pack('<ddddd', wait_ms, windows[HELD], window_reset(windows, 0, now), windows[8 + HELD],
       window_reset(windows, 8, now))
+  elseif places == 8 then
+    state = pack('<ddd', wait_ms, windows[HELD], window_reset(windows, 0, now))
   else
     state = pack('<d', wait_ms)
     for b = 0, places - 8, 8 do state = state .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
@@ -359,10 +352,12 @@ if peek then return reply end
 if admitted then
   for session = 1, sessions do
     local lasts = session_changed[session]
-    if lasts then call('SET', KEYS[BEFORE + 1 + session], windows_pack(session_windows[session]), 'PX', lasts) end
+    if lasts then
+      windows_store(KEYS[BEFORE + 1 + session], stored[1 + session], session_windows[session], lasts, now)
+    end
   end
   for key, window in pairs(named) do
-    if window.lasts then call('SET', KEYS[BEFORE + key], windows_pack(window), 'PX', window.lasts) end
+    if window.lasts then windows_store(KEYS[BEFORE + key], stored[key], window, window.lasts, now) end
   end
   for kind = 1, kinds do
     local breaker = breakers[kind]
@@ -377,7 +372,7 @@ if admitted then
     local key = remembered[n]
     call('SET', KEYS[BEFORE + key], known_keys[key], 'PX', ARGV[5])
   end
-  if #flight.pass > 0 then passes_store(flight, KEYS[BEFORE + pass_key], KEYS[BEFORE + record_key]) end
+  passes_store(flight, BEFORE)
   if #tasks > 0 then call('HSET', task_key, unpack(tasks)) end
   if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
   if #entries > 0 then

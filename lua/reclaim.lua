@@ -5,6 +5,7 @@ cancelled, is leased to the caller to be ended by `settle`, which knows the keys
 Guarantees
   - The lapsed holder's token is void from here on.
   - At most 64 leases a call, so a mass failure never blocks the server.
+  - A call reads and hands out at most 1 MiB of records and the eight it then reads last, but at least one.
 
 KEYS  1 scope STRING  2 queue ZSET  3 lease ZSET  4 run HASH  5 task HASH  6 wake LIST  7 cancelled SET
 ARGV  1 now ms (tests only, else '')  2 lease ms  3 channel of changes
@@ -17,14 +18,27 @@ local now = now_ms(ARGV[1])
 local lapsed = call('ZRANGEBYSCORE', lease_key, '-inf', format('%d', now), 'LIMIT', '0', '64')
 if #lapsed == 0 then return { now, 0 } end
 
+-- Records are read a few at a time: all at once, the largest payloads would hold up the server and fill one answer.
+-- Whatever is left has lapsed all the same, and is taken back by the next call.
+local READ, BYTES_MAX = 8, 1048576
+local records, taken, bytes = {}, 0, 0
+while taken < #lapsed and bytes < BYTES_MAX do
+  local found = call('HMGET', task_key, unpack(lapsed, taken + 1, math.min(#lapsed, taken + READ)))
+  for i = 1, #found do
+    records[taken + i] = found[i]
+    if found[i] then bytes = bytes + #found[i] end
+  end
+  taken = taken + #found
+end
+
 local expires = format('%d', now + tonumber(ARGV[2]))
-local runs, records = call('HMGET', run_key, unpack(lapsed)), call('HMGET', task_key, unpack(lapsed))
-local cancelled = call('SMISMEMBER', cancelled_key, unpack(lapsed))
+local runs = call('HMGET', run_key, unpack(lapsed, 1, taken))
+local cancelled = call('SMISMEMBER', cancelled_key, unpack(lapsed, 1, taken))
 local scope = call('GET', scope_key) or SCOPE_NEW
 local _, virtual, token = unpack_struct(SCOPE, scope)
 token = math.max(token, now * 1000)
 local reply, requeued, leases, rerun, orphans, returning = { now, 0 }, {}, {}, {}, {}, {}
-for i = 1, #lapsed do
+for i = 1, taken do
   local id = lapsed[i]
   if not (runs[i] and records[i]) then
     orphans[#orphans + 1] = id
@@ -69,5 +83,5 @@ if #requeued > 0 then
   wake(wake_key)
 end
 reply[2] = #requeued / 2
-call('PUBLISH', ARGV[3], table.concat(lapsed))
+call('PUBLISH', ARGV[3], table.concat(lapsed, '', 1, taken))
 return reply

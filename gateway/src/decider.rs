@@ -140,7 +140,9 @@ impl ScopeDecider {
             match answer {
                 Ok(decisions) => {
                     let mut decided = merged(&policy, asked_at, &requests, misfits, decisions);
-                    decided.iter_mut().for_each(|decided| self.keep_place(decided));
+                    for each in &mut decided {
+                        self.keep_place(each);
+                    }
                     return Ok(decided);
                 }
                 Err(StoreError::StalePolicy { held, current }) if round < ROUNDS => {

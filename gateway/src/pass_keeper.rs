@@ -13,11 +13,12 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream};
 use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError, TaskId};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
+use crate::refusal_memory::RefusalMemory;
 use crate::store_breaker::StoreBreaker;
 
 use kept::{Ended, Extension, Kept};
@@ -42,8 +43,8 @@ pub(crate) struct PassScope {
 #[derive(Debug, Default)]
 pub(crate) struct PassKeeper {
     kept: Mutex<Kept>,
-    /// Something has ended.
-    ended: Notify,
+    /// Something has ended, or is to be extended sooner than all else.
+    due: Notify,
 }
 
 /// A place among the passes in flight. Dropped, it is given back as abandoned.
@@ -83,10 +84,11 @@ impl Drop for Place {
 impl PassKeeper {
     /// Keeps a place that was asked for at `asked_at`: it lasts at least as long as if it had been given then.
     pub(crate) fn keep(self: &Arc<Self>, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> Place {
-        let (number, in_flight) = self.kept().keep(scope, lease, asked_at);
+        let (number, in_flight, first) = self.kept().keep(scope, lease, asked_at);
         metric::passes_in_flight(in_flight);
-        // The first to be extended may be due before anything that was waited for.
-        self.ended.notify_one();
+        if first {
+            self.due.notify_one();
+        }
         Place { keeper: self.clone(), number: Some(number) }
     }
 
@@ -96,47 +98,55 @@ impl PassKeeper {
         if !remembered {
             metric::passes_lost(1);
         }
-        self.ended.notify_one();
+        self.due.notify_one();
     }
 
     /// Gives back what has ended and extends what lasts, until the gateway stops; what has ended then is given back
     /// once more, what has not lapses.
-    pub(crate) async fn tend(&self, breaker: &StoreBreaker, stopping: CancellationToken) {
+    pub(crate) async fn tend(&self, breaker: &StoreBreaker, memory: &RefusalMemory, stopping: CancellationToken) {
         loop {
             let stopped = stopping.is_cancelled();
             if !breaker.is_open() {
-                self.write(breaker).await;
+                self.write(breaker, memory).await;
             }
             if stopped {
                 return;
             }
-            let rest = self.kept().next_due().map_or_else(|| Instant::now() + LONGEST_REST, |due| due.max(Instant::now()));
+            if breaker.is_open() {
+                // What ends meanwhile gathers.
+                stopping.run_until_cancelled(sleep(RETRY)).await;
+                continue;
+            }
+            let rest = self.kept().next_due().unwrap_or_else(|| Instant::now() + LONGEST_REST);
             tokio::select! {
-                () = self.ended.notified() => {}
+                () = self.due.notified() => {}
                 () = sleep_until(rest) => {}
                 () = stopping.cancelled() => {}
             }
         }
     }
 
-    async fn write(&self, breaker: &StoreBreaker) {
+    async fn write(&self, breaker: &StoreBreaker, memory: &RefusalMemory) {
         let now = Instant::now();
         let (ended, extensions) = {
             let mut kept = self.kept();
             (kept.take_ended(now, PASS_BATCH), kept.take_due(now, PASS_BATCH))
         };
-        let given_back = ended.into_iter().map(|batch| self.finish(breaker, batch).boxed());
+        let given_back = ended.into_iter().map(|batch| self.finish(breaker, memory, batch).boxed());
         let extended = extensions.into_iter().map(|batch| self.extend(breaker, batch).boxed());
         let calls: Vec<_> = given_back.chain(extended).collect();
         stream::iter(calls).for_each_concurrent(AT_ONCE, |call| call).await;
     }
 
-    async fn finish(&self, breaker: &StoreBreaker, batch: Vec<Ended>) {
+    async fn finish(&self, breaker: &StoreBreaker, memory: &RefusalMemory, batch: Vec<Ended>) {
         let Some(scope) = batch.first().map(|ended| ended.scope.clone()) else { return };
         let ends: Vec<PassEnd> = batch.iter().map(|ended| ended.end.clone()).collect();
         let policy = scope.live.load();
         match breaker.call(scope.store.finish(policy.compiled(), &ends)).await {
-            Ok(answers) => metric::passes_lost(answers.iter().filter(|held| !**held).count()),
+            Ok(answers) => {
+                memory.note_place_free();
+                metric::passes_lost(answers.iter().filter(|held| !**held).count());
+            }
             // Said twice it changes nothing.
             Err(StoreError::Unavailable(_)) => self.kept().put_back(batch, Instant::now() + RETRY),
             Err(error) => {
@@ -166,7 +176,9 @@ impl PassKeeper {
             }
             Err(error) => {
                 tracing::debug!(%error, "passes are not extended yet");
-                batch.iter().for_each(|extension| kept.extend_at(extension.number, asked_at + RETRY));
+                for extension in &batch {
+                    kept.extend_at(extension.number, asked_at + RETRY);
+                }
             }
         }
     }
@@ -213,11 +225,11 @@ mod tests {
             holds: Vec::new(),
         };
         drop(keeper.keep(scope, lease, Instant::now()));
-        keeper.write(gateway.store_breaker()).await;
+        keeper.write(gateway.store_breaker(), gateway.refusal_memory()).await;
         assert!(keeper.kept().next_due().is_some());
         let stopping = CancellationToken::new();
         stopping.cancel();
-        keeper.tend(gateway.store_breaker(), stopping).await;
+        keeper.tend(gateway.store_breaker(), gateway.refusal_memory(), stopping).await;
         assert!(keeper.kept().next_due().is_some(), "nothing is forgotten that was not written");
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use axum::http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{self, OnUpgrade};
 use portcullis_config::RouteClass;
@@ -143,7 +143,11 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
                 continue;
             }
             let pass = None;
-            return if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(Admitted { policy, class: name, pass }) };
+            return if too_large {
+                Err(Failure::TooMuchSent.refused())
+            } else {
+                Ok(Admitted { policy, class: name, pass })
+            };
         };
         let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let entry =
@@ -218,7 +222,8 @@ fn pass_on(
         pass.note_answered();
     }
     usage::add(&mut account.usage, answer.headers());
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+    // No other informational status ends an exchange.
+    if answer.status().is_informational() {
         return switch_over(gateway, answer, account, bounds, switch);
     }
     account.outcome = if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Succeeded };
@@ -275,7 +280,9 @@ mod tests {
 
     #[test]
     fn the_gateways_own_paths_are_never_the_applications() {
-        for path in ["/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/other", "/v1/decide", "/healthz", "/openapi.json", "*", ""] {
+        for path in
+            ["/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/other", "/v1/decide", "/healthz", "/openapi.json", "*", ""]
+        {
             assert!(!takes(path), "{path}");
         }
         for path in ["/", "/v1", "/v1/tasksx", "/v1/chat/completions", "/api/v1/tasks", "/openapi.json5"] {

@@ -12,6 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -19,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use idle_timer::{IdleTimer, LOOK};
@@ -131,20 +133,31 @@ async fn serve(stream: TcpStream, peer: SocketAddr, service: impl Serve, closing
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
-    let (mut look, mut closed) = (interval_at(Instant::now() + LOOK, LOOK), false);
+    // Polled when they are woken, not whenever the connection is: that has a few turns for every request.
+    let look = || sleep(LOOK).map(|()| Sign::Look);
+    let mut signs = FuturesUnordered::from_iter([closing.cancelled().map(|()| Sign::Close).left_future()]);
+    signs.push(look().right_future());
     loop {
         tokio::select! {
             biased;
             // How it ends does not matter here.
             _ = connection.as_mut() => return,
-            () = closing.cancelled(), if !closed => {
-                closed = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            // The connection is polled again, and notices how long it has been silent.
-            _ = look.tick() => {}
+            Some(sign) = signs.next() => match sign {
+                Sign::Close => connection.as_mut().graceful_shutdown(),
+                // The connection is polled again, and notices how long it has been silent.
+                Sign::Look => signs.push(look().right_future()),
+            },
         }
     }
+}
+
+/// What a connection is told beside its requests.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    /// The listener has closed.
+    Close,
+    /// Time to look how long it has been silent.
+    Look,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::compare::point::Point;
 use crate::compare::{self, CompareOptions};
 use crate::demo::{self, DemoOptions};
 use crate::error::HarnessError;
+use crate::interruption::unless_interrupted;
 use crate::invariant;
 use crate::report::command::{ReportOptions, diff, report};
 use crate::scenario::command::{self, RunOptions, ScenariosOptions};
@@ -206,11 +207,12 @@ fn execute(command: Command) -> ExitCode {
             Command::Scenarios(options) => command::scenarios(&options).map(|()| true),
             Command::Check { record, json } => invariant::command::run(&record, json),
             Command::BenchScripts { json, rounds } => {
-                bench_scripts::run(BenchScriptsOptions { json, rounds }).await.map(|()| true)
+                let work = bench_scripts::run(BenchScriptsOptions { json, rounds });
+                unless_interrupted(Box::pin(work)).await.map(|()| true)
             }
             Command::Compare { only, rounds, seconds, connections, tasks, json } => {
                 let options = CompareOptions { only, rounds, time: seconds, connections, tasks, json };
-                compare::run(options).await.map(|()| true)
+                unless_interrupted(Box::pin(compare::run(options))).await.map(|()| true)
             }
             Command::Report { record, html, json } => report(&ReportOptions { record, html, json }),
             Command::Diff { before, after, worse_than } => diff(&before, &after, worse_than),
@@ -219,10 +221,12 @@ fn execute(command: Command) -> ExitCode {
                 Ok(simulate::simulate(SimulateOptions { seed, seeds, seconds, trace }))
             }
             Command::BenchScopes { scopes, seconds, json } => {
-                bench_scopes::run(BenchScopesOptions { scopes, seconds, json }).await.map(|()| true)
+                let work = bench_scopes::run(BenchScopesOptions { scopes, seconds, json });
+                unless_interrupted(Box::pin(work)).await.map(|()| true)
             }
             Command::BenchStreams { streams, seconds, rate, json } => {
-                bench_streams::run(BenchStreamsOptions { streams, seconds, rate, json }).await.map(|()| true)
+                let options = BenchStreamsOptions { streams, seconds, rate, json };
+                unless_interrupted(Box::pin(bench_streams::run(options))).await.map(|()| true)
             }
         }
     });

@@ -8,12 +8,12 @@ pub mod ledger;
 pub mod traffic;
 
 use portcullis_config::UserType;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{Cluster, Launcher};
 use crate::demo::expectation::Expectation;
 use crate::demo::ledger::Ledger;
 use crate::error::HarnessError;
+use crate::interruption::Interruption;
 use crate::report::{Table, say};
 
 /// Slots of each of the two processors: few, so that a handful of slow tasks is pressure.
@@ -30,14 +30,7 @@ pub struct DemoOptions {
 
 /// Shows everything. `Ok(true)` when all went as it should.
 pub async fn run(options: DemoOptions) -> Result<bool, HarnessError> {
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(HarnessError::io("listening for Ctrl-C"))?;
-    let mut terminated = signal(SignalKind::terminate()).map_err(HarnessError::io("listening for SIGTERM"))?;
-    let stop = async move {
-        tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
-        }
-    };
+    let stop = Interruption::listen()?.heard();
     tokio::pin!(stop);
     say("starting a private Redis, two gateways and two processors …");
     let mut cluster = tokio::select! {

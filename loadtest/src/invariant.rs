@@ -49,7 +49,7 @@ const INVARIANTS: [Invariant; 10] = [
     },
     Invariant {
         name: "depth",
-        meaning: "nobody is admitted above the depth at which the policy refuses him",
+        meaning: "nobody is admitted above the depth at which the policy refuses him; depth is not understated",
         nothing: "no decision under a policy of the record was admitted",
         check: depth::check,
     },
@@ -73,7 +73,7 @@ const INVARIANTS: [Invariant; 10] = [
     },
     Invariant {
         name: "answers",
-        meaning: "every answer is a documented one and says what was decided",
+        meaning: "every answer is a documented one, to its own request, and says what was decided",
         nothing: "no call was answered",
         check: answers::check,
     },
@@ -97,7 +97,7 @@ const INVARIANTS: [Invariant; 10] = [
     },
     Invariant {
         name: "rest",
-        meaning: "at rest nothing is left but what is meant to stay",
+        meaning: "what was accepted ends in the time given; then nothing is left but what is meant to stay",
         nothing: "the end was not waited for",
         check: rest::check,
     },

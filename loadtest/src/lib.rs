@@ -7,6 +7,7 @@
 //! | module | |
 //! |---|---|
 //! | [`cluster`] | starts, breaks and ends Redis, gateways and processors |
+//! | [`interruption`] | hears that somebody wants the harness to end |
 //! | [`client`] | speaks HTTP to a gateway as some caller |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
@@ -26,6 +27,7 @@
 
 pub mod error;
 pub mod eventually;
+pub mod interruption;
 pub mod probe;
 pub mod client;
 pub mod cluster;

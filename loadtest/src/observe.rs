@@ -13,5 +13,5 @@ mod settled;
 pub mod observer;
 
 pub use backend::Backend;
-pub use observer::{Observed, Observer, ObserverOptions};
+pub use observer::{Observed, Observer, ObserverOptions, Prepared};
 pub use work::{ServiceTime, Work};

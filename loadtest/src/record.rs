@@ -48,6 +48,13 @@ pub struct Record {
     /// Whether events may be missing from `decisions`: Redis was restarted or failed over without its data, or the
     /// stream was cut before it was read.
     pub decisions_incomplete: bool,
+    /// Decision events from before the run that were still there, oldest first: what was admitted lately counts in
+    /// windows.
+    #[serde(default)]
+    pub earlier: Vec<DecisionEvent>,
+    /// Whether there were more of them than `earlier` has.
+    #[serde(default)]
+    pub earlier_incomplete: bool,
     /// The state of the cluster, every few hundred ms.
     pub samples: Vec<Sample>,
     /// What was done to the cluster.
@@ -57,6 +64,9 @@ pub struct Record {
     /// What tasks were to use and used of units that budgets count. Empty where handlers report nothing.
     #[serde(default)]
     pub uses: Vec<UnitUse>,
+    /// Whether any call asked for a delayed start.
+    #[serde(default)]
+    pub delayed_starts: bool,
     /// What was left when everything had come to rest; `None` if it was not waited for.
     pub ending: Option<Ending>,
 }

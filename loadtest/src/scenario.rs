@@ -10,6 +10,7 @@
 //! | [`balancer`] | which gateways take part, by their health |
 //! | [`conduct`] | lets faults begin and end at their times |
 //! | [`stage`] | what a run happens on: a cluster of its own, or somebody's deployment |
+//! | `uses` | what tasks use beyond their estimates |
 //! | [`run`] | one scenario from its start to its record |
 //! | [`figure`], [`expectation`] | what is measured, and whether it is as expected |
 //! | [`command`] | the subcommands `run` and `scenarios` |
@@ -19,6 +20,7 @@ pub mod shipped;
 pub mod balancer;
 pub mod conduct;
 pub mod stage;
+mod uses;
 pub mod run;
 pub mod figure;
 pub mod expectation;

@@ -77,7 +77,7 @@ fn decision(
 ) -> Result<Decision, StoreError> {
     let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
     let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
-    let estimated_wait_ms = states.count()?;
+    let wait_ms = states.count()?;
     let mut limits = Vec::with_capacity(question.class.windows.len() + question.uses.len());
     for window in question.windows() {
         let (held, reset_ms) = (states.f64()?, states.f64()?);
@@ -96,7 +96,7 @@ fn decision(
     }
     let verdict = match (code, question.request.pass) {
         (ADMITTED, Some(terms)) => Verdict::Passed { lease: PassLease::of(question, terms).filter(|_| taken) },
-        (ADMITTED, None) => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms },
+        (ADMITTED, None) => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms: wait_ms },
         (REPLAYED, _) => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
         (code, _) => {
             let reason = Reason::from_code(code)
@@ -108,7 +108,7 @@ fn decision(
                 Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|budget| budget.name.clone()),
                 _ => None,
             };
-            Verdict::Refused(Refusal { reason, name, retry_after_ms })
+            Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms: wait_ms })
         }
     };
     Ok(Decision { verdict, depth, capacity, limits, budgets })

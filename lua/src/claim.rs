@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use fred::types::{Key, Value};
 
+use crate::envelope::Envelope;
 use crate::error::StoreError;
 use crate::pack::Unpacker;
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::CLAIM;
 use crate::store::ScopeStore;
-use crate::task::{Envelope, FencingToken, Lease, Purpose, TaskId, decode_body};
+use crate::task::{FencingToken, Lease, Purpose, TaskId};
 
 /// Most leases handed out by one call.
 pub const CLAIM_BATCH: u32 = 64;
@@ -104,8 +105,9 @@ impl Record {
         let (created_ms, deadline_ms, probe_epoch) = (record.count()?, record.count()?, record.count()?);
         // Attempts allowed and class are the scripts' own.
         record.take(3)?;
-        let (envelope, payload) = decode_body(record.rest())?;
-        Ok(Self { created_ms, deadline_ms: (deadline_ms > 0).then_some(deadline_ms), probe_epoch, envelope, payload })
+        let envelope = Envelope::unpack(&mut record)?;
+        let (deadline_ms, payload) = ((deadline_ms > 0).then_some(deadline_ms), record.rest());
+        Ok(Self { created_ms, deadline_ms, probe_epoch, envelope, payload })
     }
 
     /// Stands in for one that cannot be read: nobody's task, of no kind, which holds nothing that could be found.

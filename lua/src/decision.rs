@@ -88,8 +88,8 @@ pub struct Idempotency {
 pub struct Decision {
     /// Admitted, replayed or refused.
     pub verdict: Verdict,
-    /// Load of the scope after this decision: queued, running, and passes in flight. Of a pass whose class has a pool of
-    /// its own: passes in flight in it.
+    /// Load of the scope after this decision: queued, running, and passes in flight. Of a pass whose class has a pool
+    /// of its own: passes in flight in it.
     pub depth: u64,
     /// Depth the live processors stand for; or the places of the pool.
     pub capacity: u64,
@@ -133,6 +133,9 @@ pub struct Refusal {
     /// The longest of the times the failing gates need, ms. 0 where waiting does not help: the request asks for more
     /// than a limit or budget ever holds, or is refused for what it is.
     pub retry_after_ms: u64,
+    /// Refused because of depth: time until the slots run out of queued tasks if nobody is admitted any more, ms. 0 for
+    /// every other reason.
+    pub backlog_ms: u64,
 }
 
 /// The six steps, in their order.

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Reason;
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker, text};
-use crate::pass::PassTerms;
 use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
@@ -38,12 +37,9 @@ pub struct DecisionEvent {
     pub retry_after_ms: u64,
     /// The task, where there is one.
     pub task_id: Option<String>,
-    /// Whether a pass was asked for, not a task.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub pass: bool,
-    /// Whether that pass counts against a pool of its class's own, which depth and capacity then are about.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub pooled: bool,
+    /// What pass was asked for; `None` for a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<PassAsked>,
     /// The pass that was given a place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_id: Option<String>,
@@ -65,6 +61,17 @@ pub struct DecisionEvent {
     pub capacity: u64,
 }
 
+/// What sort of pass a request asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassAsked {
+    /// A place among the passes in flight; else only a decision.
+    pub place: bool,
+    /// Whether depth and capacity are those of a pool of its class's own.
+    pub pooled: bool,
+    /// Whether rate limits apply.
+    pub throttled: bool,
+}
+
 /// How far the stream of decision events goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionMark {
@@ -84,18 +91,6 @@ pub struct DecisionPage {
     /// Stream id of the last batch; `None` when there was none.
     pub last_id: Option<String>,
 }
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// What the event says a request asked for: nothing where that is a task.
-const PASS: &str = "pass";
-const POOLED_PASS: &str = "pooled-pass";
-/// A pass that asks for no place.
-const DECISION: &str = "decision";
-const POOLED_DECISION: &str = "pooled-decision";
 
 /// What an event says about a request: fields in this order, separated by a unit separator; among them, where named
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
@@ -123,6 +118,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
     } else {
         question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
     };
+    let pass = PassAsked::of(question).map(PassAsked::letters).unwrap_or_default();
     let fields = [
         request.task_id.as_str(),
         request.user_type.as_str(),
@@ -131,7 +127,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         request.actor.as_deref().unwrap_or_default(),
         &request.kind,
         &request.request_id,
-        asked_for(question),
+        &pass,
         &limits,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
@@ -144,14 +140,21 @@ fn push_about(about: &mut String, question: &Question<'_>) {
     }
 }
 
-fn asked_for(question: &Question<'_>) -> &'static str {
-    let has_place = |terms: PassTerms| terms.lease_ms > 0;
-    match (question.request.pass.map(has_place), question.pool.is_some()) {
-        (None, _) => "",
-        (Some(true), false) => PASS,
-        (Some(true), true) => POOLED_PASS,
-        (Some(false), false) => DECISION,
-        (Some(false), true) => POOLED_DECISION,
+impl PassAsked {
+    fn of(question: &Question<'_>) -> Option<Self> {
+        let terms = question.request.pass?;
+        Some(Self { place: terms.lease_ms > 0, pooled: question.pool.is_some(), throttled: terms.throttled })
+    }
+
+    /// A letter for each that holds; the first stands for the pass.
+    fn letters(self) -> String {
+        let flags = [(true, 'p'), (self.place, 'l'), (self.pooled, 'o'), (self.throttled, 't')];
+        flags.into_iter().filter_map(|(holds, letter)| holds.then_some(letter)).collect()
+    }
+
+    fn read(letters: &str) -> Option<Self> {
+        let has = |letter| letters.contains(letter);
+        has('p').then(|| Self { place: has('l'), pooled: has('o'), throttled: has('t') })
     }
 }
 
@@ -228,7 +231,7 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [id, user_type, session_id, principal, actor, kind, request_id, asked_for, limits, budgets @ ..] =
+        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, budgets @ ..] =
             about.as_slice()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
@@ -243,8 +246,7 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
             name: None,
             retry_after_ms: 0,
             task_id: None,
-            pass: !asked_for.is_empty(),
-            pooled: matches!(*asked_for, POOLED_PASS | POOLED_DECISION),
+            pass: PassAsked::read(pass),
             pass_id: None,
             user_type: (*user_type).to_owned(),
             session_id: (*session_id).to_owned(),
@@ -256,8 +258,7 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
             capacity: 0,
         };
         let names = Names { limits, budgets };
-        let has_place = matches!(*asked_for, PASS | POOLED_PASS);
-        events.push(decided(event, id, has_place, &names, &mut outcomes)?);
+        events.push(decided(event, id, &names, &mut outcomes)?);
     }
     Ok(events)
 }
@@ -271,7 +272,6 @@ struct Names<'a> {
 fn decided(
     mut event: DecisionEvent,
     id: &str,
-    has_place: bool,
     names: &Names<'_>,
     outcome: &mut Unpacker,
 ) -> Result<DecisionEvent, StoreError> {
@@ -281,10 +281,9 @@ fn decided(
     match code {
         0 => {
             "admitted".clone_into(&mut event.outcome);
-            if has_place {
-                event.pass_id = Some(id.to_owned());
-            } else if !event.pass {
-                event.task_id = Some(id.to_owned());
+            match event.pass {
+                None => event.task_id = Some(id.to_owned()),
+                Some(asked) => event.pass_id = asked.place.then(|| id.to_owned()),
             }
         }
         255 => {

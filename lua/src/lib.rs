@@ -27,6 +27,7 @@
 mod error;
 mod pack;
 mod reply;
+mod envelope;
 pub mod task;
 pub mod decision;
 mod key;
@@ -70,7 +71,8 @@ pub use breaker::BreakerView;
 pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
-pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage};
+pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage, PassAsked};
+pub use envelope::{Envelope, Hold};
 pub use error::StoreError;
 pub use follow::{Presence, Said};
 pub use heartbeat::{Heartbeat, ProcessorView};
@@ -92,7 +94,7 @@ pub use stored_policy::{About, Origin, Retention, StoredPolicy};
 pub use survey::{PoolView, QueueView};
 pub use tally::{HourStatistics, TallyEntry};
 pub use task::{
-    Attempt, Envelope, FencingToken, Hold, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId,
-    TaskRecord, TaskResult, TaskStatus,
+    Attempt, FencingToken, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId, TaskRecord,
+    TaskResult, TaskStatus,
 };
 pub use wake::Waker;

@@ -7,6 +7,9 @@ use bytes::{Buf, Bytes};
 
 use crate::error::StoreError;
 
+/// Length of a text whose length follows in four bytes.
+const LONG: u8 = 255;
+
 /// Writes packed values.
 #[derive(Debug, Default)]
 pub(crate) struct Packer(Vec<u8>);
@@ -39,6 +42,15 @@ impl Packer {
     pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.0.extend_from_slice(value);
         self
+    }
+
+    /// A text of any length: `[length (1)]`, or `[255][length (4)]`, and the text.
+    pub(crate) fn text(&mut self, value: &str) -> &mut Self {
+        match u8::try_from(value.len()) {
+            Ok(length) if length < LONG => self.u8(length),
+            _ => self.u8(LONG).u32(value.len() as u32),
+        };
+        self.bytes(value.as_bytes())
     }
 
     /// The value so far; the packer starts anew.
@@ -90,6 +102,15 @@ impl Unpacker {
     pub(crate) fn short_text(&mut self) -> Result<String, StoreError> {
         let length = self.u16()?;
         text(&self.take(usize::from(length))?)
+    }
+
+    /// A text as [`Packer::text`] writes it.
+    pub(crate) fn text(&mut self) -> Result<String, StoreError> {
+        let length = match self.u8()? {
+            LONG => self.u32()?,
+            length => u32::from(length),
+        };
+        text(&self.take(length as usize)?)
     }
 
     pub(crate) fn rest(self) -> Bytes {

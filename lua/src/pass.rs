@@ -9,12 +9,13 @@ use fred::interfaces::HashesInterface;
 use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::Hold;
 use crate::error::StoreError;
 use crate::key::Keys;
 use crate::pack::Unpacker;
 use crate::question::Question;
 use crate::store::ScopeStore;
-use crate::task::{Hold, TaskId};
+use crate::task::TaskId;
 
 /// Most passes in one call of a script about passes.
 pub const PASS_BATCH: usize = 64;

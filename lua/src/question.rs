@@ -6,9 +6,9 @@
 use portcullis_config::policy::Budget;
 
 use crate::decision::AdmitRequest;
+use crate::envelope::Hold;
 use crate::error::StoreError;
 use crate::policy::{Class, CompiledPolicy, Use, Window};
-use crate::task::Hold;
 
 /// A request and what of the policy applies to it.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub struct Reclaimed {
 }
 
 impl ScopeStore {
-    /// Takes back up to 64 lapsed leases.
+    /// Takes back up to 64 lapsed leases, fewer if their tasks are large.
     pub async fn reclaim(&self, policy: &CompiledPolicy) -> Result<Reclaimed, StoreError> {
         let k = &self.keys;
         let keys = vec![k.scope(), k.queue(), k.lease(), k.run(), k.task(), k.wake(), k.cancelled()];

@@ -22,7 +22,8 @@ pub enum Renewal {
 }
 
 impl ScopeStore {
-    /// Extends the leases by the policy's lease time from now; one answer per lease, in order.
+    /// Extends the leases to the policy's lease time from now; one answer per lease, in order. Under another policy
+    /// than the stored one a lease that lasts longer stays as it is.
     pub async fn renew(
         &self,
         policy: &CompiledPolicy,
@@ -30,8 +31,9 @@ impl ScopeStore {
     ) -> Result<Vec<Renewal>, StoreError> {
         let mut renewals = Vec::with_capacity(leases.len());
         for batch in leases.chunks(RENEW_BATCH) {
-            let keys = vec![self.keys.lease(), self.keys.run(), self.keys.cancelled()];
-            let mut args = vec![self.now_arg(), policy.lease_ms.to_string().into()];
+            let keys = vec![self.keys.lease(), self.keys.run(), self.keys.cancelled(), self.keys.scope()];
+            let stamp = policy.stamp().as_u64().to_string();
+            let mut args = vec![self.now_arg(), policy.lease_ms.to_string().into(), stamp.into()];
             for (task_id, token) in batch {
                 args.push(task_id.as_str().into());
                 args.push(token.to_string().into());

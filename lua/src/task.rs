@@ -1,4 +1,4 @@
-//! A task and the words for its life: ids, envelopes, leases, records.
+//! A task and the words for its life: ids, leases, records.
 //!
 //! Responsible for the types that gateway and processor exchange through Redis. Must never decide anything: the
 //! scripts do.
@@ -6,9 +6,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::{ENVELOPE_BYTES, Envelope};
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker};
 
@@ -101,62 +101,6 @@ impl TaskStatus {
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
-}
-
-/// What is kept about a task beside its payload: who sent it, what it is, what it holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Envelope {
-    /// What sort of work it is; chooses the handler and the breaker.
-    pub kind: String,
-    /// The caller's user type at admission.
-    pub user_type: UserType,
-    /// The caller's session.
-    pub session_id: String,
-    /// Whom the task belongs to; nobody else may see it.
-    pub principal: String,
-    /// The agent that acted for the principal, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Id of the HTTP request that submitted it.
-    pub request_id: String,
-    /// W3C trace context of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-    /// Content type of the payload.
-    pub content_type: String,
-    /// Budget holds taken at admission, released or committed when the task ends.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holds: Vec<Hold>,
-}
-
-impl Envelope {
-    /// Stands in for one that cannot be read: of no kind and no principal.
-    pub(crate) fn of_nobody() -> Self {
-        Self {
-            kind: String::new(),
-            user_type: UserType::anonymous(),
-            session_id: String::new(),
-            principal: String::new(),
-            actor: None,
-            request_id: String::new(),
-            traceparent: None,
-            content_type: String::new(),
-            holds: Vec::new(),
-        }
-    }
-}
-
-/// An amount of a budget held by a task from its admission to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// Name of the budget in the policy.
-    pub budget: String,
-    /// Whose share of it: empty for the tenant's, else a user type, principal or session.
-    pub subject: String,
-    /// What is counted.
-    pub unit: String,
-    /// Units held.
-    pub amount: u64,
 }
 
 /// The right to work on a task until the lease lapses, as handed out by `claim` and `reclaim`.
@@ -334,20 +278,12 @@ pub(crate) struct KeptOwned {
     pub(crate) error: Option<TaskError>,
 }
 
-/// The envelope and the payload of a record's body, the part that only Rust reads: `[length (4)][envelope][payload]`.
-pub(crate) fn decode_body(body: Bytes) -> Result<(Envelope, Bytes), StoreError> {
-    let mut body = Unpacker::new(body);
-    let length = body.u32()?;
-    let envelope = from_json(&body.take(length as usize)?)?;
-    Ok((envelope, body.rest()))
-}
-
 impl Kept<'_> {
-    /// `[body with an empty payload][created (8)][0 | 1 and type length (2), type, result | 2 and error]`.
+    /// `[envelope][created (8)][0 | 1 and type length (2), type, result | 2 and error]`.
     pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
-        let envelope = to_json(self.envelope)?;
-        let mut kept = Packer::with_capacity(64 + envelope.len());
-        kept.u32(envelope.len() as u32).bytes(&envelope).f64(self.created_ms as f64);
+        let mut kept = Packer::with_capacity(64 + ENVELOPE_BYTES);
+        self.envelope.pack(&mut kept);
+        kept.f64(self.created_ms as f64);
         if let Some(result) = self.result {
             let content_type = &result.content_type.as_bytes()[..result.content_type.len().min(usize::from(u16::MAX))];
             kept.u8(1).u16(content_type.len() as u16).bytes(content_type).bytes(&result.body);
@@ -363,8 +299,7 @@ impl Kept<'_> {
 impl KeptOwned {
     pub(crate) fn decode(packed: Bytes) -> Result<Self, StoreError> {
         let mut kept = Unpacker::new(packed);
-        let length = kept.u32()?;
-        let envelope = from_json(&kept.take(length as usize)?)?;
+        let envelope = Envelope::unpack(&mut kept)?;
         let created_ms = kept.count()?;
         let (mut result, mut error) = (None, None);
         match kept.u8()? {

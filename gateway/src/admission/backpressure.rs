@@ -2,16 +2,17 @@
 //!
 //! Feeds the script nothing but the user type, whose threshold applies, and the deadline: depth and capacity are read
 //! where they are, inside the script. Refuses with `pressure_threshold`, `hard_limit`, `queue_full`,
-//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms.
+//! `no_live_processors` or `deadline_unreachable`. Pressure on a user type is repeated from memory for at most 100 ms,
+//! and for no longer than the queue can bear.
 
 use portcullis_lua::{PolicyStamp, Reason};
 
 use super::session::Identity;
 use crate::refusal_memory::{Recalled, RefusalMemory};
 
-/// The refusal of a user type that was over its threshold a moment ago.
-pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, stamp: PolicyStamp) -> Option<Recalled> {
-    memory.pressure(super::subject(identity), stamp)
+/// The refusal of a user type that was over its threshold a moment ago, in tasks or in this route class.
+pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, class: &str, stamp: PolicyStamp) -> Option<Recalled> {
+    memory.pressure(super::subject(identity, class), stamp)
 }
 
 /// Title and detail of this step's refusals.

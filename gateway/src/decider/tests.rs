@@ -59,7 +59,8 @@ fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
 #[test]
 fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_is_refused() {
     let policy = policy_for_tests(&json!({"queue": {"max_payload_bytes": 7}}), 1);
-    let cause = |user_type: &str| fit(&mut request(user_type, "chat"), &Wish::default(), &policy).map_err(|refused| refused.cause);
+    let fitted = |user_type: &str| fit(&mut request(user_type, "chat"), &Wish::default(), &policy);
+    let cause = |user_type: &str| fitted(user_type).map_err(|refused| refused.cause);
     assert_eq!(cause("nobility"), Err(Cause::Unauthenticated));
     assert_eq!(cause("paid"), Err(Cause::PayloadTooLarge));
 }

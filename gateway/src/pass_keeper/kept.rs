@@ -54,14 +54,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Its number, and how many are in flight now.
-    pub(super) fn keep(&mut self, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> (u64, usize) {
+    /// Its number, how many are in flight now, and whether it is the first that is to be extended.
+    pub(super) fn keep(&mut self, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> (u64, usize, bool) {
         let number = self.next;
         self.next += 1;
         let extend_at = asked_at + third(&lease);
         self.due.insert((extend_at, number));
         self.held.insert(number, Held { scope, lease, extend_at });
-        (number, self.held.len())
+        let first = self.due.first().is_some_and(|(_, first)| *first == number);
+        (number, self.held.len(), first)
     }
 
     /// How many are in flight now, and whether the end is going to be written. One that has lapsed has been told so.

@@ -143,8 +143,7 @@ fn switch_to_websocket(headers: &mut HeaderMap) {
 /// Removes what `Connection` names and what `ends_here` says. A client may not name what the message itself needs.
 fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
     let kept = [HOST.as_str(), "content-length", "content-type", TRAILER.as_str(), VIA.as_str()];
-    let named: Vec<String> =
-        tokens(headers, &CONNECTION).filter(|token| !kept.contains(&token.as_str())).collect();
+    let named: Vec<String> = tokens(headers, &CONNECTION).filter(|token| !kept.contains(&token.as_str())).collect();
     let gone = |name: &&HeaderName| ends_here(name.as_str()) || named.iter().any(|named| named == name.as_str());
     let gone: Vec<HeaderName> = headers.keys().filter(gone).cloned().collect();
     for name in gone {
@@ -157,7 +156,7 @@ fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
 fn is_one_of(name: &str, names: &[&str]) -> bool {
     let alike = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');
     let same = |other: &&str| name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| alike(a, b));
-    names.iter().any(|other| same(other))
+    names.iter().any(same)
 }
 
 /// The elements of a list field, in lower case.
@@ -166,21 +165,27 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     lines.flat_map(|line| line.split(',')).map(|token| token.trim().to_ascii_lowercase())
 }
 
-/// Takes the session out of the cookies; the others are the application's.
+/// Takes the session out of the cookies; the others are the application's. They become one line: over HTTP/2 each may
+/// come alone (RFC 9113 §8.2.3).
 fn drop_session_cookies(headers: &mut HeaderMap) {
-    let ours = |pair: &str| pair.split_once('=').is_some_and(|(name, _)| credential::is_session_cookie(name.trim()));
-    let theirs = |value: &HeaderValue| {
-        let Ok(text) = value.to_str() else { return Some(value.clone()) };
-        if !text.split(';').any(ours) {
-            return Some(value.clone());
+    let Some(first) = headers.get(COOKIE) else { return };
+    let mut left: Vec<u8> = Vec::with_capacity(first.len());
+    for value in headers.get_all(COOKIE) {
+        for pair in value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
+            if pair.is_empty() || credential::is_session_cookie(name) {
+                continue;
+            }
+            if !left.is_empty() {
+                left.extend_from_slice(b"; ");
+            }
+            left.extend_from_slice(pair);
         }
-        let left: Vec<&str> = text.split(';').map(str::trim).filter(|pair| !ours(pair) && !pair.is_empty()).collect();
-        if left.is_empty() { None } else { HeaderValue::from_str(&left.join("; ")).ok() }
-    };
-    let cookies: Vec<Option<HeaderValue>> = headers.get_all(COOKIE).iter().map(theirs).collect();
+    }
     headers.remove(COOKIE);
-    for cookie in cookies.into_iter().flatten() {
-        headers.append(COOKIE, cookie);
+    // Parts of what was a value.
+    if let (false, Ok(value)) = (left.is_empty(), HeaderValue::from_bytes(&left)) {
+        headers.insert(COOKIE, value);
     }
 }
 

@@ -115,6 +115,6 @@ async fn silence(moved: &Mutex<Instant>, longest: Duration) {
         if since >= longest {
             return;
         }
-        sleep(longest - since).await;
+        sleep(longest.saturating_sub(since)).await;
     }
 }

@@ -129,12 +129,11 @@ impl Upstream {
             () = connected(&mut captured) => None,
             () = sleep(bounds.connect) => return Err(late),
         };
-        let answer = match early {
-            Some(answer) => answer,
-            None => {
-                progress.note_moved();
-                answer_in_time(answer, &progress, bounds).await.ok_or(late)?
-            }
+        let answer = if let Some(answer) = early {
+            answer
+        } else {
+            progress.note_moved();
+            answer_in_time(answer, &progress, bounds).await.ok_or(late)?
         };
         let answer = answer.map_err(|error| failed(error, &captured))?;
         if let Some(served) = answer.extensions().get::<Served>() {

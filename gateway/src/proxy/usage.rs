@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn fields_name_the_unit_and_the_last_report_counts() {
-        let head = [("X-Usage-Tokens", "12"), ("x-usage-bad", "-1"), ("x-usage-", "3"), ("x-usage-huge", "9007199254740992")];
+        let head =
+            [("X-Usage-Tokens", "12"), ("x-usage-bad", "-1"), ("x-usage-", "3"), ("x-usage-huge", "9007199254740992")];
         let trailers = [("x-usage-tokens", " 15 "), ("x-usage-micro-dollars", "7")];
         let expected = [("tokens".to_owned(), 15), ("micro_dollars".to_owned(), 7)];
         assert_eq!(read(&[&head, &trailers]), expected);

@@ -2,10 +2,16 @@
 //!
 //! Responsible for the rule, apart from where refusals are kept, so that the simulation of a cluster goes by the same
 //! one. Must never read a clock: every instant is handed in.
+//!
+//! Pressure is remembered for longer than until the first place may be free, as long as that leaves no slot idle: where
+//! tasks end every few milliseconds, a gateway would otherwise ask at each end, only to be refused again. What counts
+//! is the backlog, the time for which the slots have queued work even if nobody is admitted. A third of it is slept
+//! through; whoever is let in then still finds two thirds of the queue ahead. With a short queue pressure is remembered
+//! for no longer than until a place may be free.
 
 use std::time::Duration;
 
-use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal};
+use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal, Step};
 use tokio::time::Instant;
 
 /// How long a session's refusal is repeated at most. A tenth less than what is waited for after a change of policy
@@ -14,6 +20,15 @@ const SESSION_MEMORY: Duration = Duration::from_millis(900);
 
 /// How long a user type's refusal under pressure is repeated at most: depth changes with every task that ends.
 const PRESSURE_MEMORY: Duration = Duration::from_millis(100);
+
+/// What part of the backlog may drain while a refusal under pressure is repeated.
+const BACKLOG_SHARE: u32 = 3;
+
+/// What part of its term is left of a refusal under pressure when somebody may ask ahead of its end.
+const ASK_AHEAD_SHARE: u32 = 10;
+
+/// How often the script is asked, by one gateway, while one place among passes is expected to come free.
+const ASKED_FOR_EACH: u32 = 8;
 
 /// Whose refusal it is that would be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +43,7 @@ pub enum Shared {
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     asked_at: Instant,
+    ask_ahead_at: Instant,
     forget_at: Instant,
     stamp: PolicyStamp,
 }
@@ -46,25 +62,73 @@ impl Term {
         limits: &[LimitState],
         stamp: PolicyStamp,
     ) -> Option<(Shared, Self)> {
-        let (shared, longest) = match refusal.reason {
+        let retry_after = Duration::from_millis(refusal.retry_after_ms);
+        let (shared, length) = match refusal.reason {
             Reason::BurstLimit | Reason::HourlyLimit if cost == 1 => {
                 // Another gate, which may be the kind's alone, may need longer than the window does.
                 let full = limits.iter().find(|limit| Some(&limit.name) == refusal.name.as_ref());
                 let window = full.map_or(Duration::MAX, |limit| Duration::from_millis(limit.reset_ms));
-                (Shared::BySession, SESSION_MEMORY.min(window))
+                (Shared::BySession, SESSION_MEMORY.min(window).min(retry_after))
             }
             Reason::PressureThreshold | Reason::HardLimit | Reason::NoLiveProcessors => {
-                (Shared::ByUserType, PRESSURE_MEMORY)
+                let affordable = Duration::from_millis(refusal.backlog_ms) / BACKLOG_SHARE;
+                (Shared::ByUserType, PRESSURE_MEMORY.min(retry_after.max(affordable)))
             }
             _ => return None,
         };
-        let forget_at = asked_at + longest.min(Duration::from_millis(refusal.retry_after_ms));
-        Some((shared, Self { asked_at, forget_at, stamp }))
+        let forget_at = asked_at + length;
+        let ask_ahead_at = match shared {
+            // A window says to the millisecond when it has room.
+            Shared::BySession => forget_at,
+            Shared::ByUserType => forget_at - length / ASK_AHEAD_SHARE,
+        };
+        Some((shared, Self { asked_at, ask_ahead_at, forget_at, stamp }))
+    }
+
+    /// The term for a pass. No queue keeps an application busy behind one, so a place that comes free must not wait for
+    /// a memory to end: it lasts an eighth of the time in which one is expected to. However many come, Redis is then
+    /// asked eight times for each that can be let through.
+    #[must_use]
+    pub fn of_pass(self, refusal: &Refusal) -> Self {
+        if refusal.reason.step() != Step::Backpressure {
+            return self;
+        }
+        let expected = Duration::from_millis(refusal.retry_after_ms);
+        let forget_at = self.forget_at.min(self.asked_at + expected / ASKED_FOR_EACH);
+        Self { ask_ahead_at: forget_at, forget_at, ..self }
+    }
+
+    /// Whether it was asked for after that moment, so that it knows of what happened by then.
+    #[must_use]
+    pub fn is_later_than(&self, moment: Instant) -> bool {
+        self.asked_at > moment
     }
 
     /// How much of it has passed, if it still stands now under this policy.
     #[must_use]
     pub fn passed(&self, now: Instant, stamp: PolicyStamp) -> Option<Duration> {
         (self.stamp == stamp && now < self.forget_at).then(|| now.saturating_duration_since(self.asked_at))
+    }
+
+    /// Whether one caller may ask now although it stands, so that its successor is known before everybody asks. The
+    /// others are refused until it ends: an answer that never comes keeps nobody out for longer.
+    #[must_use]
+    pub fn may_ask_ahead(&self, now: Instant) -> bool {
+        now >= self.ask_ahead_at
+    }
+
+    /// Whether an admission that was asked for then is news that this refusal does not know of.
+    #[must_use]
+    pub fn is_refuted_by(&self, admission_asked_at: Instant) -> bool {
+        admission_asked_at > self.asked_at
+    }
+
+    /// After which time to come back, ms, when a caller is told so `passed` after the question: what is left of the
+    /// refusal's own time, and never while it would still be repeated.
+    #[must_use]
+    pub fn retry_after_ms(&self, refusal: &Refusal, passed: Duration) -> u64 {
+        let left = (self.forget_at - self.asked_at).saturating_sub(passed).as_micros().div_ceil(1000) as u64;
+        // Never 0: what is remembered still stands.
+        refusal.retry_after_ms.saturating_sub(passed.as_millis() as u64).max(left).max(1)
     }
 }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rand::RngExt;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -155,9 +155,12 @@ impl Redis {
         }
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing.
+    /// SIGSTOP: it keeps its connections and answers nothing. Returns when it has stopped: on a busy machine it runs on
+    /// for a while after the signal was sent.
     pub fn pause(&self) -> Result<(), HarnessError> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let stopped = waitid(WaitId::Pid(self.pid()?), WaitIdOptions::STOPPED);
+        stopped.map(drop).map_err(|errno| HarnessError::io("freezing redis")(errno.into()))
     }
 
     /// SIGCONT.
@@ -166,10 +169,12 @@ impl Redis {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), HarnessError> {
-        match self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            Some(pid) => kill_process(pid, signal).map_err(|errno| HarnessError::io("signalling redis")(errno.into())),
-            None => Err(HarnessError::Answer("redis is not running".to_owned())),
-        }
+        kill_process(self.pid()?, signal).map_err(|errno| HarnessError::io("signalling redis")(errno.into()))
+    }
+
+    fn pid(&self) -> Result<Pid, HarnessError> {
+        let pid = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        pid.ok_or_else(|| HarnessError::Answer("redis is not running".to_owned()))
     }
 
     /// A sentinel keeps what it learns in the file it was started with.

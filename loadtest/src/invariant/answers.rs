@@ -2,7 +2,8 @@
 //!
 //! Concludes from the clients' log: each answer's status, code and step are a row of the public interface (contract,
 //! "Refusals"), what is refused for now says when to come again, what is accepted names its task; and from the events
-//! of the same request that the client was told what was decided.
+//! of the same request that the client was told what was decided, of itself and of what it asked for. An answer names
+//! its request, and it is the client's own: answers that are mixed up would be told to somebody else.
 //!
 //! A call without an answer is a violation only if it was sent, and only in a run in which nothing was done that breaks
 //! or holds up connections: who kills a gateway breaks its connections.
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 
 use portcullis_lua::DecisionEvent;
 
-use super::case::Case;
+use super::case::{Case, RequestOf};
 use super::verdict::Findings;
 use crate::record::{Answered, Call, Outcome};
 
@@ -62,6 +63,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
                     || vec![case.call_line(call), format!("{answered:?}")],
                 );
                 let request_id = answered.request_id.as_deref().unwrap_or_default();
+                names_its_request(case, call, answered, findings);
                 told(case, call, answered, decided.get(request_id).map_or(&[], Vec::as_slice), findings);
             }
             Outcome::Failed { sent: true, why } if quiet => {
@@ -91,6 +93,31 @@ fn undocumented(answered: &Answered) -> Option<String> {
         .then(|| format!("{status} {code} with Retry-After {retry_after_seconds:?}"))
 }
 
+/// Whether the answer is one to this call.
+fn names_its_request(case: &Case<'_>, call: &Call, answered: &Answered, findings: &mut Findings) {
+    let evidence = || vec![case.call_line(call), format!("{answered:?}")];
+    let Some(request_id) = answered.request_id.as_deref() else {
+        findings.check(false, || "an answer without X-Request-Id".to_owned(), evidence);
+        return;
+    };
+    let is_own = match case.request_of(request_id) {
+        RequestOf::Call(own) => (own.request, own.repetition) == (call.request, call.repetition),
+        RequestOf::Others => false,
+        RequestOf::Unknown => return,
+    };
+    findings.check(is_own, || format!("answered as if it were request {request_id}"), evidence);
+}
+
+/// Whether the event is about this caller and what it asked for. Of principals only those are held against one another
+/// that the gateway's name is known of.
+fn is_about(case: &Case<'_>, call: &Call, event: &DecisionEvent) -> bool {
+    let Some(caller) = case.record.callers.get(call.caller as usize) else { return false };
+    let principal = caller.principal.as_deref().filter(|principal| principal.starts_with("dev:"));
+    caller.user_type == event.user_type
+        && call.kind == event.kind
+        && principal.is_none_or(|principal| principal == event.principal)
+}
+
 /// Holds what a client was told against what was decided of its request. Nothing is decided of what gateways refuse by
 /// themselves, and who was told that Redis does not answer was not told a decision.
 fn told(case: &Case<'_>, call: &Call, answered: &Answered, events: &[&DecisionEvent], findings: &mut Findings) {
@@ -106,11 +133,24 @@ fn told(case: &Case<'_>, call: &Call, answered: &Answered, events: &[&DecisionEv
         || "the client was told something else than was decided".to_owned(),
         || std::iter::once(case.call_line(call)).chain(events.iter().map(|event| case.line(event))).collect(),
     );
+    for event in events {
+        findings.check(
+            is_about(case, call, event),
+            || "the request was decided as somebody else's, or as another".to_owned(),
+            || {
+                let DecisionEvent { principal, kind, .. } = event;
+                let caller = case.record.callers.get(call.caller as usize);
+                let sent =
+                    format!("sent by {:?}, kind {}", caller.and_then(|caller| caller.principal.as_deref()), call.kind);
+                vec![case.call_line(call), sent, case.line(event), format!("decided of {principal}, kind {kind}")]
+            },
+        );
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::hand::{Hand, held, not_applicable, violation};
+    use super::super::hand::{Hand, held, not_applicable, violation, violations};
     use crate::record::Outcome;
 
     fn refused() -> Hand {
@@ -121,8 +161,8 @@ mod tests {
 
     #[test]
     fn documented_answers_are_held() {
-        assert_eq!(held(&Hand::new().admitted("paid", 0, 1, 10).called(1), "answers"), 2);
-        assert_eq!(held(&refused(), "answers"), 2);
+        assert_eq!(held(&Hand::new().admitted("paid", 0, 1, 10).called(1), "answers"), 3);
+        assert_eq!(held(&refused(), "answers"), 3);
         not_applicable(&Hand::new(), "answers");
     }
 
@@ -162,6 +202,44 @@ mod tests {
         let mut hand = Hand::new().admitted("paid", 0, 1, 10).called(1);
         hand.answer().task_id = Some("another".to_owned());
         assert!(violation(&hand, "answers").what.contains("something else"));
+    }
+
+    #[test]
+    fn an_answer_names_its_request_which_is_the_clients_own() {
+        let mut hand = Hand::new().admitted("paid", 0, 1, 10).called(1).admitted("paid", 1, 2, 10).called(1);
+        for place in 0..2 {
+            hand.request_id(place, &format!("run-{place}-0"));
+        }
+        assert_eq!(held(&hand, "answers"), 2 * 4);
+        let mut mixed_up = hand.clone();
+        let (one, other) = (hand.record.calls[0].outcome.clone(), hand.record.calls[1].outcome.clone());
+        (mixed_up.record.calls[0].outcome, mixed_up.record.calls[1].outcome) = (other, one.clone());
+        // A third call, by which the run's own ids are known.
+        let mut third = Hand::new().admitted("paid", 0, 1, 10).called(1).record.calls.remove(0);
+        third.request = 2;
+        mixed_up.record.calls.push(third);
+        mixed_up.request_id(2, "run-2-0");
+        let what: Vec<String> = violations(&mixed_up, "answers").into_iter().map(|violation| violation.what).collect();
+        assert_eq!(what, ["answered as if it were request run-1-0", "answered as if it were request run-0-0"]);
+        hand.answer().request_id = None;
+        assert_eq!(violation(&hand, "answers").what, "an answer without X-Request-Id");
+    }
+
+    #[test]
+    fn a_request_is_decided_as_its_own_callers() {
+        let changes: [fn(&mut portcullis_lua::DecisionEvent); 3] = [
+            |event| event.user_type = "privileged".to_owned(),
+            |event| event.kind = "report".to_owned(),
+            |event| event.principal = "dev:mallory".to_owned(),
+        ];
+        for change in changes {
+            let mut hand = Hand::new().admitted("paid", 0, 1, 10).called(1);
+            hand.record.callers[1].principal = Some("dev:ada".to_owned());
+            hand.record.decisions[0].principal = "dev:ada".to_owned();
+            held(&hand, "answers");
+            change(&mut hand.record.decisions[0]);
+            assert!(violation(&hand, "answers").what.contains("somebody else's"));
+        }
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! Concludes from the accounts at the end. Admission holds an estimate only where `spent + held + estimate ≤ amount`;
 //! what ends commits what it really used. So an account passes its amount by no more than what its tasks used beyond
 //! their estimates, and one that counts requests by nothing. A budget of requests has spent exactly the cost of those
-//! of its tasks that succeeded or failed, if all of the run lies within one of its periods.
+//! of its tasks that succeeded or failed, if all of the run lies within one of its periods. In no period is more than
+//! its amount committed, also where later periods have begun anew.
 //!
 //! Where an amount was changed, the largest counts. Cannot conclude the bound where handlers use more than is estimated
 //! and the record does not say of whom: by client address, or for subjects that stand in keys by their digest.
+
+use std::collections::BTreeMap;
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period};
@@ -39,6 +42,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
                 evidence,
             );
         }
+        periods(case, ending, &budgets, account, findings);
         if let Some(cost) = committed(case, ending, &budgets, account) {
             findings.check(
                 *spent == cost,
@@ -57,6 +61,9 @@ fn beyond(case: &Case<'_>, budgets: &[&Budget], account: &AccountEnd, findings: 
     let over = uses.map(|each| (each.kind.as_str(), each.used.saturating_sub(each.estimate.unwrap_or(default))));
     let over: Vec<(&str, u64)> = over.filter(|(_, over)| *over > 0).collect();
     let foreign = case.record.attempts.is_empty() && budget.unit != "requests";
+    // Passes report to Redis alone what they used.
+    let passes = case.record.decisions.iter().any(|event| event.pass.is_some_and(|asked| asked.place));
+    let foreign = foreign || (passes && budget.unit != "requests");
     let unknown = !over.is_empty() && (case.record.decisions_incomplete || !is_plain(budgets, account));
     if foreign || unknown {
         findings.leave_out(format!("the bound of budget {}: what its tasks used is not known", account.name));
@@ -68,6 +75,34 @@ fn beyond(case: &Case<'_>, budgets: &[&Budget], account: &AccountEnd, findings: 
     Some(admitted.filter(|event| is_of(budget, account, event)).map(over_of).sum())
 }
 
+/// Holds what the tasks of an account that counts requests have committed in each period against the amount.
+fn periods(case: &Case<'_>, ending: &Ending, budgets: &[&Budget], account: &AccountEnd, findings: &mut Findings) {
+    let reported = case.record.uses.iter().any(|each| each.unit == "requests");
+    let same_periods = budgets.iter().all(|budget| budget.period == budgets[0].period);
+    let amount = budgets.iter().map(|budget| budget.amount).max();
+    let judged = !reported && same_periods && is_plain(budgets, account) && !case.record.decisions_incomplete;
+    let Some(amount) = amount.filter(|_| judged && budgets[0].unit == "requests") else { return };
+    let mut committed: BTreeMap<u64, u64> = BTreeMap::new();
+    for event in case.record.decisions.iter().filter(|event| event.outcome == "admitted") {
+        let Some(policy) = case.policy(event.policy_revision, findings) else { return };
+        // What was admitted before there was such a budget holds nothing of it.
+        let applies = policy.budgets.get(&account.name).is_some_and(|budget| is_of(budget, account, event));
+        let end = event.task_id.as_deref().and_then(|task| ending.tasks.get(task)).filter(|_| applies);
+        let spends = end.filter(|end| matches!(end.status.as_deref(), Some("succeeded" | "failed")));
+        if let Some(finished_ms) = spends.and_then(|end| end.finished_ms) {
+            *committed.entry(period(budgets[0].period, finished_ms)).or_default() += policy.cost_of(&event.kind);
+        }
+    }
+    for (number, units) in committed {
+        let AccountEnd { name, subject, .. } = account;
+        findings.check(
+            units <= amount,
+            || format!("budget {name} of {subject:?} has spent {units} of {amount} in one period"),
+            || vec![format!("{:?} {number} since 1970", budgets[0].period)],
+        );
+    }
+}
+
 /// What the tasks of an account that counts requests must have committed, if all happened in one period under one
 /// policy.
 fn committed(case: &Case<'_>, ending: &Ending, budgets: &[&Budget], account: &AccountEnd) -> Option<u64> {
@@ -75,7 +110,8 @@ fn committed(case: &Case<'_>, ending: &Ending, budgets: &[&Budget], account: &Ac
     let (policy, others) = (policies.next()?, policies.next());
     let budget = budgets.first()?;
     let reported = case.record.uses.iter().any(|each| each.unit == "requests");
-    let judged = others.is_none() && ending.rested_us.is_some() && !case.record.decisions_incomplete;
+    let fresh = case.record.earlier.is_empty() && !case.record.earlier_incomplete;
+    let judged = fresh && others.is_none() && ending.rested_us.is_some() && !case.record.decisions_incomplete;
     if !judged || reported || budget.unit != "requests" || !is_plain(budgets, account) {
         return None;
     }
@@ -153,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_account_holds_its_amount_and_no_more() {
-        assert_eq!(held(&hand("requests", 3, 0), "budgets"), 3);
+        assert_eq!(held(&hand("requests", 3, 0), "budgets"), 4);
         assert_eq!(held(&hand("tokens", 3, 0), "budgets"), 2);
         assert!(violation(&hand("tokens", 4, 0), "budgets").what.ends_with("has 4 of 3, bound 0"));
         not_applicable(&Hand::new(), "budgets");
@@ -181,6 +217,27 @@ mod tests {
         let mut incomplete = uses(10, 3, None);
         incomplete.record.decisions_incomplete = true;
         held(&incomplete, "budgets");
+    }
+
+    #[test]
+    fn no_period_passes_the_amount_whatever_stands_in_the_account_later() {
+        let mut hand = hand("requests", 0, 0);
+        hand.set_policy(0, |policy| policy.budgets.get_mut("daily").unwrap().amount = 2);
+        // All of it in the day before the account began anew.
+        for end in hand.ending().tasks.values_mut() {
+            end.finished_ms = end.finished_ms.map(|finished_ms| finished_ms - DAY_MS);
+        }
+        assert!(violation(&hand, "budgets").what.ends_with("has spent 3 of 2 in one period"));
+        hand.ending().tasks.get_mut("task-1").unwrap().status = Some("cancelled".to_owned());
+        held(&hand, "budgets");
+    }
+
+    #[test]
+    fn what_was_spent_before_the_run_is_not_missed() {
+        let mut spent = hand("requests", 2, 0);
+        violation(&spent, "budgets");
+        spent.record.earlier_incomplete = true;
+        held(&spent, "budgets");
     }
 
     #[test]

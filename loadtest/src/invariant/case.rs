@@ -22,6 +22,20 @@ pub(super) struct Case<'a> {
     policies: BTreeMap<u64, Policy>,
     /// Whether the two clocks kept step.
     steady: bool,
+    /// What the ids of the run's own requests begin with; `None` where gateways give them others.
+    run: Option<&'a str>,
+    /// Its calls by number of the request and of the repetition.
+    calls: HashMap<(u64, u32), &'a Call>,
+}
+
+/// Whose request an id is of.
+pub(super) enum RequestOf<'a> {
+    /// This call of the run's.
+    Call(&'a Call),
+    /// None of the run's.
+    Others,
+    /// Gateways give requests ids of their own.
+    Unknown,
 }
 
 /// Whom a limit or budget counts for an event.
@@ -38,7 +52,13 @@ impl<'a> Case<'a> {
     pub(super) fn new(record: &'a Record) -> Self {
         let typed = |effective: &serde_json::Value| serde_json::from_value(effective.clone()).ok();
         let policies = record.policies.iter().filter_map(|each| Some((each.revision, typed(&each.effective)?)));
-        let mut case = Self { record, policies: policies.collect(), steady: record.redis_start_ms > 0 };
+        let mut case = Self {
+            record,
+            policies: policies.collect(),
+            steady: record.redis_start_ms > 0,
+            run: record.calls.iter().find_map(own_prefix),
+            calls: record.calls.iter().map(|call| ((call.request, call.repetition), call)).collect(),
+        };
         case.steady &= case.keeps_step();
         case
     }
@@ -71,12 +91,36 @@ impl<'a> Case<'a> {
         self.policies.values()
     }
 
+    /// Events from before the run and of it, oldest first: what windows and budgets were filled by.
+    pub(super) fn history(&self) -> impl Iterator<Item = &'a DecisionEvent> {
+        self.record.earlier.iter().chain(&self.record.decisions)
+    }
+
+    /// Whose request this id is of.
+    pub(super) fn request_of(&self, request_id: &str) -> RequestOf<'a> {
+        let Some(run) = self.run else { return RequestOf::Unknown };
+        let numbers = request_id.strip_prefix(run).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+        let numbers = numbers.and_then(|(request, repetition)| Some((request.parse().ok()?, repetition.parse().ok()?)));
+        let call = numbers.and_then(|numbers| self.calls.get(&numbers).copied());
+        call.map_or(RequestOf::Others, RequestOf::Call)
+    }
+
+    /// Whether nobody else calls: the cluster was started for the run.
+    pub(super) fn is_alone(&self) -> bool {
+        self.record.samples.iter().any(|sample| !sample.processes.is_empty())
+    }
+
     /// Whether every decision is in the record and Redis lost nothing; if not, says that nothing can be judged.
     pub(super) fn is_complete(&self, findings: &mut Findings) -> bool {
         if self.record.decisions_incomplete {
             findings.not_applicable("decision events may be missing: Redis lost data, or the stream was cut too early");
         }
         !self.record.decisions_incomplete
+    }
+
+    /// Whether times of Redis can be held against one another and against the run's.
+    pub(super) fn keeps_time(&self) -> bool {
+        self.steady
     }
 
     /// A time of Redis on the run's clock, µs; `None` where the two were not related, or did not keep step.
@@ -93,10 +137,11 @@ impl<'a> Case<'a> {
     pub(super) fn line(&self, event: &DecisionEvent) -> String {
         let at = moment(self.record.decided_us(event));
         let outcome = event.code.as_deref().unwrap_or(&event.outcome);
-        let task = event.task_id.as_deref().unwrap_or("-");
+        let task = event.task_id.as_deref().or(event.pass_id.as_deref()).unwrap_or("-");
+        let what = if event.pass.is_some() { "pass" } else { "task" };
         let DecisionEvent { id, session_id, user_type, depth, capacity, policy_revision, .. } = event;
         format!(
-            "{at} {outcome} task {task} {user_type} session {session_id} depth {depth} capacity {capacity} \
+            "{at} {outcome} {what} {task} {user_type} session {session_id} depth {depth} capacity {capacity} \
              revision {policy_revision} (event {id})"
         )
     }
@@ -117,6 +162,12 @@ impl<'a> Case<'a> {
             call.outcome.name(),
         )
     }
+}
+
+/// `RUN` of an answer's request id, if that is `RUN-REQUEST-REPETITION` with the numbers of its call.
+fn own_prefix(call: &Call) -> Option<&str> {
+    let id = call.answered()?.request_id.as_deref()?;
+    id.strip_suffix(&format!("-{}-{}", call.request, call.repetition))
 }
 
 /// Whom a limit or budget `per` this subject counts for an event.

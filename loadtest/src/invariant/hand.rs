@@ -3,7 +3,7 @@
 //! Responsible for a record that satisfies every invariant until a test breaks it. Must never be used outside tests.
 
 use portcullis_config::Policy;
-use portcullis_lua::DecisionEvent;
+use portcullis_lua::{DecisionEvent, PassAsked};
 use serde_json::Value;
 
 use super::{Finding, Violation};
@@ -72,6 +72,16 @@ impl Hand {
         self.with_event(event)
     }
 
+    /// A pass at this time, not throttled, after which so many are in flight in its pool, or that is the depth.
+    pub(super) fn passed(self, user_type: &str, at_ms: u64, depth: u64, capacity: u64, pooled: bool) -> Self {
+        let event = DecisionEvent {
+            outcome: "admitted".to_owned(),
+            pass: Some(PassAsked { place: true, pooled, throttled: false }),
+            ..self.event(user_type, at_ms, depth, capacity)
+        };
+        self.with_event(event)
+    }
+
     pub(super) fn refused(self, user_type: &str, at_ms: u64, code: &str, depth: u64, capacity: u64) -> Self {
         let code = Some(code.to_owned());
         let event = DecisionEvent { code, ..self.event(user_type, at_ms, depth, capacity) };
@@ -132,6 +142,16 @@ impl Hand {
         }
     }
 
+    /// Gives the request of this call another id, in its answer and in its event.
+    pub(super) fn request_id(&mut self, call: usize, id: &str) {
+        let Outcome::Answered(answered) = &mut self.record.calls[call].outcome else { panic!("the call failed") };
+        let before = answered.request_id.replace(id.to_owned());
+        let events = self.record.decisions.iter_mut();
+        for event in events.filter(|event| Some(&event.request_id) == before.as_ref()) {
+            id.clone_into(&mut event.request_id);
+        }
+    }
+
     /// Everything came to rest, each admitted task with this status at this time.
     pub(super) fn ended(mut self, status: &str, finished_ms: u64) -> Self {
         let mut ending = Ending { rested_us: Some(0), ..Ending::default() };
@@ -172,8 +192,7 @@ impl Hand {
             name: None,
             retry_after_ms: 0,
             task_id: None,
-            pass: false,
-            pooled: false,
+            pass: None,
             pass_id: None,
             user_type: user_type.to_owned(),
             session_id: self.session.clone(),
@@ -214,6 +233,14 @@ pub(super) fn held(hand: &Hand, invariant: &str) -> u64 {
 pub(super) fn violation(hand: &Hand, invariant: &str) -> Violation {
     match finding(hand, invariant) {
         Finding::Violated { count: 1, mut violations } => violations.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The invariant is violated; how, of the first few times.
+pub(super) fn violations(hand: &Hand, invariant: &str) -> Vec<Violation> {
+    match finding(hand, invariant) {
+        Finding::Violated { violations, .. } => violations,
         other => panic!("{other:?}"),
     }
 }

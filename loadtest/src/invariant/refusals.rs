@@ -23,26 +23,39 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         return;
     }
     batches(case, findings);
-    let mut past = Past { reaches: reaches(case), ..Past::default() };
-    for (place, event) in case.record.decisions.iter().enumerate() {
-        let Some(policy) = case.policy(event.policy_revision, findings) else { continue };
+    let mut past = Past { reaches: reaches(case), known_from_ms: known_from_ms(case), ..Past::default() };
+    let earlier = case.record.earlier.len();
+    for (place, event) in case.history().enumerate() {
+        let unsaid = &mut Findings::default();
+        let Some(policy) = case.policy(event.policy_revision, if place < earlier { unsaid } else { findings }) else {
+            // What it took, if it was admitted, nobody knows.
+            past.known_from_ms = past.known_from_ms.max(event.at_ms + 1);
+            continue;
+        };
         match event.outcome.as_str() {
-            "admitted" => past.admit(policy, event, place, &mut Findings::default()),
-            "refused" => past.refuse(case, policy, event, findings),
+            "admitted" => past.admit(policy, event, place, unsaid),
+            "refused" if place >= earlier => past.refuse(case, policy, event, findings),
             _ => {}
         }
     }
+}
+
+/// From when on every admission is in the record, ms; 0 for all there ever were.
+fn known_from_ms(case: &Case<'_>) -> u64 {
+    let record = case.record;
+    let first_ms = record.earlier.first().map_or(record.redis_start_ms, |event| event.at_ms);
+    if record.earlier_incomplete { first_ms.max(1) } else { 0 }
 }
 
 /// Depth from one decision of a batch to the next.
 fn batches(case: &Case<'_>, findings: &mut Findings) {
     for pair in case.record.decisions.windows(2) {
         let [before, after] = pair else { continue };
-        if before.at_ms != after.at_ms || batch_of(before) != batch_of(after) {
+        if before.at_ms != after.at_ms || batch_of(before) != batch_of(after) || pool_of(before) != pool_of(after) {
             continue;
         }
         let moved = after.depth.checked_sub(before.depth);
-        // An admission with a delayed start moves nothing either.
+        // An admission with a delayed start moves nothing either, nor does a decision without a place.
         let may = if after.outcome == "admitted" { matches!(moved, Some(0 | 1)) } else { moved == Some(0) };
         findings.check(
             may,
@@ -55,6 +68,11 @@ fn batches(case: &Case<'_>, findings: &mut Findings) {
 /// What the events of a batch have in common.
 fn batch_of(event: &DecisionEvent) -> &str {
     event.id.rsplit_once('.').map_or(&event.id, |(batch, _)| batch)
+}
+
+/// Whose depth an event carries: that of a class's own pool, or the scope's.
+fn pool_of(event: &DecisionEvent) -> Option<&str> {
+    event.pass.filter(|asked| asked.pooled).map(|_| event.kind.as_str())
 }
 
 /// How long each window may at most hold an admission, ms: its length under any policy, and a tick of rounding for each
@@ -93,6 +111,8 @@ struct Past<'a> {
     budgets: HashMap<(&'a str, &'a str), u64>,
     /// How long each window holds an admission at most, ms.
     reaches: Reaches,
+    /// From when on every admission was taken up, ms; 0 for all there ever were.
+    known_from_ms: u64,
 }
 
 impl<'a> Past<'a> {
@@ -152,6 +172,10 @@ impl<'a> Past<'a> {
     ) {
         let Some(window) = windows.into_iter().find(|window| window.name == name) else { return };
         let reach_ms = self.reach_ms(of_session, window.name);
+        if event.at_ms.saturating_sub(reach_ms) < self.known_from_ms {
+            findings.leave_out(format!("refusals by {name}: the record does not have all that may have filled it"));
+            return;
+        }
         let mut held = 0;
         if let Some(track) = self.tracks.get_mut(&(of_session, window.name, window.subject)) {
             track.slide(event.at_ms, reach_ms);
@@ -173,6 +197,10 @@ impl<'a> Past<'a> {
             findings.leave_out(format!("refusals by budget {named}: events do not carry what it counts"));
             return;
         };
+        if self.known_from_ms > 0 {
+            findings.leave_out(format!("refusals by budget {name}: the record does not have all that was spent"));
+            return;
+        }
         let admitted = self.budgets.get(&(name, subject)).copied().unwrap_or(0);
         findings.check(
             admitted + units > amount,

@@ -67,10 +67,11 @@ pub struct Violation {
 }
 
 impl Verdicts {
-    /// Whether nothing was violated.
+    /// Whether nothing was violated and anything was judged: a record that shows nothing proves nothing.
     #[must_use]
     pub fn hold(&self) -> bool {
-        self.violations().next().is_none()
+        let judged = self.list.iter().any(|verdict| matches!(verdict.finding, Finding::Held { .. }));
+        judged && self.violations().next().is_none()
     }
 
     /// Every violation that is told.
@@ -184,6 +185,17 @@ mod tests {
     fn nothing_checked_is_not_held() {
         let verdict = Findings::default().verdict("windows", "", "no decision events");
         assert_eq!(verdict.finding, Finding::NotApplicable { why: "no decision events".to_owned() });
+    }
+
+    #[test]
+    fn a_record_that_shows_nothing_does_not_hold() {
+        let verdict = |checked: u64| {
+            let mut findings = Findings::default();
+            (0..checked).for_each(|_| findings.check(true, String::new, Vec::new));
+            findings.verdict("windows", "", "nothing")
+        };
+        assert!(!Verdicts { list: vec![verdict(0), verdict(0)] }.hold());
+        assert!(Verdicts { list: vec![verdict(0), verdict(1)] }.hold());
     }
 
     #[test]

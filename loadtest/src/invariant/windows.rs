@@ -8,6 +8,8 @@
 //! Where the policy changed, an admission is held against what the window can have known: one that was made longer does
 //! not know what had left the shorter one, and one that did not exist begins empty.
 //!
+//! Admissions from before the run count as far as they are known.
+//!
 //! Cannot conclude anything about units that events do not carry, such as estimated tokens, nor by client address.
 
 use std::collections::HashMap;
@@ -42,8 +44,9 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         return;
     }
     let mut tracks = Tracks::new();
-    for (place, event) in case.record.decisions.iter().enumerate() {
-        if event.outcome != "admitted" {
+    let history: Vec<&DecisionEvent> = case.history().collect();
+    for (place, &event) in history.iter().enumerate() {
+        if event.outcome != "admitted" || !is_throttled(event) {
             continue;
         }
         let Some(policy) = case.policy(event.policy_revision, findings) else { continue };
@@ -56,13 +59,19 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
         let named = named_limits(policy, event, findings).into_iter().map(|window| (false, window));
         for (of_session, window) in sessions.chain(named) {
             let track = tracks.entry((of_session, window.name, window.subject)).or_default();
-            admit(case, findings, track, &window, place);
+            admit(case, findings, (track, &history), &window, place);
         }
     }
 }
 
-fn admit(case: &Case<'_>, findings: &mut Findings, track: &mut Track, window: &Counted<'_>, place: usize) {
-    let event = &case.record.decisions[place];
+fn admit(
+    case: &Case<'_>,
+    findings: &mut Findings,
+    (track, history): (&mut Track, &[&DecisionEvent]),
+    window: &Counted<'_>,
+    place: usize,
+) {
+    let event = history[place];
     track.reshape(event.at_ms, window.window_ms);
     track.slide(event.at_ms, window.window_ms);
     track.add(event.at_ms, window.units, place);
@@ -70,12 +79,21 @@ fn admit(case: &Case<'_>, findings: &mut Findings, track: &mut Track, window: &C
     findings.check(
         track.held() <= *limit,
         || format!("{} admitted within {window_ms} ms of {name} {subject}, limit {limit}", track.held()),
-        || track.events().map(|place| case.line(&case.record.decisions[place])).collect(),
+        || track.events().map(|place| case.line(history[place])).collect(),
     );
 }
 
-/// The windows of an event's session, burst first. None for a user type that the policy does not know.
+/// Whether rate limits apply to what was asked for.
+fn is_throttled(event: &DecisionEvent) -> bool {
+    event.pass.is_none_or(|asked| asked.throttled)
+}
+
+/// The windows of an event's session, burst first. None for a user type that the policy does not know, or where rate
+/// limits do not apply.
 pub(super) fn session_windows<'a>(policy: &Policy, event: &'a DecisionEvent) -> Vec<Counted<'a>> {
+    if !is_throttled(event) {
+        return Vec::new();
+    }
     let limits = user_type(event).and_then(|user_type| policy.limits_of(&user_type).cloned());
     let Some(limits) = limits else { return Vec::new() };
     let (units, subject) = (policy.cost_of(&event.kind), event.session_id.as_str());
@@ -91,7 +109,7 @@ pub(super) fn named_limits<'a>(
     event: &'a DecisionEvent,
     findings: &mut Findings,
 ) -> Vec<Counted<'a>> {
-    if policy.rate_limits.named.is_empty() {
+    if policy.rate_limits.named.is_empty() || !is_throttled(event) {
         return Vec::new();
     }
     let Some(user_type) = user_type(event) else { return Vec::new() };

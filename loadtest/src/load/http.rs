@@ -61,7 +61,8 @@ pub(super) struct Bounds<'a> {
 pub(super) struct HttpClient {
     targets: Targets,
     idle: Mutex<Idle>,
-    tls: TlsClient,
+    /// Only where a target needs it: loading the machine's roots of trust takes as long as many calls.
+    tls: Option<TlsClient>,
     path: Uri,
 }
 
@@ -74,15 +75,16 @@ struct Idle {
 impl HttpClient {
     /// A client without connections.
     pub(super) fn new(targets: Targets) -> Result<Self, HarnessError> {
-        Ok(Self { targets, idle: Mutex::default(), tls: TlsClient::new()?, path: Uri::from_static(TASKS) })
+        let secure = targets.present().iter().any(Target::is_secure);
+        let tls = secure.then(TlsClient::new).transpose()?;
+        Ok(Self { targets, idle: Mutex::default(), tls, path: Uri::from_static(TASKS) })
     }
 
     /// Submits a task to this gateway.
     pub(super) async fn submit(&self, to: &Target, submission: Submission<'_>, bounds: &Bounds<'_>) -> Outcome {
-        let exchanged = if to.url.starts_with("https://") {
-            self.tls.exchange(to, submission, bounds).await
-        } else {
-            self.exchange(to, submission, bounds).await
+        let exchanged = match &self.tls {
+            Some(tls) if to.is_secure() => tls.exchange(to, submission, bounds).await,
+            _ => self.exchange(to, submission, bounds).await,
         };
         match exchanged {
             Ok(answered) => Outcome::Answered(answered),

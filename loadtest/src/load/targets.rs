@@ -26,6 +26,13 @@ pub struct Target {
     pub url: Arc<str>,
 }
 
+impl Target {
+    /// Whether it is reached over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+}
+
 impl Targets {
     /// These gateways, numbered from 0.
     #[must_use]

@@ -99,7 +99,11 @@ impl Model {
         let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
         if let Some(No(reason, name, _)) = noes.into_iter().next() {
             let retry_after_ms = if longest_ms < NEVER_MS { longest_ms.ceil() as u64 } else { 0 };
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms });
+            let backlog_ms = match (reason, self.places(request)) {
+                (Reason::HardLimit | Reason::PressureThreshold, None) => self.backlog_ms(now_ms),
+                _ => 0,
+            };
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms });
         }
         if let Some(terms) = request.pass {
             let holds = self.accounts(now_ms, request).into_iter().map(|(hold, ..)| hold).collect();
@@ -171,6 +175,13 @@ impl Model {
                 noes.push(No(Reason::DeadlineUnreachable, None, late_ms));
             }
         }
+    }
+
+    /// Time until the slots run out of queued tasks if nobody is admitted any more.
+    fn backlog_ms(&self, now_ms: u64) -> u64 {
+        let slots = self.live(now_ms).0;
+        let queued = self.depth(now_ms).saturating_sub(self.in_flight(now_ms, None) + slots);
+        (queued as f64 * self.service_ms() / slots as f64).ceil() as u64
     }
 
     /// Pressure of a class with a pool of its own: its passes against shares of its places.

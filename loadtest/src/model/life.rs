@@ -177,14 +177,16 @@ impl Model {
         (leases, self.queue().len() as u64, next_due_ms)
     }
 
-    /// Extends a lease, if it is the task's newest.
-    pub fn renew(&mut self, now_ms: u64, id: &TaskId, held: FencingToken) -> Renewal {
+    /// Extends a lease, if it is the task's newest. Only under the stored policy, which is `current`, may it end sooner
+    /// than before.
+    pub fn renew(&mut self, now_ms: u64, id: &TaskId, held: FencingToken, current: bool) -> Renewal {
         let lease_ms = self.policy.queue.lease_ms;
         let Some(task) = self.tasks.get_mut(id) else { return Renewal::Lost };
         let cancelled = task.cancelled;
         match &mut task.state {
             State::Leased { token, until_ms, .. } if *token == held => {
-                *until_ms = now_ms + lease_ms;
+                let renewed_ms = now_ms + lease_ms;
+                *until_ms = if current { renewed_ms } else { renewed_ms.max(*until_ms) };
                 if cancelled { Renewal::Cancelled } else { Renewal::Held }
             }
             _ => Renewal::Lost,

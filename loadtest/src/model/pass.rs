@@ -60,6 +60,12 @@ impl Model {
         self.passes.values().map(|pass| pass.until_ms).filter(|until_ms| *until_ms > now_ms).min()
     }
 
+    /// Classes that have a pool of their own, by name.
+    pub fn pool_names(&self) -> impl Iterator<Item = &str> {
+        let classes = self.policy.route_classes.iter();
+        classes.filter(|(_, class)| class.max_concurrent.is_some()).map(|(name, _)| name.as_str())
+    }
+
     /// The class's own pool that this request counts against, if it has one: its places.
     pub(super) fn places(&self, request: &AdmitRequest) -> Option<u64> {
         request.pass.and_then(|_| self.policy.route_classes.get(&request.kind)?.max_concurrent)

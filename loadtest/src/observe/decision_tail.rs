@@ -24,6 +24,10 @@ pub(super) struct Tail {
     pub(super) events: Vec<DecisionEvent>,
     /// Whether any may be missing.
     pub(super) incomplete: bool,
+    /// Those that were there before anything was watched, in the same order.
+    pub(super) earlier: Vec<DecisionEvent>,
+    /// Whether any of these may be missing.
+    pub(super) earlier_incomplete: bool,
     /// Batch read last.
     after: Option<String>,
     /// Batches read or known to be missing since the stream began.
@@ -60,6 +64,8 @@ impl Tail {
     pub(super) async fn begin(store: &ScopeStore) -> Self {
         let mut tail = Self::default();
         drop(tail.read(store).await);
+        tail.earlier = std::mem::take(&mut tail.events);
+        tail.earlier_incomplete = std::mem::take(&mut tail.incomplete);
         tail
     }
 
@@ -94,7 +100,7 @@ impl Tail {
 
     /// Redis does not have what it had: everything it has now is read again.
     fn lost(&mut self) {
-        self.known = self.events.iter().map(|event| batch_of(event).to_owned()).collect();
+        self.known = self.earlier.iter().chain(&self.events).map(|event| batch_of(event).to_owned()).collect();
         (self.incomplete, self.after, self.read) = (true, None, 0);
     }
 }

@@ -29,14 +29,22 @@ const REACH_LIMIT: Duration = Duration::from_secs(5);
 /// What to watch.
 #[derive(Clone, Debug)]
 pub struct ObserverOptions {
-    /// The clock of the run.
-    pub clock: RunClock,
     /// Redis, by the way the cluster reaches it or another.
     pub redis_url: String,
     /// The scope the load is sent to.
     pub scope: Scope,
     /// The policy in force as long as none is stored.
     pub policy: Policy,
+}
+
+/// An observer that has reached what it is to watch.
+#[derive(Debug)]
+pub struct Prepared {
+    connections: Store,
+    store: ScopeStore,
+    probe: Probe,
+    tail: Tail,
+    policy: Policy,
 }
 
 /// A running observer. Dropped without having finished, it just stops.
@@ -64,25 +72,23 @@ pub struct Observed {
     pub decisions: Vec<DecisionEvent>,
     /// Whether any may be missing.
     pub decisions_incomplete: bool,
+    /// Decision events from before the start.
+    pub earlier: Vec<DecisionEvent>,
+    /// Whether there were more of them.
+    pub earlier_incomplete: bool,
     /// The state of the cluster, every 250 ms.
     pub samples: Vec<Sample>,
     /// What was left at the end; `None` if Redis could not be asked.
     pub ending: Option<Ending>,
 }
 
-impl Observer {
+impl Prepared {
     /// Begins to watch. Start it before the first call is sent.
-    pub async fn start(options: ObserverOptions) -> Result<Self, HarnessError> {
-        let ObserverOptions { clock, redis_url, scope, policy } = options;
-        let store = StoreOptions { url: redis_url, connections: CONNECTIONS, command_timeout: COMMAND_LIMIT };
-        let probe = Probe::lasting(&store.url, &format!("{{{}:{}}}", scope.tenant(), scope.project()))?;
-        let connections = Store::open(&store)?;
-        // What is out of reach now may be there later: an observer watches outages, too.
-        drop(Box::pin(connections.wait_ready(REACH_LIMIT)).await);
-        let store = connections.scope(&scope);
+    pub async fn start(self, clock: RunClock) -> Observer {
+        let Self { connections, store, probe, tail, policy } = self;
         let (processes, stop, boot) = (Processes::default(), CancellationToken::new(), PolicyView::boot(policy));
         let (newest, latest) = watch::channel(Sample::default());
-        let tail = decision_tail::follow(Box::pin(Tail::begin(&store)).await, store.clone(), stop.clone());
+        let tail = decision_tail::follow(tail, store.clone(), stop.clone());
         let gauge = Gauge {
             clock,
             store: store.clone(),
@@ -91,7 +97,7 @@ impl Observer {
             processes: Arc::clone(&processes),
             latest: newest,
         };
-        Ok(Self {
+        Observer {
             clock,
             redis_start_ms: Box::pin(redis_start_ms(clock, &probe)).await,
             processes,
@@ -103,7 +109,23 @@ impl Observer {
             probe,
             stop,
             boot,
-        })
+        }
+    }
+}
+
+impl Observer {
+    /// Connects and reads what is there already. It takes a while, which is no part of a run: its clock starts
+    /// afterwards.
+    pub async fn prepare(options: ObserverOptions) -> Result<Prepared, HarnessError> {
+        let ObserverOptions { redis_url, scope, policy } = options;
+        let store = StoreOptions { url: redis_url, connections: CONNECTIONS, command_timeout: COMMAND_LIMIT };
+        let probe = Probe::lasting(&store.url, &format!("{{{}:{}}}", scope.tenant(), scope.project()))?;
+        let connections = Store::open(&store)?;
+        // What is out of reach now may be there later: an observer watches outages, too.
+        drop(Box::pin(connections.wait_ready(REACH_LIMIT)).await);
+        let store = connections.scope(&scope);
+        let tail = Box::pin(Tail::begin(&store)).await;
+        Ok(Prepared { connections, store, probe, tail, policy })
     }
 
     /// Whose processor time and memory is sampled from now on: process ids on this machine, by name.
@@ -130,6 +152,8 @@ impl Observer {
             redis_start_ms: self.redis_start_ms,
             decisions: tail.events,
             decisions_incomplete: tail.incomplete,
+            earlier: tail.earlier,
+            earlier_incomplete: tail.earlier_incomplete,
             samples,
             ending: None,
         };

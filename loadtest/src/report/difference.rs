@@ -82,6 +82,8 @@ fn broken(before: &Summary, after: &Summary) -> Vec<String> {
         later.map(|name| format!("{what}: {name}")).collect()
     };
     let mut broken = new(before.violated(), after.violated(), "invariant violated");
+    let (held, now) = (before.held(), [after.held(), after.violated()].concat());
+    broken.extend(new(now, held, "invariant held, and is not judged any more"));
     broken.extend(new(before.unmet(), after.unmet(), "expectation not met"));
     broken
 }
@@ -152,6 +154,7 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invariant::{Finding, Verdict, Verdicts};
     use crate::report::ExpectationResult;
     use crate::report::sample::{admitted, failed, record_of};
 
@@ -193,6 +196,19 @@ mod tests {
         let difference = difference(&before, &after, 5.0);
         assert_eq!(of(&difference, "failed_share").trend, Trend::Worse);
         assert!(difference.text().contains("WORSE"));
+    }
+
+    #[test]
+    fn an_invariant_that_is_not_judged_any_more_counts() {
+        let found = |finding: Finding| {
+            let (invariant, meaning) = ("windows".to_owned(), String::new());
+            let list = vec![Verdict { invariant, meaning, finding, left_out: Vec::new() }];
+            Summary { verdicts: Verdicts { list }, ..Summary::default() }
+        };
+        let held = || found(Finding::Held { checked: 1 });
+        let silent = || found(Finding::NotApplicable { why: String::new() });
+        assert_eq!(difference(&held(), &silent(), 0.1).broken, ["invariant held, and is not judged any more: windows"]);
+        assert!(!difference(&silent(), &silent(), 0.1).is_worse() && !difference(&silent(), &held(), 0.1).is_worse());
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn redis(figures: &Figures) -> Section {
         let _ = write!(note, "; per decision {commands:.2} commands and {us:.1} µs");
     }
     note += ". A script's time includes the commands inside it, which are not listed again. \
-             The harness's own questions, a few per sample, are in these figures.";
+             Of the harness's own questions only a few per sample are in these figures.";
     Section { title: "Redis", note, table }
 }
 

@@ -67,9 +67,17 @@ impl Summary {
         self.expectations.iter().filter(|expected| !expected.met).map(|expected| expected.name.as_str()).collect()
     }
 
-    /// Whether no invariant is broken and every expectation is met.
+    /// Whether no invariant is broken and every expectation is met, and there was anything to be either.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.violated().is_empty() && self.unmet().is_empty()
+        let judged = self.verdicts.list.len() > self.not_applicable() || !self.expectations.is_empty();
+        judged && self.violated().is_empty() && self.unmet().is_empty()
+    }
+
+    /// Names of the invariants that held.
+    #[must_use]
+    pub fn held(&self) -> Vec<&str> {
+        let held = self.verdicts.list.iter().filter(|verdict| matches!(verdict.finding, Finding::Held { .. }));
+        held.map(|verdict| verdict.invariant.as_str()).collect()
     }
 }

@@ -38,12 +38,11 @@ pub fn heading(summary: &Summary) -> String {
 #[must_use]
 pub fn verdict(summary: &Summary) -> String {
     let (violated, unmet) = (summary.violated(), summary.unmet());
+    let (judged, expected) = (summary.verdicts.list.len() - summary.not_applicable(), summary.expectations.len());
+    if judged + expected == 0 {
+        return "NOT JUDGED: no invariant could be checked and nothing was expected".to_owned();
+    }
     if summary.is_good() {
-        let judged = summary.verdicts.list.len() - summary.not_applicable();
-        let expected = summary.expectations.len();
-        if judged + expected == 0 {
-            return "NOT JUDGED: no invariant could be checked and nothing was expected".to_owned();
-        }
         return format!("GOOD: {judged} invariants held, {expected} expectations met");
     }
     let named = |what: &str, names: &[&str]| match names.len() {
@@ -98,5 +97,6 @@ mod tests {
         let text = terminal(&Summary::default());
         assert!(text.lines().last().is_some_and(|line| line.starts_with("NOT JUDGED")), "{text}");
         assert!(!text.contains("NaN"), "{text}");
+        assert!(!Summary::default().is_good(), "what shows nothing is not good");
     }
 }

@@ -19,6 +19,7 @@ use super::stage::{Deployment, NotHere};
 use super::{Scenario, shipped};
 use crate::cluster::Launcher;
 use crate::error::HarnessError;
+use crate::interruption::Interruption;
 use crate::invariant;
 use crate::record::Record;
 use crate::report::{ExpectationResult, Figures, Summary, html, say, terminal};
@@ -92,7 +93,11 @@ pub fn scenarios(options: &ScenariosOptions) -> Result<(), HarnessError> {
 pub async fn run(options: RunOptions) -> Result<bool, HarnessError> {
     let scenarios = chosen(&options.scenarios).map_err(|faults| HarnessError::Misuse(faults.join("\n")))?;
     let stop = CancellationToken::new();
-    let _listening = AbortOnDropHandle::new(tokio::spawn(stop_when_interrupted(stop.clone())));
+    let (interruption, stopping) = (Interruption::listen()?, stop.clone());
+    let _listening = AbortOnDropHandle::new(tokio::spawn(async move {
+        interruption.heard().await;
+        stopping.cancel();
+    }));
     let several = scenarios.len() > 1;
     let (mut good, mut bad, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for scenario in scenarios {
@@ -130,7 +135,7 @@ async fn one(
     say(format_args!("\n{} · seed {seed}\n{}", scenario.name, scenario.about));
     let on_deployment = !options.deployment.urls.is_empty();
     let played = if on_deployment {
-        Ok(play_on(&options.deployment, &scenario, seed, stop).await?)
+        Ok(Box::pin(play_on(&options.deployment, &scenario, seed, stop)).await?)
     } else {
         Box::pin(play(&scenario, seed, Launcher::beside_current_exe()?, stop)).await?
     };
@@ -215,10 +220,4 @@ fn read(name: &str) -> Result<Scenario, String> {
 fn unknown(name: &str) -> String {
     let like = shipped::like(name).unwrap_or_default();
     format!("{name:?} is neither a shipped scenario nor a file; the nearest shipped one is {like:?}")
-}
-
-async fn stop_when_interrupted(stop: CancellationToken) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        stop.cancel();
-    }
 }

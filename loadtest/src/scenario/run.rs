@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::balancer::Balancer;
 use super::conduct::{Conducted, conduct};
 use super::stage::{Deployment, NotHere, Stage};
-use super::{Faults, Scenario};
+use super::{Faults, Scenario, uses};
 use crate::cluster::{Launcher, Member};
 use crate::error::HarnessError;
 use crate::fault::{Injector, Operator};
@@ -45,23 +45,26 @@ pub async fn play(
         Ok(stage) => stage,
         Err(not_here) => return Ok(Err(not_here)),
     };
-    let (clock, started_ms) = (RunClock::start(), now_ms());
-    let handlers_ahead_us = stage.handlers_clock.now_us();
     let watching = ObserverOptions {
-        clock,
         redis_url: stage.cluster.redis_url().to_owned(),
         scope: stage.cluster.scope().clone(),
         policy: stage.cluster.policy().clone(),
     };
-    let observer = Observer::start(watching).await?;
-    let (journal, conducted, operator) = under_load(scenario, seed, &mut stage, &observer, clock, stop).await?;
+    let targets = Targets::default();
+    let balancer = Balancer::start(&targets, gateways(&mut stage)?)?;
+    let prepared = stop.run_until_cancelled(Observer::prepare(watching)).await.ok_or(HarnessError::Interrupted)??;
+    // Everything is ready: what the schedule intends from now on can be sent at its time.
+    let (clock, started_ms) = (RunClock::start(), now_ms());
+    let handlers_ahead_us = stage.handlers_clock.now_us();
+    let watch = Watch { clock, targets, balancer, observer: prepared.start(clock).await };
+    let (journal, conducted, operator) = under_load(scenario, seed, &mut stage, &watch, stop).await?;
     if let Some(error) = conducted.error {
         return Err(error);
     }
     if stop.is_cancelled() {
         return Err(HarnessError::Interrupted);
     }
-    let watched = observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await;
+    let watched = Box::pin(rested(watch.observer, &journal, scenario, stop)).await?;
     let (ended, policies) = (stage.ended(), operator.account(&stage.cluster).await?);
     stage.cluster.end().await?;
     let attempts = stage.backend.finish().await.into_iter().map(|attempt| behind(attempt, handlers_ahead_us)).collect();
@@ -73,6 +76,8 @@ pub async fn play(
         attempts,
         faults: conducted.faults,
         policies,
+        uses: uses::of(scenario),
+        delayed_starts: scenario.load.0.values().flat_map(|stream| &stream.kinds).any(|kind| kind.delay_ms.is_some()),
         ..collected(clock, journal, watched)
     };
     Ok(Ok(Played { record, ended, notes }))
@@ -86,14 +91,18 @@ pub async fn play_on(
     stop: &CancellationToken,
 ) -> Result<Played, HarnessError> {
     let known = deployment.policy().await?;
-    let (clock, started_ms) = (RunClock::start(), now_ms());
-    let observer = match (&deployment.redis_url, &deployment.scope) {
+    let prepared = match (&deployment.redis_url, &deployment.scope) {
         (Some(redis_url), Some(scope)) => {
             let policy = deployment.policy_to_begin_with(known.as_ref(), scope)?;
             let (redis_url, scope) = (redis_url.clone(), scope.clone());
-            Some(Observer::start(ObserverOptions { clock, redis_url, scope, policy }).await?)
+            Some(Observer::prepare(ObserverOptions { redis_url, scope, policy }).await?)
         }
         _ => None,
+    };
+    let (clock, started_ms) = (RunClock::start(), now_ms());
+    let observer = match prepared {
+        Some(prepared) => Some(prepared.start(clock).await),
+        None => None,
     };
     let meter = Meter::default();
     let progress = Progress::start(meter.clone(), clock, scenario.load.duration_seconds());
@@ -104,7 +113,7 @@ pub async fn play_on(
         return Err(HarnessError::Interrupted);
     }
     let watched = match observer {
-        Some(observer) => observer.finish(&journal.calls, Duration::from_secs_f64(scenario.rest_seconds)).await,
+        Some(observer) => Box::pin(rested(observer, &journal, scenario, stop)).await?,
         None => Observed { decisions_incomplete: true, ..Observed::default() },
     };
     let mut notes = notes(&journal);
@@ -117,17 +126,36 @@ pub async fn play_on(
     Ok(Played { record, ended: Vec::new(), notes })
 }
 
+/// What is ready before the first call.
+struct Watch {
+    clock: RunClock,
+    targets: Targets,
+    balancer: Balancer,
+    observer: Observer,
+}
+
+/// Waits for rest as long as the scenario allows, unless the run is interrupted.
+async fn rested(
+    observer: Observer,
+    journal: &Journal,
+    scenario: &Scenario,
+    stop: &CancellationToken,
+) -> Result<Observed, HarnessError> {
+    let limit = Duration::from_secs_f64(scenario.rest_seconds);
+    let finished = stop.run_until_cancelled(Box::pin(observer.finish(&journal.calls, limit))).await;
+    finished.ok_or(HarnessError::Interrupted)
+}
+
 /// Offers the load and conducts the faults, until both are over and every fault is undone.
 async fn under_load(
     scenario: &Scenario,
     seed: u64,
     stage: &mut Stage,
-    observer: &Observer,
-    clock: RunClock,
+    watch: &Watch,
     stop: &CancellationToken,
 ) -> Result<(Journal, Conducted, Operator), HarnessError> {
-    let (meter, targets, over) = (Meter::default(), Targets::default(), stop.child_token());
-    let balancer = Balancer::start(&targets, gateways(stage)?)?;
+    let Watch { clock, targets, balancer, observer } = watch;
+    let (meter, clock, over) = (Meter::default(), *clock, stop.child_token());
     let processes = Arc::new(Mutex::new(stage.processes()));
     observer.watch_processes(stage.processes());
     let started = |name: String, id: u32| {
@@ -170,6 +198,8 @@ fn collected(clock: RunClock, journal: Journal, watched: Observed) -> Record {
         calls: journal.calls,
         decisions: watched.decisions,
         decisions_incomplete: watched.decisions_incomplete,
+        earlier: watched.earlier,
+        earlier_incomplete: watched.earlier_incomplete,
         samples: watched.samples,
         ending: watched.ending,
         ..Record::default()

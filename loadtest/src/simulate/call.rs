@@ -27,6 +27,7 @@ pub(super) enum Call {
     },
     Renew {
         policy: Arc<Policy>,
+        stamp: PolicyStamp,
         leases: Vec<(TaskId, FencingToken)>,
     },
     Settle {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use portcullis_config::UserType;
 use portcullis_gateway::Term;
 use portcullis_gateway::store_breaker::{PROBE_INTERVAL, StoreBreaker};
-use portcullis_lua::{AdmitRequest, PolicyStamp};
+use portcullis_lua::{AdmitRequest, PolicyStamp, Refusal};
 
 use super::call::{Answer, Call, Heard, unavailable};
 use super::clock::Clock;
@@ -48,11 +48,13 @@ pub(super) struct Gateway {
 }
 
 /// A refusal that may be repeated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Remembered {
     term: Term,
     stamp: PolicyStamp,
-    retry_after_ms: u64,
+    refusal: Refusal,
+    /// Somebody asks ahead of its end.
+    asked_ahead: bool,
 }
 
 /// Why a policy is looked at.
@@ -158,20 +160,26 @@ impl Gateway {
     fn recall(&mut self, context: &mut Context, request: &AdmitRequest) -> Option<u64> {
         let (now, over) = (self.life.now(context), context.makes(Mistake::RemembersOverRevisions));
         let held = self.replica.stamp();
-        let of_session = self.sessions.get(&request.session_id);
-        let of_type = self.user_types.get(&request.user_type);
+        let of_session = self.sessions.get_mut(&request.session_id);
+        let of_type = self.user_types.get_mut(&request.user_type);
         let (remembered, passed) = [of_session, of_type].into_iter().flatten().find_map(|remembered| {
             let asked_under = if over { remembered.stamp } else { held };
-            Some((*remembered, remembered.term.passed(now, asked_under)?))
+            let passed = remembered.term.passed(now, asked_under)?;
+            Some((remembered, passed))
         })?;
+        if remembered.term.may_ask_ahead(now) && !std::mem::replace(&mut remembered.asked_ahead, true) {
+            context.coverage.count("asked ahead");
+            return None;
+        }
         if !over && !self.due.is_abreast() {
             return None;
         }
         let stamp = remembered.stamp;
+        let retry_after_ms = remembered.term.retry_after_ms(&remembered.refusal, passed);
         context.coverage.count("refused from memory");
         context.trace.note(context.now_us, || format!("{:?} repeats a refusal of {stamp}", self.life.place));
         context.judge.decided_under(context.now_us, stamp, "a remembered refusal");
-        Some(remembered.retry_after_ms.saturating_sub(passed.as_millis() as u64).max(1))
+        Some(retry_after_ms)
     }
 
     /// Calls Redis, unless it is left alone; gives back what the call was for then.

@@ -121,10 +121,11 @@ impl Store {
         match call {
             Call::Admit { policy, stamp, requests } => self.admit(context, now_ms, &policy, stamp, &requests),
             Call::Claim { policy, slots, .. } => self.claim(context, now_ms, &policy, slots),
-            Call::Renew { policy, leases } => {
+            Call::Renew { policy, stamp, leases } => {
                 self.data.model.follow(&policy);
-                let renewed = leases.iter().map(|(id, token)| self.data.model.renew(now_ms, id, *token)).collect();
-                (Ok(Answer::Renewed(renewed)), false)
+                let current = stamp == self.data.policies.stamp();
+                let renew = |(id, token): &(TaskId, FencingToken)| self.data.model.renew(now_ms, id, *token, current);
+                (Ok(Answer::Renewed(leases.iter().map(renew).collect())), false)
             }
             Call::Settle { policy, settlements } => self.settle(context, now_ms, &policy, &settlements),
             Call::Reclaim { policy } => self.reclaim(context, now_ms, &policy),

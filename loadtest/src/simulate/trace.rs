@@ -60,9 +60,9 @@ pub(super) fn call(call: &Call) -> String {
             format!("{name} under {stamp}: {}", asked.collect::<Vec<_>>().join(", "))
         }
         Call::Claim { slots, wait_us, .. } => format!("{name} {slots}, wait {wait_us} us"),
-        Call::Renew { leases, policy } => {
+        Call::Renew { leases, policy, stamp } => {
             let held = leases.iter().map(|(id, token)| format!("{id} under {token}"));
-            format!("{name} for {} ms: {}", policy.queue.lease_ms, held.collect::<Vec<_>>().join(", "))
+            format!("{name} for {} ms under {stamp}: {}", policy.queue.lease_ms, held.collect::<Vec<_>>().join(", "))
         }
         Call::Settle { settlements, .. } => {
             let ended = settlements.iter().map(|settlement| {

@@ -3,7 +3,7 @@
 //! Responsible for the way from a file to an exit code. Must never expect a figure that a busy machine cannot keep.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use portcullis_loadtest::invariant;
 use portcullis_loadtest::record::Record;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::fixture::turn;
+use crate::fixture::{turn, until};
 
 const STEADY: &str = "
 name: short
@@ -85,6 +85,50 @@ fn text(output: &Output) -> String {
 fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> T {
     let text = std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// State and parent of every process, by id, as the kernel has them.
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<(u32, char, u32)> {
+    let ids = std::fs::read_dir("/proc").expect("a process table").flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let process = |id: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        Some((id, fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    };
+    ids.filter_map(process).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_ends_a_run_leaves_no_process_behind() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let _turn = turn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = scenario(&folder, STEADY);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-loadtest"));
+        command.args(["run", &file]).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut harness = command.spawn().expect("it runs");
+        let id = harness.id().expect("it runs");
+        let cluster = until("redis, two gateways and two processors run", || async {
+            let of_harness = processes().into_iter().filter(|(_, _, parent)| *parent == id);
+            let children: Vec<u32> = of_harness.map(|(child, ..)| child).collect();
+            (children.len() == 5).then_some(children)
+        })
+        .await;
+        let pid = Pid::from_raw(id.try_into().expect("an id")).expect("an id");
+        kill_process(pid, signal).expect("told to end");
+        let status = harness.wait().await.expect("it ends");
+        assert_eq!(status.code(), Some(1), "{signal:?}: {status}");
+        until("every process is gone", || async {
+            let left = processes().into_iter().any(|(id, state, _)| cluster.contains(&id) && state != 'Z');
+            (!left).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

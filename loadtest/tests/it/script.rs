@@ -14,6 +14,8 @@ mod reshape;
 mod refusal;
 mod contention;
 mod probe;
+mod pass;
+mod pass_at_once;
 mod kind;
 mod share;
 mod claim;

@@ -220,16 +220,25 @@ async fn waiting_goes_the_same_way_on_a_cluster() {
 #[tokio::test]
 async fn processors_that_leave_while_tasks_arrive_leave_none_to_lapse() {
     const LEASE_MS: u64 = 600_000;
-    let policy = json!({ "queue": { "lease_ms": LEASE_MS }, "backpressure": { "queue_depth_multiplier": 50.0 } });
+    let policy = json!({
+        "queue": { "lease_ms": LEASE_MS },
+        "backpressure": { "queue_depth_multiplier": 50.0 },
+        "rate_limits": { "roles": { "privileged": { "burst": 1_000_000 } } },
+    });
     let mut cluster = start(cluster().processors(3).slots(2).policy(policy)).await;
     let client = cluster.gateway(0).caller("privileged", "ada");
     let mut tasks = Vec::new();
     for leaving in 0..2 {
         cluster.processors()[leaving].terminate().expect("asked to drain");
         while cluster.processors()[leaving].is_running() {
-            // Refused at times, where the machine is busy: those that stay cannot keep up.
             let answer = client.submit(&Submission::new("demo", json!(1))).await.expect("an answer");
-            tasks.extend(answer.is_accepted().then(|| answer.task_id().to_owned()));
+            if answer.is_accepted() {
+                tasks.push(answer.task_id().to_owned());
+            } else {
+                // Where the machine is busy those that stay cannot keep up, or Redis answers late.
+                let busy = ["pressure_threshold", "hard_limit", "store_unavailable"];
+                assert!(busy.contains(&answer.code()), "{}", answer.text);
+            }
         }
         let status = cluster.processors()[leaving].wait().await.expect("it ends");
         assert!(status.success(), "{status}: {}", cluster.processors()[leaving].stderr());

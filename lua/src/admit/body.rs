@@ -1,61 +1,17 @@
-//! The body of a task's record, as it is written at admission.
+//! The body of a task's record, as it is written at admission: `[envelope][payload]`.
 //!
-//! Responsible for its bytes: `[length (4)][envelope][payload]`. Must never say anything else than an [`Envelope`]
-//! reads back. Borrowed from the request, because an admission is too short to copy every name in it.
-//!
-//! [`Envelope`]: crate::task::Envelope
+//! Must never say anything else than an [`Envelope`](crate::Envelope) reads back.
 
 use bytes::Bytes;
-use serde::Serialize;
 
-use crate::error::StoreError;
+use crate::envelope::{ENVELOPE_BYTES, EnvelopeView, HoldView};
+use crate::pack::Packer;
 use crate::question::{Draw, Question};
 
-/// Room for an envelope, bytes.
-const ENVELOPE_BYTES: usize = 320;
-
-/// An envelope as it is written.
-#[derive(Debug, Serialize)]
-struct EnvelopeView<'a> {
-    kind: &'a str,
-    user_type: &'a str,
-    session_id: &'a str,
-    principal: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<&'a str>,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
-    content_type: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    holds: Vec<HoldView<'a>>,
-}
-
-/// A hold as it is written.
-#[derive(Debug, Serialize)]
-struct HoldView<'a> {
-    budget: &'a str,
-    subject: &'a str,
-    unit: &'a str,
-    amount: u64,
-}
-
 /// The body of the task that this request asks for.
-pub(super) fn body(question: &Question<'_>) -> Result<Bytes, StoreError> {
-    const LENGTH: usize = size_of::<u32>();
-    let payload = &question.request.payload;
-    let mut body = Vec::with_capacity(LENGTH + ENVELOPE_BYTES + payload.len());
-    body.extend_from_slice(&[0; LENGTH]);
-    serde_json::to_writer(&mut body, &envelope(question)).map_err(|error| StoreError::Protocol(error.to_string()))?;
-    let length = (body.len() - LENGTH) as u32;
-    body[..LENGTH].copy_from_slice(&length.to_le_bytes());
-    body.extend_from_slice(payload);
-    Ok(body.into())
-}
-
-fn envelope<'a>(question: &Question<'a>) -> EnvelopeView<'a> {
+pub(super) fn body(question: &Question<'_>) -> Bytes {
     let request = question.request;
-    EnvelopeView {
+    let envelope = EnvelopeView {
         kind: &request.kind,
         user_type: request.user_type.as_str(),
         session_id: &request.session_id,
@@ -64,8 +20,10 @@ fn envelope<'a>(question: &Question<'a>) -> EnvelopeView<'a> {
         request_id: &request.request_id,
         traceparent: request.traceparent.as_deref(),
         content_type: &request.content_type,
-        holds: question.draws.iter().map(hold).collect(),
-    }
+    };
+    let mut body = Packer::with_capacity(ENVELOPE_BYTES + request.payload.len());
+    envelope.pack(&mut body, question.draws.iter().map(hold));
+    body.bytes(&request.payload).finish()
 }
 
 fn hold<'a>(draw: &Draw<'a>) -> HoldView<'a> {
@@ -79,9 +37,11 @@ mod tests {
 
     use super::*;
     use crate::decision::AdmitRequest;
+    use crate::envelope::{Envelope, Hold};
+    use crate::pack::Unpacker;
     use crate::policy::CompiledPolicy;
     use crate::stamp::PolicyStamp;
-    use crate::task::{Hold, TaskId, decode_body};
+    use crate::task::TaskId;
 
     #[test]
     fn what_is_written_is_what_an_envelope_reads_back() {
@@ -112,9 +72,9 @@ mod tests {
         for actor in [None, Some("agent".to_owned())] {
             (request.actor, request.traceparent) = (actor.clone(), actor);
             let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
-            let written = body(&Question::new(&policy, &request).unwrap()).unwrap();
-            let (envelope, payload) = decode_body(written).unwrap();
-            assert_eq!(payload, request.payload);
+            let mut written = Unpacker::new(body(&Question::new(&policy, &request).unwrap()));
+            let envelope = Envelope::unpack(&mut written).unwrap();
+            assert_eq!(written.rest(), request.payload);
             assert_eq!((&envelope.kind, &envelope.user_type), (&request.kind, &request.user_type));
             assert_eq!((&envelope.session_id, &envelope.principal), (&request.session_id, &request.principal));
             assert_eq!((&envelope.actor, &envelope.traceparent), (&request.actor, &request.traceparent));

@@ -73,7 +73,7 @@ impl Call {
         for question in questions {
             args.push(question.request.task_id.as_str().into());
             args.push(match question.request.pass {
-                None => body(question)?.into(),
+                None => body(question).into(),
                 Some(terms) => pass::body(question, terms)?.into(),
             });
         }

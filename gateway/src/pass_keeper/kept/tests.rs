@@ -72,7 +72,7 @@ async fn what_could_not_be_written_comes_first_and_not_at_once() {
 async fn what_lasts_is_extended_after_each_third_of_its_lease() {
     let (mut kept, scope, asked_at) = (Kept::default(), scope(), Instant::now());
     advance(THIRD / 2).await;
-    let (number, _) = kept.keep(scope, lease(), asked_at);
+    let (number, ..) = kept.keep(scope, lease(), asked_at);
     assert_eq!(kept.next_due(), Some(asked_at + THIRD), "the lease began no earlier than it was asked for");
     assert!(kept.take_due(Instant::now(), 64).is_empty());
     advance(THIRD / 2).await;
@@ -93,9 +93,9 @@ async fn what_lasts_is_extended_after_each_third_of_its_lease() {
 async fn an_outage_does_not_fill_the_memory() {
     let (mut kept, scope) = (Kept::default(), scope());
     for _ in 0..MAX_ENDED {
-        let (number, _) = kept.keep(scope.clone(), lease(), Instant::now());
+        let (number, ..) = kept.keep(scope.clone(), lease(), Instant::now());
         assert_eq!(end(&mut kept, number), (0, true));
     }
-    let (number, _) = kept.keep(scope, lease(), Instant::now());
+    let (number, ..) = kept.keep(scope, lease(), Instant::now());
     assert_eq!(end(&mut kept, number), (0, false));
 }

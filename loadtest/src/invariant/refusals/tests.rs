@@ -26,6 +26,12 @@ fn refused_requests_fill_no_window() {
 }
 
 #[test]
+fn a_pass_that_is_not_throttled_fills_no_window() {
+    let passed = admitted(9).passed("anonymous", 90, 1, 100, false).passed("anonymous", 91, 1, 100, true);
+    violation(&passed.refused("anonymous", 100, "burst_limit", 1, 100), "refusals");
+}
+
+#[test]
 fn a_window_may_release_late_by_a_tick_and_no_later() {
     // Shipped windows of up to ten minutes have ticks of ten ms at most.
     held(&admitted(10).refused("anonymous", 60_001, "burst_limit", 1, 100), "refusals");
@@ -87,6 +93,21 @@ fn a_budget_of_requests_refuses_only_once_that_much_was_admitted() {
     };
     held(&refused(3), "refusals");
     assert!(violation(&refused(2), "refusals").what.contains("2 of 3 ever admitted"));
+}
+
+#[test]
+fn what_was_admitted_before_the_run_fills_windows_as_well() {
+    let mut hand = admitted(10).refused("anonymous", 100, "burst_limit", 1, 100);
+    hand.record.earlier = hand.record.decisions.drain(..10).collect();
+    held(&hand, "refusals");
+    hand.record.earlier.remove(0);
+    violation(&hand, "refusals");
+    hand.record.earlier_incomplete = true;
+    not_applicable(&hand, "refusals");
+    let of_an_older_policy = hand.record.earlier.last_mut().unwrap();
+    of_an_older_policy.policy_revision = 7;
+    hand.record.earlier_incomplete = false;
+    not_applicable(&hand, "refusals");
 }
 
 #[test]

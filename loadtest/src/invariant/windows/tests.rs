@@ -27,6 +27,15 @@ fn the_window_is_open_at_its_far_end() {
 }
 
 #[test]
+fn what_was_admitted_before_the_run_counts() {
+    let mut hand = burst((0..11).map(|n| n * 100));
+    hand.record.earlier = hand.record.decisions.drain(..5).collect();
+    assert!(violation(&hand, "windows").evidence[0].starts_with("0.000 s admitted"));
+    hand.record.earlier.remove(0);
+    held(&hand, "windows");
+}
+
+#[test]
 fn other_sessions_and_refusals_do_not_count() {
     let mut hand = burst((0..10).map(|n| n * 100));
     hand = hand.session("another").admitted("anonymous", 1000, 1, 100);

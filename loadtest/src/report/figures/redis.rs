@@ -3,9 +3,9 @@
 //! Responsible for counting nothing twice: a script's time includes the commands inside it, which the server counts by
 //! their own names as well. Must never mistake those for round trips.
 //!
-//! The server does not say who sent a command: what the observer asks (`info`, `xinfo`, `xrange`, a script for each
-//! sample) is among them. It is the same few per second whatever the load, so that ratios of two loads are not
-//! flattered.
+//! The server does not say who sent a command. What only the observer asks (`info`, `xinfo`) is left out: it is the
+//! same whatever the load, and would flatter the ratio of two loads. A script for each sample and the reading of new
+//! decisions remain among the rest, some ten per second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -23,12 +23,15 @@ static INSIDE_SCRIPTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     called.filter_map(|rest| Some(rest.split_once('\'')?.0.to_ascii_lowercase())).collect()
 });
 
+/// Commands that nobody sends but the observer.
+const OF_THE_OBSERVER: [&str; 2] = ["info", "xinfo|stream"];
+
 /// Commands and time, from the first sample that reached Redis to the last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RedisUse {
     /// Between those two samples, seconds.
     pub seconds: f64,
-    /// Commands that clients sent; those inside scripts do not count.
+    /// Commands that clients sent; those inside scripts do not count, nor what only the observer sends.
     pub commands: u64,
     /// Time in them, µs.
     pub time_us: u64,
@@ -67,10 +70,15 @@ pub fn is_inside_scripts(command: &str) -> bool {
     INSIDE_SCRIPTS.contains(command)
 }
 
+/// Whether clients of the cluster send this command, and no script.
+fn is_of_clients(command: &str) -> bool {
+    !is_inside_scripts(command) && !OF_THE_OBSERVER.contains(&command)
+}
+
 /// All that clients sent, in one sample.
 #[must_use]
 pub fn sent_by_clients(sample: &Sample) -> CommandTotal {
-    let sent = sample.redis.iter().filter(|(command, _)| !is_inside_scripts(command));
+    let sent = sample.redis.iter().filter(|(command, _)| is_of_clients(command));
     sent.fold(CommandTotal::default(), |sum, (_, one)| CommandTotal {
         calls: sum.calls + one.calls,
         time_us: sum.time_us + one.time_us,
@@ -87,8 +95,8 @@ impl RedisUse {
         let names: BTreeSet<&String> = samples.iter().flat_map(|sample| sample.redis.keys()).collect();
         let by_command: BTreeMap<String, CommandUse> =
             names.into_iter().map(|name| (name.clone(), command_use(&samples, name))).collect();
-        let sent = by_command.values().filter(|command| !command.inside_scripts);
-        let (commands, time_us) = sent.fold((0, 0), |sum, one| (sum.0 + one.calls, sum.1 + one.time_us));
+        let sent = by_command.iter().filter(|(name, _)| is_of_clients(name));
+        let (commands, time_us) = sent.fold((0, 0), |sum, (_, one)| (sum.0 + one.calls, sum.1 + one.time_us));
         let calls = record.calls.len() as f64;
         let decisions =
             Some(record.decisions.len() as f64).filter(|&count| count > 0.0 && !record.decisions_incomplete);
@@ -140,7 +148,7 @@ mod tests {
             Sample { at_us: 500_000, ..Sample::default() },
             // Restarted since, and counting from 0.
             sample(1_000_000, &[("evalsha", 5, 60), ("get", 5, 20)]),
-            sample(2_000_000, &[("evalsha", 15, 160), ("get", 15, 60), ("ping", 1, 1)]),
+            sample(2_000_000, &[("evalsha", 15, 160), ("get", 15, 60), ("ping", 1, 1), ("info", 9, 99)]),
         ];
         let redis = RedisUse::of(&Record { samples, ..Record::default() });
         assert_eq!((redis.commands, redis.time_us), (15 + 1, 160 + 1));

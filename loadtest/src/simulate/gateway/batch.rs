@@ -122,25 +122,31 @@ impl Gateway {
     }
 
     fn decided(&mut self, context: &mut Context, waiting: &Waiting, decision: Decision, asked: (PolicyStamp, u64)) {
-        let (stamp, asked_us) = asked;
+        let (stamp, asked_at) = (asked.0, self.life.clock.at(asked.1));
         let told = match decision.verdict {
-            Verdict::Admitted { task_id, .. } | Verdict::Replayed { task_id } => Told::Accepted(task_id),
+            Verdict::Admitted { task_id, .. } => {
+                let user_type = &waiting.request.user_type;
+                if self.user_types.get(user_type).is_some_and(|remembered| remembered.term.is_refuted_by(asked_at)) {
+                    context.coverage.count("admission ends a remembered refusal");
+                    self.user_types.remove(user_type);
+                }
+                Told::Accepted(task_id)
+            }
+            Verdict::Replayed { task_id } => Told::Accepted(task_id),
             // Simulated callers ask for tasks only.
             Verdict::Passed { .. } => Told::Unavailable,
             Verdict::Refused(refusal) => {
-                let (request, asked_at) = (&waiting.request, self.life.clock.at(asked_us));
-                let retry_after_ms = refusal.retry_after_ms;
-                match Term::of(asked_at, request.cost, &refusal, &decision.limits, stamp) {
-                    Some((Shared::BySession, term)) => {
-                        let remembered = Remembered { term, stamp, retry_after_ms };
-                        self.sessions.insert(request.session_id.clone(), remembered);
-                    }
-                    Some((Shared::ByUserType, term)) => {
-                        let remembered = Remembered { term, stamp, retry_after_ms };
-                        self.user_types.insert(request.user_type.clone(), remembered);
-                    }
-                    None => {}
-                }
+                let request = &waiting.request;
+                let Some((shared, term)) = Term::of(asked_at, request.cost, &refusal, &decision.limits, stamp) else {
+                    let retry_after_ms = refusal.retry_after_ms;
+                    return tell(context, waiting, Told::Refused { retry_after_ms });
+                };
+                let retry_after_ms = term.retry_after_ms(&refusal, Duration::ZERO);
+                let remembered = Remembered { term, stamp, refusal, asked_ahead: false };
+                match shared {
+                    Shared::BySession => self.sessions.insert(request.session_id.clone(), remembered),
+                    Shared::ByUserType => self.user_types.insert(request.user_type.clone(), remembered),
+                };
                 Told::Refused { retry_after_ms }
             }
         };

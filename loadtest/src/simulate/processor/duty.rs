@@ -95,7 +95,7 @@ impl Processor {
                 self.watch(context, *token, None);
             }
         }
-        let call = Call::Renew { policy, leases: leases.clone() };
+        let call = Call::Renew { policy, stamp: self.replica.stamp(), leases: leases.clone() };
         self.call(context, call, Awaited::Renew { lease_ms, leases, started });
     }
 

@@ -53,10 +53,12 @@ async fn a_declared_class_has_a_pool_methods_and_bounds_of_its_own() {
         "rate_limits": { "roles": { "paid": { "burst": 1, "burst_window": 3600, "hourly": -1 } } } });
     let (cluster, application) = guarded(3, &own).await;
     let client = cluster.gateway(0).caller("paid", "ada");
-    let held: Vec<_> = (0..2).map(|_| {
-        let client = client.clone();
-        tokio::spawn(async move { client.get("/guarded/held").await.expect("an answer").status })
-    }).collect();
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/guarded/held").await.expect("an answer").status })
+        })
+        .collect();
     until_in_flight(&cluster, 2).await;
     let refused = client.get("/guarded/ok").await.expect("an answer");
     assert_eq!((refused.status, refused.step()), (503, "backpressure"), "{}", refused.text);
@@ -76,14 +78,16 @@ async fn a_declared_class_has_a_pool_methods_and_bounds_of_its_own() {
 async fn requests_in_flight_count_as_load_of_the_scope_until_they_end() {
     let application = Application::start().await;
     let policy = json!({ "guarded_rest_patterns": ["/held$", "/ok$"],
-        "backpressure": { "capacity_buffer": 0.0, "queue_depth_multiplier": 0.0 } });
+        "backpressure": { "capacity_buffer": 0.5, "queue_depth_multiplier": 0.5 } });
     let mut cluster = start(before(&application, policy)).await;
     cluster.stand_in(10).await.expect("capacity");
     let client = cluster.gateway(0).caller("paid", "ada");
-    let held: Vec<_> = (0..9).map(|_| {
-        let client = client.clone();
-        tokio::spawn(async move { client.get("/held").await.expect("an answer").status })
-    }).collect();
+    let held: Vec<_> = (0..9)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/held").await.expect("an answer").status })
+        })
+        .collect();
     let store = cluster.store().await.expect("a store");
     until("nine are in flight", || async {
         (store.queues(&cluster.compiled_policy()).await.ok()?.passes == 9).then_some(())

@@ -117,5 +117,9 @@ async fn smuggled_framing_reaches_no_application() {
         let heads = application.seen("/outer");
         assert!(heads == 0 || !application.head("/outer").contains("identity"), "{fields:?}");
     }
-    assert_eq!(application.seen("/smuggled"), 0, "what one side takes for a body the other must not take for a request");
+    assert_eq!(
+        application.seen("/smuggled"),
+        0,
+        "what one side takes for a body the other must not take for a request"
+    );
 }

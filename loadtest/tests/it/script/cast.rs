@@ -4,7 +4,7 @@
 //! `operation.rs`.
 
 use portcullis_config::Policy;
-use portcullis_config::policy::{Budget, KindBreaker, KindSettings, Period, Subject};
+use portcullis_config::policy::{Budget, KindBreaker, KindSettings, Period, RouteClassSettings, Subject};
 use portcullis_lua::{AdmitRequest, Idempotency, Outcome, TaskError, TaskResult};
 
 use super::operation::{Ask, End};
@@ -59,6 +59,8 @@ pub(crate) fn tight() -> Policy {
     (breaker.slow_call_ms, breaker.open_seconds, breaker.window_seconds) = (5_000, 4, 20);
     (policy.queue.max_delayed, policy.queue.max_dead_letters) = (3, 3);
     policy.kinds.insert("k1".to_owned(), own_breaker());
+    policy.kinds.insert("k3".to_owned(), own_breaker());
+    pools(&mut policy, [7, 4]);
     policy.queue.lease_ms = 8_000;
     policy.limits.max_queue_size = 11;
     policy.monitoring.heartbeat_timeout_seconds = 60;
@@ -107,13 +109,40 @@ pub(crate) fn failing() -> Policy {
     (breaker.minimum_calls, breaker.half_open_probes, breaker.failure_rate) = (2, 2, 0.4);
     (breaker.slow_call_ms, breaker.open_seconds, breaker.window_seconds) = (5_000, 1, 20);
     policy.kinds.insert("k1".to_owned(), own_breaker());
+    policy.kinds.insert("k3".to_owned(), own_breaker());
+    pools(&mut policy, [100, 100]);
     policy.queue.lease_ms = 8_000;
     policy
 }
 
+/// Passes of k2 and k3 have pools of their own, those of other kinds count as load of the scope.
+fn pools(policy: &mut Policy, places: [u64; 2]) {
+    for (name, max_concurrent) in ["k2", "k3"].into_iter().zip(places) {
+        let class = RouteClassSettings {
+            patterns: vec![format!("/{name}$")],
+            methods: None,
+            estimate: None,
+            max_concurrent: Some(max_concurrent),
+            timeout_ms: None,
+            max_request_bytes: None,
+            throttled: None,
+        };
+        policy.route_classes.insert(name.to_owned(), class);
+    }
+}
+
 /// A request that only looks.
-pub(crate) const LOOK: Ask =
-    Ask { caller: 0, kind: 0, cost: 1, deadline_ms: None, delay_ms: 0, max_attempts: 1, key: None, tokens: None };
+pub(crate) const LOOK: Ask = Ask {
+    caller: 0,
+    kind: 0,
+    cost: 1,
+    deadline_ms: None,
+    delay_ms: 0,
+    max_attempts: 1,
+    key: None,
+    tokens: None,
+    pass: None,
+};
 
 pub(crate) fn to_request(ask: &Ask) -> AdmitRequest {
     let Caller { user_type, session, principal, address, agent } = CALLERS[ask.caller];
@@ -122,6 +151,7 @@ pub(crate) fn to_request(ask: &Ask) -> AdmitRequest {
         actor: agent.map(str::to_owned),
         client_address: address.map(str::to_owned),
         kind: format!("k{}", ask.kind),
+        pass: ask.pass,
         cost: ask.cost.max(1),
         deadline_ms: ask.deadline_ms,
         delay_ms: ask.delay_ms,

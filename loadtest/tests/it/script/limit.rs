@@ -156,7 +156,7 @@ async fn who_asks_for_more_than_a_limit_ever_holds_is_not_told_to_wait() {
     let act = stage.act();
     act.beat(&CompiledPolicy::new(&policy, PolicyStamp::NONE), START_MS, 1_000).await;
     let refused = |reason, name: &str, retry_after_ms| {
-        Verdict::Refused(Refusal { reason, name: Some(name.to_owned()), retry_after_ms })
+        Verdict::Refused(Refusal { reason, name: Some(name.to_owned()), retry_after_ms, backlog_ms: 0 })
     };
     let of_cost = |cost| AdmitRequest { cost, ..request("anonymous", "s") };
     assert_eq!(decide(&act, &policy, of_cost(11)).await.verdict, refused(Reason::BurstLimit, "burst", 0));
@@ -198,6 +198,28 @@ async fn a_window_lapses_by_itself_when_its_limit_is_removed() {
     let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["limit:p", "named-limit:address:a", "named-limit:all:", "named-limit:principal:p"]);
     let (short, long) = (left[1].1, [left[2].1, left[3].1]);
-    assert!((1..=1_100).contains(&short), "{left:?}");
-    assert!(long.iter().all(|lasts_ms| (30_000..=62_000).contains(lasts_ms)), "{left:?}");
+    // A quarter longer than their windows and two ticks.
+    assert!((1..=1_300).contains(&short), "{left:?}");
+    assert!(long.iter().all(|lasts_ms| (30_000..=77_500).contains(lasts_ms)), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_given_more_time_only_when_it_runs_short() {
+    let (stage, policy) = (Stage::set().await, policy());
+    let act = stage.act();
+    let compiled = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+    act.beat(&compiled, START_MS, 1_000).await;
+    let key = act.key("limit:p");
+    let lasts_ms = async || act.probe.command("PTTL", [key.as_str()]).await.expect("an answer").as_i64().expect("ms");
+    let admit = async |now_ms| {
+        let decided = act.store.at(now_ms).admit(&compiled, &[request("paid", "p")]).await.expect("a decision");
+        remaining(&decided[0])[0].1
+    };
+    assert_eq!(admit(START_MS).await, 999_999);
+    // Stands for the time that passes between two admissions.
+    act.probe.command("PEXPIRE", [key.as_str(), "70000"]).await.expect("an answer");
+    assert_eq!(admit(START_MS + 5_000).await, 999_998);
+    assert!(lasts_ms().await <= 70_000, "long enough for what it holds, and left as it was");
+    assert_eq!(admit(START_MS + 20_000).await, 999_997);
+    assert!(lasts_ms().await > 70_000, "it would have lapsed before what was just admitted leaves the window");
 }

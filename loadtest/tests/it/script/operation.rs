@@ -2,6 +2,7 @@
 //!
 //! Responsible for the odds: rare cases must be common here. Must never hold an id or a time: those come from the run.
 
+use portcullis_lua::{PassEnd, PassLease, PassOutcome, PassTerms};
 use proptest::prelude::*;
 
 /// One thing that happens.
@@ -17,6 +18,9 @@ pub(crate) enum Operation {
     Write { lease: Pick, pieces: usize },
     Settle(Vec<(Pick, End)>),
     Reclaim,
+    Finish(Vec<(Pick, Leaving)>),
+    Extend(Vec<Pick>),
+    Lapse,
     Cancel { task: Pick, by_owner: bool },
 }
 
@@ -33,6 +37,8 @@ pub(crate) enum Jump {
     BeatLapse(i64),
     /// To this many ms after the next lease lapses.
     LeaseLapse(i64),
+    /// To this many ms after the next pass lapses.
+    PassLapse(i64),
     /// To this many ms after the next deadline of a task.
     Deadline(i64),
     /// To this many ms after the next open breaker lets probes through.
@@ -55,6 +61,23 @@ pub(crate) struct Ask {
     /// Idempotency key and body.
     pub(crate) key: Option<(u8, u8)>,
     pub(crate) tokens: Option<u64>,
+    /// Asks for a pass.
+    pub(crate) pass: Option<PassTerms>,
+}
+
+/// How a pass ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    outcome: PassOutcome,
+    tokens: Option<u64>,
+    answered_ms: Option<u64>,
+}
+
+impl Leaving {
+    pub(crate) fn of(self, lease: PassLease) -> PassEnd {
+        let usage = self.tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect();
+        PassEnd { lease, outcome: self.outcome, usage, answered_ms: self.answered_ms }
+    }
 }
 
 /// How an attempt ends.
@@ -76,13 +99,16 @@ pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Operation>> {
         3 => (0..3u8, 1..5u32, prop::bool::weighted(0.1))
             .prop_map(|(worker, slots, draining)| Operation::Beat { worker, slots, draining }),
         1 => (0..3u8).prop_map(|worker| Operation::Leave { worker }),
-        7 => prop::collection::vec(ask(), 1..6).prop_map(Operation::Admit),
+        9 => prop::collection::vec(ask(), 1..6).prop_map(Operation::Admit),
         1 => prop::collection::vec(ask(), 1..3).prop_map(Operation::Peek),
         5 => (0..6u32).prop_map(|slots| Operation::Claim { slots }),
         2 => prop::collection::vec(any::<Pick>(), 1..8).prop_map(Operation::Renew),
         1 => (any::<Pick>(), 1..4usize).prop_map(|(lease, pieces)| Operation::Write { lease, pieces }),
         5 => prop::collection::vec((any::<Pick>(), end()), 1..6).prop_map(Operation::Settle),
         2 => Just(Operation::Reclaim),
+        4 => prop::collection::vec((any::<Pick>(), leaving()), 1..6).prop_map(Operation::Finish),
+        1 => prop::collection::vec(any::<Pick>(), 1..6).prop_map(Operation::Extend),
+        1 => Just(Operation::Lapse),
         2 => (any::<Pick>(), prop::bool::weighted(0.9))
             .prop_map(|(task, by_owner)| Operation::Cancel { task, by_owner }),
     ];
@@ -97,6 +123,7 @@ fn jump() -> impl Strategy<Value = Jump> {
         2 => (0..5usize, -1..2i64).prop_map(|(period, after)| Jump::PeriodEnd(period, after)),
         1 => (-1..2i64).prop_map(Jump::BeatLapse),
         2 => (-1..2i64).prop_map(Jump::LeaseLapse),
+        2 => (-1..2i64).prop_map(Jump::PassLapse),
         2 => (-1..2i64).prop_map(Jump::Deadline),
         2 => (-1..2i64).prop_map(Jump::Probe),
     ]
@@ -107,17 +134,21 @@ fn ask() -> impl Strategy<Value = Ask> {
     let delay = prop_oneof![8 => Just(0), 1 => 1..100u64, 1 => 100..100_000u64];
     let key = prop::option::weighted(0.2, (0..3u8, prop_oneof![3 => Just(0u8), 1 => Just(1)]));
     let tokens = prop::option::weighted(0.7, prop_oneof![5 => 0..200u64, 1 => 200..2_500u64]);
+    // Most of the passes ask for a place; some places are extended, most end or lapse within a few operations.
+    let lease = prop_oneof![1 => Just(0u64), 2 => 1..50u64, 4 => 50..60_000u64];
+    let pass = (lease, prop::bool::weighted(0.8)).prop_map(|(lease_ms, throttled)| PassTerms { lease_ms, throttled });
     (
         0..6usize,
-        0..2u8,
+        0..4u8,
         prop_oneof![10 => Just(1u32), 2 => 0..4u32, 1 => 4..11u32],
         deadline,
         delay,
         1..4u32,
         key,
         tokens,
+        prop::option::weighted(0.3, pass),
     )
-        .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens)| Ask {
+        .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens, pass)| Ask {
             caller,
             kind,
             cost,
@@ -126,7 +157,22 @@ fn ask() -> impl Strategy<Value = Ask> {
             max_attempts,
             key,
             tokens,
+            pass,
         })
+}
+
+fn leaving() -> impl Strategy<Value = Leaving> {
+    let outcome = prop_oneof![
+        4 => Just(PassOutcome::Succeeded),
+        3 => Just(PassOutcome::Failed),
+        2 => Just(PassOutcome::Abandoned),
+    ];
+    let answered = prop::option::of(prop_oneof![3 => 0..100u64, 1 => 2_900..5_100u64]);
+    (outcome, prop::option::of(0..300u64), answered).prop_map(|(outcome, tokens, answered_ms)| Leaving {
+        outcome,
+        tokens,
+        answered_ms,
+    })
 }
 
 fn end() -> impl Strategy<Value = End> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Origin, Outcome, PolicyStamp, Reason, Retention,
-    Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
+    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Origin, Outcome, PassEnd, PassOutcome, PassTerms,
+    PolicyStamp, Reason, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -41,6 +41,8 @@ fn policy() -> Policy {
         user_types: None,
     };
     policy.budgets.insert("monthly".to_owned(), budget);
+    let class = serde_json::json!({"patterns": ["/reports$"], "max_concurrent": 10});
+    policy.route_classes.insert("reports".to_owned(), serde_json::from_value(class).expect("a class"));
     let breaker = &mut policy.circuit_breakers.tasks;
     (breaker.minimum_calls, breaker.open_seconds) = (2, 3_600);
     policy
@@ -51,7 +53,7 @@ fn keyed(body: &str) -> AdmitRequest {
     AdmitRequest { idempotency: Some(key), ..request("anonymous", "s") }
 }
 
-/// Three tasks wait, one runs, one is delayed, one has failed; every key there can be exists.
+/// Three tasks wait, one runs, one is delayed, one has failed, and a pass is in flight; every key there can be exists.
 async fn warm_up(act: &Act, policy: &CompiledPolicy) {
     act.beat(policy, START_MS, 100).await;
     let store = act.store.at(START_MS);
@@ -69,6 +71,15 @@ async fn warm_up(act: &Act, policy: &CompiledPolicy) {
     settled.renew(policy, &[(leases[1].task_id.clone(), leases[1].token)]).await.expect("an answer");
     settled.append_output(policy, &leases[1], 0, vec!["x".into()]).await.expect("an answer");
     settled.cancel(policy, &leases[1].task_id, "s").await.expect("an answer");
+    let passes = [0, 1].map(|_| AdmitRequest {
+        kind: "reports".to_owned(),
+        pass: Some(PassTerms { lease_ms: 600_000, throttled: true }),
+        ..request("anonymous", "s")
+    });
+    let decisions = store.admit(policy, &passes).await.expect("decisions");
+    let Verdict::Passed { lease: Some(lease) } = decisions[0].verdict.clone() else { panic!("{decisions:?}") };
+    let end = PassEnd { lease, outcome: PassOutcome::Succeeded, usage: Vec::new(), answered_ms: None };
+    assert_eq!(settled.finish(policy, &[end]).await, Ok(vec![true]));
 }
 
 /// Brings the gate of this reason to refuse: the policy that does and the request it refuses.
@@ -111,10 +122,17 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
         warm_up(&act, &CompiledPolicy::new(&policy(), PolicyStamp::NONE)).await;
         let (policy, asked) = provoke(&act, reason).await;
         let before = everything(&act).await;
-        assert!(before.len() >= 16, "only {:?}", before.keys());
+        assert!(before.len() >= 20, "only {:?}", before.keys());
         let decided = act.store.decisions(1_000).await.expect("decisions").len();
 
-        let batch = [asked.clone(), AdmitRequest { task_id: TaskId::generate(), ..asked }];
+        // What only a task can be refused for, and otherwise passes with a place and without.
+        let of_tasks = matches!(reason, Reason::DeadlineUnreachable | Reason::IdempotencyMismatch);
+        let terms = |lease_ms| (!of_tasks).then_some(PassTerms { lease_ms, throttled: true });
+        let batch = [None, terms(1_000), terms(0)].map(|pass| AdmitRequest {
+            task_id: TaskId::generate(),
+            pass,
+            ..asked.clone()
+        });
         let decisions = act.store.at(NOW_MS).admit(&policy, &batch).await.expect("decisions");
 
         for decision in decisions {
@@ -124,7 +142,7 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
         }
         assert_eq!(everything(&act).await, before, "{reason:?}");
         let events = act.store.decisions(1_000).await.expect("decisions");
-        assert_eq!(events.len(), decided + 2, "{reason:?}");
+        assert_eq!(events.len(), decided + 3, "{reason:?}");
         assert_eq!(events[0].code.as_deref(), Some(reason.code()));
     }
 }

@@ -3,6 +3,8 @@
 //! Responsible for comparing every answer, and at the end everything that is stored. Must never let Redis's own clock
 //! into it: a key that would lapse by that clock within a test is kept from lapsing.
 
+mod pass;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use portcullis_config::policy::Period;
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_loadtest::model::{Model, Ticks, period_end_ms};
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, Decision, FencingToken, Lease, OutputId, PolicyStamp, Purpose, Reason, Settlement,
-    TaskId, Verdict,
+    AdmitRequest, CompiledPolicy, Decision, FencingToken, Lease, OutputId, PassLease, PassTerms, PolicyStamp, Purpose,
+    Reason, Settlement, TaskId, Verdict,
 };
 use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
@@ -27,7 +29,7 @@ use super::ticks::ticks_of;
 /// the century's year that is no leap year.
 const STARTS_MS: [u64; 5] =
     [1_772_445_611_123, 1_835_481_599_000, 1_798_761_590_500, 1_777_593_599_999, 4_107_542_390_250];
-const LENGTH: usize = 80;
+const LENGTH: usize = 100;
 const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Week, Period::Month];
 
 /// One history being played.
@@ -37,6 +39,7 @@ struct Play<'a> {
     model: Model,
     now_ms: u64,
     leases: Vec<Lease>,
+    passes: Vec<PassLease>,
     tasks: Vec<TaskId>,
     newest: FencingToken,
     seen: BTreeSet<String>,
@@ -51,7 +54,8 @@ async fn play(
     operations: &[Operation],
 ) -> BTreeSet<String> {
     let (newest, seen) = (FencingToken(0), BTreeSet::new());
-    let mut play = Play { act, policy, model, now_ms: start_ms, leases: Vec::new(), tasks: Vec::new(), newest, seen };
+    let (leases, passes, tasks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut play = Play { act, policy, model, now_ms: start_ms, leases, passes, tasks, newest, seen };
     play.operation(&Operation::Beat { worker: 0, slots: 4, draining: false }).await;
     for operation in operations {
         play.operation(operation).await;
@@ -59,11 +63,18 @@ async fn play(
     }
     play.compare_the_rest().await;
     play.compare_keys().await;
+    play.compare_passes().await;
     play.seen
 }
 
 impl Play<'_> {
     async fn operation(&mut self, operation: &Operation) {
+        if let Operation::Admit(asks) = operation
+            && asks.iter().any(|ask| ask.pass.is_some_and(|terms| terms.lease_ms == 0))
+        {
+            // What is spent at once may be all that an account says.
+            self.leave_boundary();
+        }
         let store = self.act.store.at(self.now_ms);
         match operation {
             Operation::Pass(jump) => self.now_ms = self.after(*jump),
@@ -80,6 +91,8 @@ impl Play<'_> {
             Operation::Admit(asks) => {
                 let requests: Vec<AdmitRequest> = asks.iter().map(to_request).collect();
                 let decisions = store.admit(self.policy, &requests).await.expect("an answer");
+                self.keep_accounts().await;
+                self.note_passes(decisions.iter().map(|decision| &decision.verdict));
                 for (asked, decision) in requests.iter().zip(decisions) {
                     self.see(match &decision.verdict {
                         Verdict::Refused(refusal) => refusal.reason.code(),
@@ -105,7 +118,7 @@ impl Play<'_> {
                 let renewals = store.renew(self.policy, &held).await.expect("an answer");
                 for ((id, token), renewal) in held.iter().zip(renewals) {
                     self.see(format!("renewal {renewal:?}"));
-                    assert_eq!(renewal, self.model.renew(self.now_ms, id, *token), "renewal of {id}");
+                    assert_eq!(renewal, self.model.renew(self.now_ms, id, *token, true), "renewal of {id}");
                 }
             }
             Operation::Write { lease, pieces } => {
@@ -129,6 +142,9 @@ impl Play<'_> {
                 assert_eq!(reclaimed.requeued, requeued);
                 self.leases.extend(reclaimed.leases);
             }
+            Operation::Finish(leavings) => self.finish(leavings).await,
+            Operation::Extend(picks) => self.extend(picks).await,
+            Operation::Lapse => self.lapse().await,
             Operation::Cancel { task, by_owner } => self.cancel(*task, *by_owner).await,
         }
     }
@@ -227,6 +243,7 @@ impl Play<'_> {
             Jump::PeriodEnd(period, after_ms) => to(Some(period_end_ms(PERIODS[period], self.now_ms)), after_ms),
             Jump::BeatLapse(after_ms) => to(self.model.next_beat_lapse_ms(self.now_ms), after_ms),
             Jump::LeaseLapse(after_ms) => to(self.model.next_lease_lapse_ms(self.now_ms), after_ms),
+            Jump::PassLapse(after_ms) => to(self.model.next_pass_lapse_ms(self.now_ms), after_ms),
             Jump::Deadline(after_ms) => to(self.model.next_deadline_ms(self.now_ms), after_ms),
             Jump::Probe(after_ms) => to(self.model.next_probe_ms(self.now_ms), after_ms),
         };
@@ -240,7 +257,9 @@ impl Play<'_> {
         assert_eq!(view, self.model.queues(self.now_ms), "after {operation:?}");
         let breakers = store.breakers(self.policy).await.expect("an answer");
         assert_eq!(breakers, self.model.breakers(self.now_ms), "after {operation:?}");
-        let looks = [0, 1].map(|kind| to_request(&Ask { kind, ..LOOK }));
+        let pass = Some(PassTerms { lease_ms: 1000, throttled: true });
+        let looks = [(0, None), (1, None), (1, pass), (2, pass), (3, pass)];
+        let looks = looks.map(|(kind, pass)| to_request(&Ask { kind, pass, ..LOOK }));
         let decisions = store.peek(self.policy, &looks).await.expect("an answer");
         let expected = looks.map(|look| self.model.peek(self.now_ms, &look));
         assert_eq!(decisions, expected, "after {operation:?}");
@@ -264,8 +283,11 @@ impl Play<'_> {
             assert_eq!(decisions[0], self.model.peek(self.now_ms, &asked), "limits and budgets of {caller}");
         }
         let events = store.decisions(10_000).await.expect("an answer");
-        let said: Vec<_> =
-            events.iter().rev().map(|event| (event.depth, event.capacity, event.name.as_deref())).collect();
+        let said = events.iter().rev().map(|event| {
+            let said = [&event.name, &event.task_id, &event.pass_id];
+            (event.depth, event.capacity, said.map(|said| said.as_deref()))
+        });
+        let said: Vec<_> = said.collect();
         let made: Vec<_> = self.model.decisions.iter().map(said_of).collect();
         assert_eq!(said, made, "every decision has its event, in order");
     }
@@ -303,12 +325,13 @@ impl Play<'_> {
 }
 
 /// What the event of a decision says of it.
-fn said_of(decision: &Decision) -> (u64, u64, Option<&str>) {
-    let name = match &decision.verdict {
-        Verdict::Refused(refusal) => refusal.name.as_deref(),
-        _ => None,
+fn said_of(decision: &Decision) -> (u64, u64, [Option<&str>; 3]) {
+    let (name, task_id, pass_id) = match &decision.verdict {
+        Verdict::Refused(refusal) => (refusal.name.as_deref(), None, None),
+        Verdict::Admitted { task_id, .. } | Verdict::Replayed { task_id } => (None, Some(task_id.as_str()), None),
+        Verdict::Passed { lease } => (None, None, lease.as_ref().map(|lease| lease.pass_id.as_str())),
     };
-    (decision.depth, decision.capacity, name)
+    (decision.depth, decision.capacity, [name, task_id, pass_id])
 }
 
 /// Plays this many random histories under a policy; the shortest that goes wrong is told. Returns the answers that came
@@ -348,7 +371,9 @@ fn random_histories_go_as_the_rules_say() {
     let statuses = ["Queued", "Succeeded", "Failed", "Dead", "Cancelled", "Expired"];
     let settled = statuses.map(|status| format!("Done({status})"));
     let mut all: BTreeSet<String> = Reason::ALL.map(|reason| reason.code().to_owned()).into();
-    all.extend(["admitted", "replayed", "Stale"].map(str::to_owned));
+    all.extend(["admitted", "replayed", "Stale", "passed", "decided"].map(str::to_owned));
+    let of_passes = ["pass ended", "pass lost", "pass extended", "pass not extended", "pass lapsed"];
+    all.extend(of_passes.map(str::to_owned));
     all.extend(purposes.into_iter().chain(renewals).chain(settled));
     if cases(200) >= 20 {
         assert_eq!(seen, all, "histories that are too tame");
