@@ -111,12 +111,7 @@ fn say_who(headers: &mut HeaderMap, identity: &Identity) {
 }
 
 /// Ends a place among the passes in flight, with what was really used in `X-Usage-<Unit>`.
-async fn end(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    parts: &Parts,
-    pass_id: &TaskId,
-) -> Result<Answered, Refused> {
+async fn end(gateway: &Gateway, caller: Caller<'_>, parts: &Parts, pass_id: &TaskId) -> Result<Answered, Refused> {
     let outcome = asked::outcome(parts).map_err(Refused::invalid)?;
     if outcome.is_judgement() && !gateway.trusted_proxies().believes(caller.peer) {
         let message = "is believed of the operator's own proxies only (TRUSTED_PROXY_COUNT, TRUSTED_PROXY_CIDRS)";
@@ -133,6 +128,7 @@ async fn end(
     if held != [true] {
         return Err(Refused::not_found());
     }
+    gateway.refusal_memory().note_place_free();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(Answered { response, policy: Some(policy) })

@@ -150,8 +150,7 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
             };
         };
         let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let entry =
-            Entry { class: name.clone(), throttled, in_flight: true, traceparent, ..Entry::default() };
+        let entry = Entry { class: name.clone(), throttled, in_flight: true, traceparent, ..Entry::default() };
         let outcome = pass::pass(gateway, caller.identity, caller.request_id.as_str(), entry).await;
         let decided_under = match &outcome {
             Ok(pass) => pass.policy().clone(),

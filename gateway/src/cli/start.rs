@@ -162,7 +162,9 @@ mod tests {
         let with = |token: &str| Exposure { admin_token: Some(token.into()), rls_token: Some(token.into()), ..safe() };
         for token in ["short", &"x".repeat(40), "0123456789abcdef 0123456789abcdef"] {
             let faults = with(token).token_faults();
-            assert!(faults[0].starts_with("PORTCULLIS_ADMIN_TOKEN: ") && faults[1].starts_with("PORTCULLIS_RLS_TOKEN: "));
+            assert!(
+                faults[0].starts_with("PORTCULLIS_ADMIN_TOKEN: ") && faults[1].starts_with("PORTCULLIS_RLS_TOKEN: ")
+            );
             assert!(faults.iter().all(|fault| !fault.contains(token)), "{faults:?}");
         }
         assert_eq!(safe().token_faults(), Vec::<String>::new());

@@ -96,11 +96,7 @@ fn subject(profile: Profile, headers: &HeaderMap, faults: &mut Vec<RequestFault>
     }
 }
 
-fn described(
-    [uri, method]: &[HeaderName; 2],
-    headers: &HeaderMap,
-    faults: &mut Vec<RequestFault>,
-) -> Option<Subject> {
+fn described([uri, method]: &[HeaderName; 2], headers: &HeaderMap, faults: &mut Vec<RequestFault>) -> Option<Subject> {
     let [uri_line, method_line] = [uri, method].map(|name| {
         let mut lines = headers.get_all(name).iter();
         let (line, another) = (lines.next(), lines.next());
@@ -239,9 +235,8 @@ mod tests {
 
     #[test]
     fn an_end_says_one_outcome_or_none() {
-        let said = |query: &str| {
-            outcome(&Request::delete(format!("/v1/decide/x{query}")).body(()).unwrap().into_parts().0)
-        };
+        let said =
+            |query: &str| outcome(&Request::delete(format!("/v1/decide/x{query}")).body(()).unwrap().into_parts().0);
         assert!(said("").is_ok_and(|said| !said.is_judgement() && said.of_pass() == Outcome::Succeeded));
         assert!(said("?outcome=failed").is_ok_and(|said| said.is_judgement() && said.of_pass() == Outcome::Failed));
         for query in ["?outcome=", "?outcome=ok", "?result=failed", "?outcome=failed&outcome=failed"] {

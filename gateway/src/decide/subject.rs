@@ -29,7 +29,8 @@ impl Subject {
             return Err("must not have a fragment");
         }
         let path = target.split_once('?').map_or(target, |(path, _)| path);
-        let path = if path.starts_with('/') { Some(path) } else { path.split_once("://").map(|(_, rest)| from_slash(rest)) };
+        let path =
+            if path.starts_with('/') { Some(path) } else { path.split_once("://").map(|(_, rest)| from_slash(rest)) };
         let path = path.ok_or("must be a path that begins with '/', or a whole URI")?.to_owned();
         Ok(Self { method: method.filter(|method| !method.is_empty()), path })
     }

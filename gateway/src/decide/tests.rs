@@ -15,7 +15,8 @@ use crate::state::tests::options_without_redis;
 
 /// A gateway whose policy guards link previews.
 fn gateway() -> Arc<Gateway> {
-    let document = json!({ "tenant": "acme", "project": "demo", "guarded_rest_patterns": ["^/resources/link-preview$"] });
+    let document =
+        json!({ "tenant": "acme", "project": "demo", "guarded_rest_patterns": ["^/resources/link-preview$"] });
     let boot = portcullis_config::parse_value(document, Component::Ingress, &|_| None).expect("a sound document");
     Gateway::new(GatewayOptions { boot, ..options_without_redis() })
 }
@@ -118,7 +119,9 @@ async fn a_question_with_faults_is_no_yes() {
 async fn what_is_no_pass_is_nothing() {
     let gateway = gateway();
     let id = "01JD7Y5M3T0000000000000000";
-    for (method, path) in [("DELETE", "/v1/decide/malformed"), ("DELETE", "/v1/decide/"), ("GET", &*format!("/v1/decide/{id}"))] {
+    for (method, path) in
+        [("DELETE", "/v1/decide/malformed"), ("DELETE", "/v1/decide/"), ("GET", &*format!("/v1/decide/{id}"))]
+    {
         assert_eq!((ask(&gateway, method, path, &[]).await.statuses()), (404, None, None), "{method} {path}");
     }
     let unknown = ask(&gateway, "DELETE", &format!("/v1/decide/{id}"), &[]).await;

@@ -83,9 +83,9 @@ impl Told {
             return Err(format!("unknown descriptor key {key:?}; the nearest known one is {like:?}"));
         };
         match &self.0[place] {
-            Some(before) if before != value => Err(format!(
-                "{key} is {before:?} and {value:?}: all descriptors of a question describe one request"
-            )),
+            Some(before) if before != value => {
+                Err(format!("{key} is {before:?} and {value:?}: all descriptors of a question describe one request"))
+            }
             _ => {
                 self.0[place] = Some(value.to_owned());
                 Ok(())

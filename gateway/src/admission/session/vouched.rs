@@ -5,8 +5,8 @@
 
 use portcullis_config::{Scope, UserType};
 
-use crate::admission::circuit_breaker;
 use super::identity::Identity;
+use crate::admission::circuit_breaker;
 use crate::client_address::ClientAddress;
 use crate::credential::{Caller, Source};
 use crate::digest;

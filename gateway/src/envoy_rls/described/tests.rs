@@ -41,7 +41,8 @@ fn all_descriptors_describe_one_request() {
 
 #[test]
 fn what_is_left_out_or_empty_is_not_said() {
-    let described = Described::of(&question("envoy", &[&[("user_type", ""), ("agent", ""), ("kind", "chat")]])).unwrap();
+    let described =
+        Described::of(&question("envoy", &[&[("user_type", ""), ("agent", ""), ("kind", "chat")]])).unwrap();
     let caller = described.caller;
     assert_eq!((caller.scope, caller.user_type, caller.actor), (None, None, None));
     assert_eq!((caller.address, described.target), (ClientAddress::Unknown, Target::Named("chat".to_owned())));

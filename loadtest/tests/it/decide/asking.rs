@@ -9,7 +9,8 @@ use super::{asked, client_of};
 use crate::fixture::{Fixture, start, until};
 
 /// What a client can write that would count for something if it were believed.
-const SPOOFED: [(&str, &str); 12] = [
+const SPOOFED: [(&str, &str); 13] = [
+    ("x_user_type", "privileged"),
     ("x-user-type", "privileged"),
     ("x-session-id", "mine"),
     ("x-principal", "root"),
@@ -72,6 +73,7 @@ async fn lets_through_what_may_go_on(client: &Client, application: &Application)
         assert_eq!((seen.header("x-project"), seen.header("x-actor")), ("cluster", ""));
         assert_eq!(seen.header("authorization"), "", "the credential was for the gateway");
         assert_eq!(seen.headers.get_all("x-user-type").iter().count(), 1);
+        assert!(!seen.headers.contains_key("x_user_type"), "which some applications take for the other");
     }
 }
 

@@ -15,11 +15,10 @@ async fn haproxy_balances_gateways_that_guard_the_application() {
     let mut cluster = start(asked().gateways(2).env("UPSTREAM_URL", &upstream)).await;
     let front = Front::haproxy([cluster.public_address(0), cluster.public_address(1)]).await;
     let client = client_of(&front);
-    let ada = client.caller("paid", "ada").with_header("x-user-type", "privileged").with_header("x-forwarded-for", "::1");
-    until("a gateway is known to be ready", || async {
-        (client.get("/free").await.ok()?.status == 200).then_some(())
-    })
-    .await;
+    let ada =
+        client.caller("paid", "ada").with_header("x-user-type", "privileged").with_header("x-forwarded-for", "::1");
+    until("a gateway is known to be ready", || async { (client.get("/free").await.ok()?.status == 200).then_some(()) })
+        .await;
     for _ in 0..3 {
         assert_eq!(ada.post("/work/1", &json!(1)).await.expect("an answer").status, 200);
         assert_eq!(application.latest().header("x-user-type"), "paid");

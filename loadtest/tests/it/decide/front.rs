@@ -69,7 +69,8 @@ impl Front {
             for (shipped, real) in addresses.iter().copied().chain([("127.0.0.1:8000", address)]) {
                 assert!(text.contains(shipped), "{config} does not name {shipped}");
                 // Through a name that is no address, or an address just put in could be taken for a shipped one.
-                text = text.replace(shipped, &format!("<{shipped}>")).replace(&format!("<{shipped}>"), &real.to_string());
+                text =
+                    text.replace(shipped, &format!("<{shipped}>")).replace(&format!("<{shipped}>"), &real.to_string());
             }
             fs::write(directory.path().join(config), text).expect("written");
             let log = fs::File::create(directory.path().join("log")).expect("a log");

@@ -73,7 +73,9 @@ impl Envoy {
 
 /// A gateway that serves it, and a connection to it.
 async fn served() -> (Fixture, Envoy) {
-    let builder = asked().env("PORTCULLIS_RLS_LISTEN", "127.0.0.1:0").env("PORTCULLIS_RLS_TOKEN", TOKEN)
+    let builder = asked()
+        .env("PORTCULLIS_RLS_LISTEN", "127.0.0.1:0")
+        .env("PORTCULLIS_RLS_TOKEN", TOKEN)
         .env("PORTCULLIS_DRAIN_SECONDS", "0");
     let mut cluster = start(builder.env("PORTCULLIS_STORE_TIMEOUT_MS", "1000")).await;
     let address = cluster.gateways()[0].address("rls").expect("announced");

@@ -78,9 +78,7 @@ async fn envoy_takes_exactly_200_and_never_hears_of_a_failure() {
     let path = |path: &str| format!("{prefix}{path}");
     // The original method and path; no body.
     let ada = caller(&cluster, "paid", "ada");
-    let post = async |client: &Client, target: &str| {
-        client.post(&path(target), &Value::Null).await.expect("an answer")
-    };
+    let post = async |client: &Client, target: &str| client.post(&path(target), &Value::Null).await.expect("an answer");
     for _ in 0..3 {
         let answer = post(&ada, "/work/1?profile=plain&lease_seconds=0").await;
         assert_eq!(answer.status, 200, "{}", answer.text);
