@@ -7,12 +7,12 @@ use crate::fixture::{Fixture, cluster, start, until};
 
 /// A gateway with two places for a paid caller, each of which is expected to use 100 tokens of 1000.
 async fn two_places() -> Fixture {
-    let budgets = json!({ "daily": { "per": "principal", "unit": "tokens", "amount": 1000, "period": "day" } });
+    let budgets = json!({ "daily": { "per": "principal", "unit": "tokens", "amount": 1000, "period": "day",
+        "default_estimate": 1 } });
     let class =
-        json!({ "patterns": ["^/work$"], "max_concurrent": 4, "throttled": false, "estimate": { "tokens": 100 } });
-    let thresholds = json!({ "paid_pressure_threshold": 0.5 });
+        json!({ "patterns": ["^/work$"], "max_concurrent": 3, "throttled": false, "estimate": { "tokens": 100 } });
     start(cluster().policy(json!({
-        "route_classes": { "work": class }, "budgets": budgets, "backpressure": thresholds,
+        "route_classes": { "work": class }, "budgets": budgets,
     })))
     .await
 }

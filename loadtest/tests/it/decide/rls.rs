@@ -102,7 +102,7 @@ async fn a_caller_is_let_through_as_often_as_its_limit_says_and_told_when_to_com
             let limit = status.current_limit.as_ref().expect("a limit");
             assert_eq!((limit.name.as_str(), limit.requests_per_unit, limit.unit), ("burst", 3, Unit::Hour.into()));
             assert_eq!((status.code, status.limit_remaining), (Code::Ok.into(), remaining));
-            assert!(status.duration_until_reset.is_some_and(|reset| (1..=3600).contains(&reset.seconds)));
+            assert!(status.duration_until_reset.is_some_and(|reset| (1..=3700).contains(&reset.seconds)));
         }
         assert!(field(&answer, "ratelimit").contains(&format!("\"burst\";r={remaining}")));
         assert!(answer.raw_body.is_empty() && !field(&answer, "x-policy-revision").is_empty());
@@ -110,7 +110,7 @@ async fn a_caller_is_let_through_as_often_as_its_limit_says_and_told_when_to_com
     let refused = envoy.ask(0, &ada).await.expect("a decision");
     assert_eq!(refused.overall_code, i32::from(Code::OverLimit));
     assert!(refused.statuses.iter().all(|status| status.code == i32::from(Code::OverLimit)));
-    assert!((3000..=3600).contains(&field(&refused, "retry-after").parse::<u64>().expect("seconds")));
+    assert!((3000..=3700).contains(&field(&refused, "retry-after").parse::<u64>().expect("seconds")));
     let problem: Value = serde_json::from_slice(&refused.raw_body).expect("a problem");
     assert_eq!((&problem["code"], &problem["status"]), (&json!("burst_limit"), &json!(429)));
     let bob = envoy.ask(0, &[&[("user_type", "paid"), ("principal", "bob"), ("kind", "work")]]).await;

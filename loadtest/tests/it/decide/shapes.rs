@@ -65,7 +65,7 @@ async fn traefik_hands_the_answer_on() {
     assert_eq!((refused.status, refused.code()), (429, "burst_limit"));
     assert!(refused.retry_after().is_some());
     assert_eq!(ask(&ada, "GET", "/work/1").await.status, 200, "the method counts");
-    assert_eq!(ask(&ada, "GET", "/guarded/1").await.status, 503);
+    assert_eq!(ask(&caller(&cluster, "paid", "bob"), "GET", "/guarded/1").await.status, 503);
     assert_eq!(ask(&cluster.gateway(0).bearer("nonsense"), "GET", "/free").await.status, 401);
 }
 
@@ -93,7 +93,8 @@ async fn envoy_takes_exactly_200_and_never_hears_of_a_failure() {
     assert_eq!(ada.get(&path("/work/1")).await.expect("an answer").status, 200, "the method counts");
     assert_eq!(ada.get(&path("/free")).await.expect("an answer").status, 200);
 
-    let overloaded = ada.get(&path("/guarded/1")).await.expect("an answer");
+    let bob = caller(&cluster, "paid", "bob");
+    let overloaded = bob.get(&path("/guarded/1")).await.expect("an answer");
     let real = (overloaded.header("x-admit-status"), overloaded.header("x-admit-code"), overloaded.code());
     assert_eq!(real, (Some("503"), Some("no_live_processors"), "no_live_processors"));
     assert_eq!(overloaded.status, 429);
@@ -102,7 +103,6 @@ async fn envoy_takes_exactly_200_and_never_hears_of_a_failure() {
     assert_eq!((stranger.status, stranger.header("www-authenticate")), (401, Some("Bearer")));
 
     cluster.redis().expect("a server").pause().expect("frozen");
-    let bob = caller(&cluster, "paid", "bob");
     for _ in 0..3 {
         let undecided = post(&bob, "/work/1").await;
         assert_eq!((undecided.status, undecided.code()), (429, "store_unavailable"));
