@@ -44,7 +44,7 @@ async fn a_place_lasts_until_its_caller_ends_it() {
     let cluster = two_places().await;
     let ada = cluster.gateway(0).caller("paid", "ada");
     let (first, second) = (ask(&ada, 600).await.expect("a place"), ask(&ada, 600).await.expect("a place"));
-    assert_eq!(ask(&ada, 600).await, Err("pressure_threshold".to_owned()));
+    assert_eq!(ask(&ada, 600).await, Err("hard_limit".to_owned()));
     assert_eq!((in_flight(&cluster).await, tokens(&ada).await), (2, (json!(0), json!(200))));
 
     let path = |id: &str| format!("/v1/decide/{id}");
