@@ -62,18 +62,18 @@ fn lease(parts: &Parts, faults: &mut Vec<RequestFault>) -> Option<Duration> {
         }
         match name.as_str() {
             "profile" => {}
-            "lease_seconds" => match value.parse() {
-                Ok(seconds @ 1..=MAX_LEASE_SECONDS) => lease = Some(Duration::from_secs(seconds)),
-                _ => {
+            "lease_seconds" => {
+                lease = value.parse().ok().filter(|seconds| (1..=MAX_LEASE_SECONDS).contains(seconds));
+                if lease.is_none() {
                     let message = format!("must be a whole number of seconds from 1 to {MAX_LEASE_SECONDS}");
                     faults.push(RequestFault::new("lease_seconds", message));
                 }
-            },
+            }
             _ => faults.push(RequestFault::new(name.clone(), "is not known; profile and lease_seconds are")),
         }
         seen.push(name);
     }
-    lease
+    lease.map(Duration::from_secs)
 }
 
 /// The request as this proxy describes it.
@@ -168,8 +168,8 @@ mod tests {
         asked.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
     }
 
-    fn subject(method: Option<&str>, target: &str) -> Option<Subject> {
-        Some(Subject::new(method.map(str::to_owned), target).unwrap())
+    fn subject(method: Option<&str>, target: &str) -> Subject {
+        Subject::new(method.map(str::to_owned), target).unwrap()
     }
 
     const ORIGINALLY: [(&str, &str); 2] = [("x-original-uri", "/a?b=c"), ("x-original-method", "PUT")];
@@ -179,22 +179,22 @@ mod tests {
     fn each_proxy_describes_the_request_in_its_own_way() {
         let both = [ORIGINALLY, FORWARDED].concat();
         let read = |uri: &str| asked("GET", uri, &both).unwrap().subject;
-        assert_eq!(read("/v1/decide?profile=nginx"), subject(Some("PUT"), "/a"));
-        assert_eq!(read("/v1/decide?profile=traefik"), subject(Some("POST"), "/d"));
-        assert_eq!(read("/v1/decide?profile=caddy"), subject(Some("POST"), "/d"));
+        assert_eq!(read("/v1/decide?profile=nginx"), Some(subject(Some("PUT"), "/a")));
+        assert_eq!(read("/v1/decide?profile=traefik"), Some(subject(Some("POST"), "/d")));
+        assert_eq!(read("/v1/decide?profile=caddy"), Some(subject(Some("POST"), "/d")));
         assert_eq!(read("/v1/decide?profile=envoy"), None, "its prefix is missing: guarded");
         let envoy = asked("PATCH", "/v1/decide/envoy/e/f?profile=plain&lease_seconds=0", &both).unwrap();
-        assert_eq!(envoy, Asked { subject: subject(Some("PATCH"), "/e/f"), lease: None });
-        assert_eq!(asked("GET", "/v1/decide/envoy", &[]).unwrap().subject, subject(Some("GET"), "/"));
+        assert_eq!(envoy, Asked { subject: Some(subject(Some("PATCH"), "/e/f")), lease: None });
+        assert_eq!(asked("GET", "/v1/decide/envoy", &[]).unwrap().subject, Some(subject(Some("GET"), "/")));
     }
 
     #[test]
     fn plainly_either_way_will_do_but_not_two_that_differ() {
         let read = |headers: &[(&str, &str)]| asked("POST", "/v1/decide", headers).map(|asked| asked.subject);
         assert_eq!(read(&[]), Ok(None));
-        assert_eq!(read(&ORIGINALLY), Ok(subject(Some("PUT"), "/a")));
-        assert_eq!(read(&FORWARDED), Ok(subject(Some("POST"), "/d")));
-        assert_eq!(read(&FORWARDED[..1]), Ok(subject(None, "/d")));
+        assert_eq!(read(&ORIGINALLY), Ok(Some(subject(Some("PUT"), "/a"))));
+        assert_eq!(read(&FORWARDED), Ok(Some(subject(Some("POST"), "/d"))));
+        assert_eq!(read(&FORWARDED[..1]), Ok(Some(subject(None, "/d"))));
         assert_eq!(read(&[ORIGINALLY, FORWARDED].concat()), Err(vec!["X-Original-URI".to_owned()]));
     }
 
