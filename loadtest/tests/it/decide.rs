@@ -1,4 +1,4 @@
-//! Other proxies in front of an application, asking gateways: nginx, Caddy and HAProxy as they are, with the shipped
+//! Other proxies in front of an application, asking gateways: nginx, Caddy and `HAProxy` as they are, with the shipped
 //! configurations; of Traefik and Envoy the requests that they are documented to send.
 //!
 //! Responsible for what holds between a gateway and a proxy that nobody here wrote. Must never test a configuration that

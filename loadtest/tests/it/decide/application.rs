@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -68,7 +68,7 @@ impl Application {
 /// 200, or what a path ending in a status says.
 async fn answer(State(arrived): State<Arrived>, request: Request) -> impl IntoResponse {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.to_string();
     let status = path.rsplit('/').next().and_then(|last| StatusCode::from_bytes(last.as_bytes()).ok());
     let seen = Seen { method: parts.method.to_string(), path, headers: parts.headers, body };

@@ -1,4 +1,4 @@
-//! HAProxy in front of gateways, which pass on to the application themselves.
+//! `HAProxy` in front of gateways, which pass on to the application themselves.
 
 use portcullis_loadtest::cluster::Member;
 use serde_json::json;

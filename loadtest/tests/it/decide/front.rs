@@ -47,7 +47,7 @@ impl Front {
         .await
     }
 
-    /// HAProxy in front of two gateways.
+    /// `HAProxy` in front of two gateways.
     pub(super) async fn haproxy(gateways: [SocketAddr; 2]) -> Self {
         let addresses = [("127.0.0.1:8080", gateways[0]), ("127.0.0.1:8180", gateways[1])];
         Self::start("haproxy", "haproxy.cfg", &addresses, |command, directory| {
