@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Finds the proxies that the tests put in front of gateways, nginx, HAProxy and Caddy, or installs them. Sourced by test.sh
-# after install-redis.sh, whose functions it uses; defines functions and does nothing else.
+# Finds the proxies that the tests put in front of gateways, nginx, HAProxy and Caddy, or installs them. Sourced by
+# test.sh after install-redis.sh, whose functions it uses; defines functions and does nothing else.
 #
 # Only the executables are wanted: the tests start processes of their own, so a service that a package brings along is
 # switched off again, and one that was there before is left alone.

@@ -132,6 +132,8 @@ pub(crate) fn ask<'a, T: 'a>(
 }
 
 fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+    let trace = submission.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
@@ -149,7 +151,8 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         idempotency: submission.idempotency,
         estimates: submission.estimates,
         request_id: request_id.to_owned(),
-        traceparent: submission.traceparent,
+        traceparent,
+        tracestate,
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
     };

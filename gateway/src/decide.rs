@@ -26,6 +26,7 @@ use crate::proxy::usage;
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{Answered, RequestId, set_limits};
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 use asked::Asked;
 
@@ -71,8 +72,8 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
 
 async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
     let Asked { subject, lease } = Asked::of(parts).map_err(Refused::invalid)?;
-    let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let entry = Entry { in_flight: lease.is_some(), lease, traceparent, ..Entry::default() };
+    let trace = TraceContext::of(&parts.headers);
+    let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
     let classify = |policy: &_| Subject::class_of(subject.as_ref(), policy);
     let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, entry).await?;

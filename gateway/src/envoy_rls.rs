@@ -32,6 +32,7 @@ use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId, set_limits};
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 use described::{Described, Target};
 use message::{RateLimitRequest, RateLimitResponse};
@@ -89,9 +90,10 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
     type Future = futures_util::future::BoxFuture<'static, Result<tonic::Response<RateLimitResponse>, Status>>;
 
     fn call(&mut self, request: tonic::Request<RateLimitRequest>) -> Self::Future {
-        let (gateway, request_id) = (self.gateway.clone(), RequestId::of(&self.headers));
+        let gateway = self.gateway.clone();
+        let (request_id, trace) = (RequestId::of(&self.headers), TraceContext::of(&self.headers));
         Box::pin(async move {
-            let answer = answer(&gateway, &request_id, request.get_ref()).await;
+            let answer = answer(&gateway, &request_id, trace, request.get_ref()).await;
             metric::rls_question(answer.as_ref().err().map_or("ok", |status| code_name(status.code())));
             answer.map(tonic::Response::new)
         })
@@ -101,6 +103,7 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
 async fn answer(
     gateway: &Gateway,
     request_id: &RequestId,
+    trace: Option<TraceContext>,
     request: &RateLimitRequest,
 ) -> Result<RateLimitResponse, Status> {
     let descriptors = request.descriptors.len();
@@ -110,7 +113,7 @@ async fn answer(
     }
     let refused_early = |refused: Refused| Told::refused(&refused).err().unwrap_or_else(|| Status::internal("refused"));
     let identity = resolve_vouched(gateway, caller).await.map_err(refused_early)?;
-    let entry = Entry { hits, ..Entry::default() };
+    let entry = Entry { hits, trace, ..Entry::default() };
     let classify = |policy: &PolicyInForce| class(&target, policy);
     match classed::admit(gateway, &identity, request_id.as_str(), classify, entry).await {
         Ok(Classed { policy, pass, .. }) => {

@@ -19,6 +19,8 @@ pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;
+mod idempotency_key;
+mod trace_context;
 mod text;
 mod ratelimit_field;
 pub mod drain;
@@ -31,6 +33,7 @@ mod dev_token;
 mod bearer_token;
 pub mod store_breaker;
 mod refusal_memory;
+mod limit_memory;
 mod tally;
 mod group_commit;
 mod pass_keeper;
@@ -44,6 +47,8 @@ pub mod state;
 mod admission;
 mod problem;
 mod respond;
+mod request_head;
+mod cors;
 mod task_view;
 mod prefer;
 mod tasks;
@@ -112,22 +117,25 @@ const FORCE_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// A dropped future ends everything it started.
 pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdown) -> Ended {
-    let drain_time = options.drain;
+    let (drain_time, keep_alive) = (options.drain, options.keep_alive);
     let gateway = Gateway::new(options);
     let background = gateway.background().clone();
     let _ends_when_dropped = background.stopping().clone().drop_guard();
     let looked = first_look(&gateway).await;
     spawn_owned_tasks(&gateway, looked);
 
-    let public = Server::start(listeners.public, Public::new(gateway.clone()));
-    let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
+    let public = Server::start(listeners.public, Public::new(gateway.clone()), keep_alive);
+    let admin = Server::start(listeners.admin, admin::router(gateway.clone()), keep_alive);
     let rls_token = gateway.rls_token().map(BearerToken::new);
     let rls = listeners.rls.map(|rls| RlsServer::start(rls, RateLimitService::new(gateway.clone(), rls_token)));
     let drained = async {
         shutdown.drain_requested().await;
         tracing::info!(seconds = drain_time.as_secs_f64(), "draining: readiness fails, requests are still served");
         gateway.drain_state().leave();
+        public.leave();
         tokio::time::sleep(drain_time).await;
+        // A client whose event stream ends comes back at once, and must find another gateway.
+        public.close().await;
         gateway.drain_state().close();
         let answered = async {
             match rls {

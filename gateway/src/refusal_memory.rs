@@ -173,8 +173,8 @@ impl RefusalMemory {
         self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
     }
 
-    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now and this caller is
-    /// not the one to ask ahead.
+    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now and this caller
+    /// is not the one to ask ahead.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
         let remembered = self.pressed.get(&Borrowed { scope: subject.scope, name })?;

@@ -24,11 +24,11 @@ use crate::refusal::{Cause, Refused};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
-const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
+pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 const ADMIT_STATUS: HeaderName = HeaderName::from_static("x-admit-status");
 const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
@@ -238,6 +238,9 @@ pub(crate) fn finish(
     let policy = policy.unwrap_or_else(in_force);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.0.clone());
+    if draining {
+        say_goodbye(headers);
+    }
     headers.insert(POLICY_REVISION, policy.revision_header().clone());
     if let Some(identity) = identity {
         for (name, value) in [USER_TYPE, SESSION_ID].into_iter().zip(identity.headers()) {
@@ -249,11 +252,22 @@ pub(crate) fn finish(
             headers.insert(RATELIMIT_POLICY, field.clone());
         }
     }
+    response
+}
+
+/// The answer to a health check as it leaves: nobody's, under no policy.
+pub(crate) fn finish_health(mut response: Response, request_id: RequestId, draining: bool) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(REQUEST_ID).or_insert(request_id.0);
     if draining {
-        // The client's next request goes to another gateway.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(headers);
     }
     response
+}
+
+/// The client's next request goes to another gateway.
+fn say_goodbye(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 #[cfg(test)]

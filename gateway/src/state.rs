@@ -19,6 +19,7 @@ use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
+use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
 use crate::proxy::{MAX_TUNNELS, Upstream, UpstreamUrl};
@@ -52,6 +53,8 @@ pub struct GatewayOptions {
     pub trusted_proxies: TrustedProxies,
     /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
+    /// How long a connection may be silent: longer than whatever stands in front keeps one.
+    pub keep_alive: Duration,
     /// How long requests are still served after readiness began to fail.
     pub drain: Duration,
     /// How long Redis may take for an answer before the caller gets a 503.
@@ -73,6 +76,7 @@ pub struct Gateway {
     resolvers: Vec<Box<dyn SessionResolver>>,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
+    limit_memory: LimitMemory,
     store_breaker: Arc<StoreBreaker>,
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
@@ -111,6 +115,7 @@ impl Gateway {
             resolvers,
             strangers: Strangers::new(),
             refusal_memory: RefusalMemory::new(),
+            limit_memory: LimitMemory::new(),
             store_breaker,
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
@@ -195,6 +200,10 @@ impl Gateway {
         &self.refusal_memory
     }
 
+    pub(crate) fn limit_memory(&self) -> &LimitMemory {
+        &self.limit_memory
+    }
+
     pub(crate) fn watch_hub(&self) -> &Arc<WatchHub> {
         &self.watch_hub
     }
@@ -267,6 +276,7 @@ pub(crate) mod tests {
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
             dev_tokens: true,
+            keep_alive: Duration::from_secs(75),
             drain: Duration::ZERO,
             store_timeout,
             upstream: None,

@@ -22,6 +22,7 @@ use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 /// What asks for a pass: of the built-in class, without a place, unless it says otherwise.
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ pub(crate) struct Entry {
     pub(crate) hits: u32,
     /// What it is expected to use, by unit, where it knows better than its class.
     pub(crate) estimates: Vec<(String, u64)>,
-    /// W3C trace context of the request.
-    pub(crate) traceparent: Option<String>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Default for Entry {
@@ -51,7 +52,7 @@ impl Default for Entry {
             lease: None,
             hits: 1,
             estimates: Vec::new(),
-            traceparent: None,
+            trace: None,
         }
     }
 }
@@ -125,6 +126,8 @@ pub(crate) async fn pass(
 }
 
 fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+    let trace = entry.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
@@ -142,7 +145,8 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
         idempotency: None,
         estimates: Vec::new(),
         request_id: request_id.to_owned(),
-        traceparent: entry.traceparent,
+        traceparent,
+        tracestate,
         content_type: String::new(),
         payload: Bytes::new(),
     };

@@ -79,6 +79,11 @@ pub(crate) struct ServeArgs {
     /// may ask: who does, says who the caller is [default: not served]
     #[arg(long, value_name = "ADDR", env = "PORTCULLIS_RLS_LISTEN")]
     rls_listen: Option<SocketAddr>,
+    /// How long a connection may be silent before this gateway closes it, seconds: longer than the idle timeout of the
+    /// balancer in front (60 for most, up to 4000 for an ALB), or it sends requests into connections that are closing
+    #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_KEEP_ALIVE_SECONDS", default_value = "75",
+        value_parser = value_parser!(u64).range(5..=7200))]
+    keep_alive_seconds: u64,
     /// How long requests are still served after readiness began to fail, seconds
     #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_DRAIN_SECONDS", default_value = "10",
         value_parser = value_parser!(u64).range(..=3600))]
@@ -142,6 +147,7 @@ struct Prepared {
     instance: String,
     trusted_proxies: TrustedProxies,
     dev_tokens: bool,
+    keep_alive: Duration,
     drain: Duration,
     upstream: Option<UpstreamUrl>,
 }
@@ -214,6 +220,7 @@ impl ServeArgs {
             dev_tokens: self.dev_tokens,
             component: self.policy.component(),
             force_boot: self.force_env_on_startup,
+            keep_alive: Duration::from_secs(self.keep_alive_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             upstream: self.upstream_url,
             scope,
@@ -263,6 +270,7 @@ async fn run(prepared: Prepared) -> Exit {
         instance: prepared.instance,
         trusted_proxies: prepared.trusted_proxies,
         dev_tokens: prepared.dev_tokens,
+        keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
         upstream: prepared.upstream,

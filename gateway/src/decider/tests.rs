@@ -27,6 +27,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         estimates: Vec::new(),
         request_id: "r".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::from_static(b"12345678"),
     }

@@ -12,6 +12,7 @@ mod submission;
 mod caller;
 mod life;
 mod events;
+mod edge;
 mod crash;
 mod outage;
 mod drain;
