@@ -6,10 +6,9 @@
 
 pub mod message;
 mod described;
-mod listener;
 mod told;
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,14 +30,13 @@ use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId, set_limits};
+use crate::server::Serve;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
 use described::{Described, Target};
 use message::{RateLimitRequest, RateLimitResponse};
 use told::Told;
-
-pub(crate) use listener::RlsServer;
 
 /// The one method.
 pub const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -61,11 +59,12 @@ impl RateLimitService {
     pub(crate) fn new(gateway: Arc<Gateway>, token: Option<BearerToken>) -> Self {
         Self { gateway, token }
     }
+}
 
-    /// Answers one call.
-    async fn call(&self, request: Request<Incoming>) -> Result<Response<tonic::body::Body>, Infallible> {
+impl Serve for RateLimitService {
+    async fn serve(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
         let permitted = self.token.as_ref().is_none_or(|token| token.admits(request.headers()));
-        let answer = if !permitted {
+        let answer: Response<tonic::body::Body> = if !permitted {
             Status::unauthenticated("the bearer token of this service is wanted").into_http()
         } else if request.uri().path() != SHOULD_RATE_LIMIT {
             Status::unimplemented("ShouldRateLimit is all there is").into_http()
@@ -76,7 +75,7 @@ impl RateLimitService {
             let late = |_| Status::deadline_exceeded("the question did not arrive in time").into_http();
             timeout(LONGEST_CALL, answered).await.unwrap_or_else(late)
         };
-        Ok(answer)
+        answer.map(Body::new)
     }
 }
 

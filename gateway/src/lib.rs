@@ -75,7 +75,7 @@ pub use refusal_memory::{Shared, Term};
 pub use state::{Gateway, GatewayOptions};
 
 use bearer_token::BearerToken;
-use envoy_rls::{RateLimitService, RlsServer};
+use envoy_rls::RateLimitService;
 use public::Public;
 use scopes::Scopes;
 use server::Server;
@@ -127,15 +127,20 @@ pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdo
     let public = Server::start(listeners.public, Public::new(gateway.clone()), keep_alive);
     let admin = Server::start(listeners.admin, admin::router(gateway.clone()), keep_alive);
     let rls_token = gateway.rls_token().map(BearerToken::new);
-    let rls = listeners.rls.map(|rls| RlsServer::start(rls, RateLimitService::new(gateway.clone(), rls_token)));
+    let rls_service = RateLimitService::new(gateway.clone(), rls_token);
+    let rls = listeners.rls.map(|rls| Server::start(rls, rls_service, keep_alive));
     let drained = async {
         shutdown.drain_requested().await;
         tracing::info!(seconds = drain_time.as_secs_f64(), "draining: readiness fails, requests are still served");
         gateway.drain_state().leave();
         public.leave();
+        rls.iter().for_each(Server::leave);
         tokio::time::sleep(drain_time).await;
         // A client whose event stream ends comes back at once, and must find another gateway.
         public.close().await;
+        if let Some(rls) = &rls {
+            rls.close().await;
+        }
         gateway.drain_state().close();
         let answered = async {
             match rls {

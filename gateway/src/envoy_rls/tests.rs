@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::message::{Entry, RateLimitDescriptor};
 use super::*;
+use crate::server::Server;
 use crate::state::tests::options_without_redis;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -18,7 +19,8 @@ async fn status(token: Option<&str>, presented: Option<&str>, path: &str, entrie
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let token = token.map(|token| BearerToken::new(&token.into()));
-    let server = RlsServer::start(listener, RateLimitService::new(Gateway::new(options_without_redis()), token));
+    let service = RateLimitService::new(Gateway::new(options_without_redis()), token);
+    let server = Server::start(listener, service, Duration::from_secs(75));
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -39,6 +41,7 @@ async fn status(token: Option<&str>, presented: Option<&str>, path: &str, entrie
     let status = headers.get("grpc-status").or_else(|| body.trailers()?.get("grpc-status")).unwrap();
     let status = status.to_str().unwrap().parse().unwrap();
     drop(sender);
+    server.leave();
     assert!(server.finish(Duration::from_secs(30)).await, "a connection that nobody uses ends");
     connection.abort();
     status
