@@ -7,7 +7,7 @@
 
 mod asked;
 mod profile;
-mod subject;
+mod request_line;
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ use crate::trace_context::TraceContext;
 use asked::Asked;
 
 pub(crate) use profile::Profile;
-pub(crate) use subject::Subject;
+pub(crate) use request_line::RequestLine;
 
 const PATH: &str = "/v1/decide";
 const PASS_ID: HeaderName = HeaderName::from_static("x-pass-id");
@@ -71,11 +71,11 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
 }
 
 async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
-    let Asked { subject, lease } = Asked::of(parts).map_err(Refused::invalid)?;
+    let Asked { line, lease } = Asked::of(parts).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
     let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
-    let classify = |policy: &_| Subject::class_of(subject.as_ref(), policy);
+    let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
     let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, entry).await?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

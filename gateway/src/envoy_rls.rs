@@ -25,7 +25,7 @@ use crate::admission::classed::{self, Classed};
 use crate::admission::pass::Entry;
 use crate::admission::session::{Identity, resolve_vouched};
 use crate::bearer_token::BearerToken;
-use crate::decide::Subject;
+use crate::decide::RequestLine;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
@@ -147,7 +147,7 @@ fn finish(answer: Result<Answered, Refused>, request_id: &RequestId, identity: &
 /// The class of what is asked about under this policy. A name that is no class is a kind of the policy's limits.
 fn class(target: &Target, policy: &PolicyInForce) -> RouteClass {
     match target {
-        Target::Subject(subject) => Subject::class_of(subject.as_ref(), policy),
+        Target::Line(line) => RequestLine::class_of(line.as_ref(), policy),
         Target::Named(name) => match name.as_str() {
             "read" => RouteClass::Read,
             "bypass" => RouteClass::Bypass,

@@ -12,7 +12,7 @@ use crate::admission::pass::Outcome;
 use crate::refusal::RequestFault;
 
 use super::profile::{self, Profile};
-use super::{Subject, below};
+use super::{RequestLine, below};
 
 /// Longest place that may be asked for, seconds.
 const MAX_LEASE_SECONDS: u64 = 3600;
@@ -26,7 +26,7 @@ const ORIGINAL: [HeaderName; 2] =
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     /// Which request it is about; `None`: that was not said.
-    pub(super) subject: Option<Subject>,
+    pub(super) line: Option<RequestLine>,
     /// How long a place it wants; `None`: none.
     pub(super) lease: Option<Duration>,
 }
@@ -38,9 +38,9 @@ impl Asked {
         if let Some(path) = original {
             // The query is the original request's as well.
             let path = if path.is_empty() { "/" } else { path };
-            let subject = Subject::new(Some(parts.method.to_string()), path);
-            let subject = subject.map_err(|message| vec![RequestFault::new("path", message)])?;
-            return Ok(Self { subject: Some(subject), lease: None });
+            let line = RequestLine::new(Some(parts.method.to_string()), path);
+            let line = line.map_err(|message| vec![RequestFault::new("path", message)])?;
+            return Ok(Self { line: Some(line), lease: None });
         }
         let mut faults = Vec::new();
         if let Some(name) = profile::name(parts).filter(|name| Profile::named(name).is_none()) {
@@ -48,8 +48,8 @@ impl Asked {
             faults.push(RequestFault::new("profile", format!("must be one of {names}; not {name:?}")));
         }
         let lease = lease(parts, &mut faults);
-        let subject = subject(Profile::of(parts).unwrap_or(Profile::Plain), &parts.headers, &mut faults);
-        if faults.is_empty() { Ok(Self { subject, lease }) } else { Err(faults) }
+        let line = line(Profile::of(parts).unwrap_or(Profile::Plain), &parts.headers, &mut faults);
+        if faults.is_empty() { Ok(Self { line, lease }) } else { Err(faults) }
     }
 }
 
@@ -77,7 +77,7 @@ fn lease(parts: &Parts, faults: &mut Vec<RequestFault>) -> Option<Duration> {
 }
 
 /// The request as this proxy describes it.
-fn subject(profile: Profile, headers: &HeaderMap, faults: &mut Vec<RequestFault>) -> Option<Subject> {
+fn line(profile: Profile, headers: &HeaderMap, faults: &mut Vec<RequestFault>) -> Option<RequestLine> {
     match profile {
         // It describes the request by its own path and method.
         Profile::Envoy => None,
@@ -96,7 +96,11 @@ fn subject(profile: Profile, headers: &HeaderMap, faults: &mut Vec<RequestFault>
     }
 }
 
-fn described([uri, method]: &[HeaderName; 2], headers: &HeaderMap, faults: &mut Vec<RequestFault>) -> Option<Subject> {
+fn described(
+    [uri, method]: &[HeaderName; 2],
+    headers: &HeaderMap,
+    faults: &mut Vec<RequestFault>,
+) -> Option<RequestLine> {
     let [uri_line, method_line] = [uri, method].map(|name| {
         let mut lines = headers.get_all(name).iter();
         let (line, another) = (lines.next(), lines.next());
@@ -112,8 +116,8 @@ fn described([uri, method]: &[HeaderName; 2], headers: &HeaderMap, faults: &mut 
         }
         return None;
     };
-    match Subject::new(method_line, &target) {
-        Ok(subject) => Some(subject),
+    match RequestLine::new(method_line, &target) {
+        Ok(line) => Some(line),
         Err(message) => {
             faults.push(RequestFault::new(uri.as_str(), message));
             None
@@ -168,8 +172,8 @@ mod tests {
         asked.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
     }
 
-    fn subject(method: Option<&str>, target: &str) -> Subject {
-        Subject::new(method.map(str::to_owned), target).unwrap()
+    fn line(method: Option<&str>, target: &str) -> RequestLine {
+        RequestLine::new(method.map(str::to_owned), target).unwrap()
     }
 
     const ORIGINALLY: [(&str, &str); 2] = [("x-original-uri", "/a?b=c"), ("x-original-method", "PUT")];
@@ -178,23 +182,23 @@ mod tests {
     #[test]
     fn each_proxy_describes_the_request_in_its_own_way() {
         let both = [ORIGINALLY, FORWARDED].concat();
-        let read = |uri: &str| asked("GET", uri, &both).unwrap().subject;
-        assert_eq!(read("/v1/decide?profile=nginx"), Some(subject(Some("PUT"), "/a")));
-        assert_eq!(read("/v1/decide?profile=traefik"), Some(subject(Some("POST"), "/d")));
-        assert_eq!(read("/v1/decide?profile=caddy"), Some(subject(Some("POST"), "/d")));
+        let read = |uri: &str| asked("GET", uri, &both).unwrap().line;
+        assert_eq!(read("/v1/decide?profile=nginx"), Some(line(Some("PUT"), "/a")));
+        assert_eq!(read("/v1/decide?profile=traefik"), Some(line(Some("POST"), "/d")));
+        assert_eq!(read("/v1/decide?profile=caddy"), Some(line(Some("POST"), "/d")));
         assert_eq!(read("/v1/decide?profile=envoy"), None, "its prefix is missing: guarded");
         let envoy = asked("PATCH", "/v1/decide/envoy/e/f?profile=plain&lease_seconds=0", &both).unwrap();
-        assert_eq!(envoy, Asked { subject: Some(subject(Some("PATCH"), "/e/f")), lease: None });
-        assert_eq!(asked("GET", "/v1/decide/envoy", &[]).unwrap().subject, Some(subject(Some("GET"), "/")));
+        assert_eq!(envoy, Asked { line: Some(line(Some("PATCH"), "/e/f")), lease: None });
+        assert_eq!(asked("GET", "/v1/decide/envoy", &[]).unwrap().line, Some(line(Some("GET"), "/")));
     }
 
     #[test]
     fn plainly_either_way_will_do_but_not_two_that_differ() {
-        let read = |headers: &[(&str, &str)]| asked("POST", "/v1/decide", headers).map(|asked| asked.subject);
+        let read = |headers: &[(&str, &str)]| asked("POST", "/v1/decide", headers).map(|asked| asked.line);
         assert_eq!(read(&[]), Ok(None));
-        assert_eq!(read(&ORIGINALLY), Ok(Some(subject(Some("PUT"), "/a"))));
-        assert_eq!(read(&FORWARDED), Ok(Some(subject(Some("POST"), "/d"))));
-        assert_eq!(read(&FORWARDED[..1]), Ok(Some(subject(None, "/d"))));
+        assert_eq!(read(&ORIGINALLY), Ok(Some(line(Some("PUT"), "/a"))));
+        assert_eq!(read(&FORWARDED), Ok(Some(line(Some("POST"), "/d"))));
+        assert_eq!(read(&FORWARDED[..1]), Ok(Some(line(None, "/d"))));
         assert_eq!(read(&[ORIGINALLY, FORWARDED].concat()), Err(vec!["X-Original-URI".to_owned()]));
     }
 

@@ -39,7 +39,7 @@ impl Answer {
 }
 
 async fn ask(gateway: &Arc<Gateway>, method: &str, uri: &str, headers: &[(&str, &str)]) -> Answer {
-    let request = Request::builder().method(method).uri(uri);
+    let request = Request::builder().method(method).uri(uri).header("host", "gateway");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let peer = ([203, 0, 113, 7], 4000).into();
     let answer = Public::new(gateway.clone()).answer(request.body(Body::empty()).unwrap(), peer).await;

@@ -11,7 +11,7 @@ use super::message::{RateLimitDescriptor, RateLimitRequest};
 use crate::admission::enqueue;
 use crate::admission::session::Vouched;
 use crate::client_address::ClientAddress;
-use crate::decide::Subject;
+use crate::decide::RequestLine;
 
 /// Most descriptors of one question.
 const MAX_DESCRIPTORS: usize = 32;
@@ -48,7 +48,7 @@ pub(super) enum Target {
     /// A route class or kind, by name.
     Named(String),
     /// Something with a path, or nothing that was said.
-    Subject(Option<Subject>),
+    Line(Option<RequestLine>),
 }
 
 /// What was said, by the place in [`KEYS`].
@@ -108,11 +108,11 @@ impl Told {
                 None => Ok(Target::Named(kind)),
             },
             (None, Some(path), method) => {
-                let subject = Subject::new(method, &path).map_err(|message| format!("path {message}"))?;
-                Ok(Target::Subject(Some(subject)))
+                let line = RequestLine::new(method, &path).map_err(|message| format!("path {message}"))?;
+                Ok(Target::Line(Some(line)))
             }
             (None, None, Some(_)) => Err("method is given without a path".to_owned()),
-            (None, None, None) => Ok(Target::Subject(None)),
+            (None, None, None) => Ok(Target::Line(None)),
         }
     }
 

@@ -35,8 +35,8 @@ fn all_descriptors_describe_one_request() {
     assert_eq!((caller.session_id.as_deref(), caller.principal.as_deref()), (Some("s-1"), Some("ada")));
     assert_eq!(caller.actor.as_deref(), Some("bot"));
     assert_eq!(caller.address, ClientAddress::Known("203.0.113.7".parse().unwrap()));
-    let subject = Subject::new(Some("POST".to_owned()), "/chat").unwrap();
-    assert_eq!((described.target, described.hits), (Target::Subject(Some(subject)), 1));
+    let line = RequestLine::new(Some("POST".to_owned()), "/chat").unwrap();
+    assert_eq!((described.target, described.hits), (Target::Line(Some(line)), 1));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_is_left_out_or_empty_is_not_said() {
     let caller = described.caller;
     assert_eq!((caller.scope, caller.user_type, caller.actor), (None, None, None));
     assert_eq!((caller.address, described.target), (ClientAddress::Unknown, Target::Named("chat".to_owned())));
-    assert_eq!(Described::of(&question("", &[&[]])).unwrap().target, Target::Subject(None));
+    assert_eq!(Described::of(&question("", &[&[]])).unwrap().target, Target::Line(None));
 }
 
 #[test]

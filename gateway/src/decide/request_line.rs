@@ -13,14 +13,14 @@ const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// A request somebody asks about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
+pub(crate) struct RequestLine {
     /// `None`: it was not said.
     method: Option<String>,
     /// Without the query.
     path: String,
 }
 
-impl Subject {
+impl RequestLine {
     /// A request of this method for this target: a path with or without a query, or a whole URI. The error says what is
     /// wrong with the target.
     pub(crate) fn new(method: Option<String>, target: &str) -> Result<Self, &'static str> {
@@ -36,8 +36,8 @@ impl Subject {
     }
 
     /// Its class under this policy; of a request nobody described, the built-in guarded one.
-    pub(crate) fn class_of(subject: Option<&Self>, policy: &PolicyInForce) -> RouteClass {
-        let Some(Self { method, path }) = subject else {
+    pub(crate) fn class_of(line: Option<&Self>, policy: &PolicyInForce) -> RouteClass {
+        let Some(Self { method, path }) = line else {
             return RouteClass::Guarded { class: GUARDED.into(), throttled: true };
         };
         if let Some(method) = method {
@@ -68,8 +68,8 @@ mod tests {
                 "route_classes": { "reports": { "patterns": ["^/reports$"], "methods": ["POST"] } } }),
             1,
         );
-        let subject = Subject::new(method.map(str::to_owned), target).unwrap();
-        Subject::class_of(Some(&subject), &policy)
+        let line = RequestLine::new(method.map(str::to_owned), target).unwrap();
+        RequestLine::class_of(Some(&line), &policy)
     }
 
     fn guarded(class: &str) -> RouteClass {
@@ -98,9 +98,9 @@ mod tests {
 
     #[test]
     fn what_nobody_described_is_guarded_and_what_has_two_readings_is_refused() {
-        assert_eq!(Subject::class_of(None, &policy_for_tests(&json!({}), 1)), guarded("guarded"));
+        assert_eq!(RequestLine::class_of(None, &policy_for_tests(&json!({}), 1)), guarded("guarded"));
         for target in ["", "chat", "*", "/chat#x", "http:chat"] {
-            assert!(Subject::new(None, target).is_err(), "{target}");
+            assert!(RequestLine::new(None, target).is_err(), "{target}");
         }
     }
 }
