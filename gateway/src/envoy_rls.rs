@@ -1,8 +1,8 @@
 //! Envoy's rate limit service: `envoy.service.ratelimit.v3.RateLimitService`, for Envoy and Istio.
 //!
-//! Responsible for one call, `ShouldRateLimit`, answered by the same decision as any other request, in the same batches.
-//! Must never be reachable by clients: who asks here says who the caller is, and is believed. So it has a listener of
-//! its own, and off loopback a token.
+//! Responsible for one call, `ShouldRateLimit`, answered by the same decision as any other request, in the same
+//! batches. Must never be reachable by clients: who asks here says who the caller is, and is believed. So it has a
+//! listener of its own, and off loopback a token.
 
 pub mod message;
 mod described;

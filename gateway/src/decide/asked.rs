@@ -1,7 +1,7 @@
 //! What a request for a decision asks: about which request, and on which terms.
 //!
-//! Responsible for reading it where each proxy writes it, and nowhere else: what one proxy sets, a client behind another
-//! may have written. Must never choose between two readings.
+//! Responsible for reading it where each proxy writes it, and nowhere else: what one proxy sets, a client behind
+//! another may have written. Must never choose between two readings.
 
 use std::time::Duration;
 

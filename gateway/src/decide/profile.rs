@@ -20,7 +20,8 @@ pub(crate) enum Profile {
     Plain,
     /// nginx `auth_request`: knows 2xx, 401 and 403; anything else is a failure of its own.
     Nginx,
-    /// Envoy `ext_authz` over HTTP: exactly 200 is a yes, and 5xx is no answer, which `failure_mode_allow` lets through.
+    /// Envoy `ext_authz` over HTTP: exactly 200 is a yes, and 5xx is no answer, which `failure_mode_allow` lets
+    /// through.
     Envoy,
     /// Traefik `ForwardAuth`: hands the whole answer on unless it is 2xx.
     Traefik,

@@ -1,7 +1,7 @@
 //! The one request that all descriptors of a question describe.
 //!
-//! Responsible for reading the descriptors together and for refusing what has two readings or none. Must never pass over
-//! what it does not know: a limit that somebody believes to be in force would not be.
+//! Responsible for reading the descriptors together and for refusing what has two readings or none. Must never pass
+//! over what it does not know: a limit that somebody believes to be in force would not be.
 
 use std::net::IpAddr;
 

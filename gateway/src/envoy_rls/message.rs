@@ -1,7 +1,7 @@
 //! The messages of `envoy.service.ratelimit.v3` as far as this service speaks it.
 //!
-//! Responsible for their numbers on the wire. Must never be changed but to follow Envoy: numbers are the contract, names
-//! are only Envoy's. Written out because the published bindings compile all of Envoy's interface, for minutes.
+//! Responsible for their numbers on the wire. Must never be changed but to follow Envoy: numbers are the contract,
+//! names are only Envoy's. Written out because the published bindings compile all of Envoy's interface, for minutes.
 
 /// Asks whether a request may go on.
 #[derive(Clone, PartialEq, prost::Message)]

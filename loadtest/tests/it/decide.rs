@@ -1,8 +1,8 @@
 //! Other proxies in front of an application, asking gateways: nginx, Caddy and `HAProxy` as they are, with the shipped
 //! configurations; of Traefik and Envoy the requests that they are documented to send.
 //!
-//! Responsible for what holds between a gateway and a proxy that nobody here wrote. Must never test a configuration that
-//! is not the shipped one: only addresses are put in.
+//! Responsible for what holds between a gateway and a proxy that nobody here wrote. Must never test a configuration
+//! that is not the shipped one: only addresses are put in.
 
 mod application;
 mod front;
@@ -20,8 +20,8 @@ use crate::fixture::cluster;
 
 use front::Front;
 
-/// Gateways behind one proxy. `/work/` is a class of its own for POST, where a paid caller has 3 requests; `/guarded/` is
-/// always refused, because there is no processor.
+/// Gateways behind one proxy. `/work/` is a class of its own for POST, where a paid caller has 3 requests; `/guarded/`
+/// is always refused, because there is no processor.
 fn asked() -> Builder {
     cluster().env("TRUSTED_PROXY_COUNT", "1").policy(json!({
         "rate_limits": { "roles": { "paid": { "burst": 3, "burst_window": 3600, "hourly": -1 } } },
