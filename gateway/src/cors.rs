@@ -55,7 +55,7 @@ impl Sharing {
             return Self::Silent;
         }
         if cors.allows_any() {
-            return Self::Shared { origin: HeaderValue::from_static(Cors::ANY), credentials: false };
+            return Self::Shared { origin: HeaderValue::from_static("*"), credentials: false };
         }
         let mut origins = headers.get_all(ORIGIN).iter();
         let (Some(origin), None) = (origins.next(), origins.next()) else { return Self::Withheld };
