@@ -1,9 +1,12 @@
 # shellcheck shell=bash
-# Finds the proxies that the tests put in front of gateways, nginx and HAProxy, or installs them. Sourced by test.sh
-# after install-redis.sh, whose functions it uses; defines functions and does nothing else.
+# Finds the proxies that the tests put in front of gateways, nginx, HAProxy and Caddy, or installs them. Sourced by
+# test.sh after install-redis.sh, whose functions it uses; defines functions and does nothing else.
 #
 # Only the executables are wanted: the tests start processes of their own, so a service that a package brings along is
 # switched off again, and one that was there before is left alone.
+
+# What the tests start.
+proxies=(nginx haproxy caddy)
 
 # Debian puts them where only root looks.
 proxy_executable() {
@@ -37,10 +40,10 @@ install_proxy() {
     fi
 }
 
-# Makes sure that nginx and haproxy can be started; says what to install if it cannot be done here.
+# Makes sure that all of them can be started; says what to install if it cannot be done here.
 ensure_proxies() {
     local missing=() name
-    for name in nginx haproxy; do
+    for name in "${proxies[@]}"; do
         proxy_executable "$name" >/dev/null || missing+=("$name")
     done
     if [[ ${#missing[@]} -gt 0 ]]; then
@@ -59,7 +62,7 @@ ensure_proxies() {
         done
         hash -r
     fi
-    for name in nginx haproxy; do
+    for name in "${proxies[@]}"; do
         if ! proxy_executable "$name" >/dev/null; then
             echo "$name is not installed; install the package \`$name\` and run this again" >&2
             return 1

@@ -26,7 +26,6 @@
 //! | `GET /admin/audit` | what was changed, newest first |
 
 pub(crate) mod redact;
-mod token;
 mod view;
 mod scoped;
 mod asked;
@@ -49,6 +48,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
+use crate::bearer_token::BearerToken;
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
 use crate::state::Gateway;
@@ -57,14 +57,13 @@ use asked::{Addressed, Asked, ScopeNames};
 use decisions::Filter;
 use scope_gauges::ScopeGauges;
 use scoped::{Scoped, unanswered};
-use token::AdminToken;
 use upkeep::Upkeep;
 
 /// The routes of the admin listener. Call it on a runtime: the upkeep of the metrics runs as long as the router lives.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let metrics = metric::install();
     let admin = Arc::new(Admin {
-        token: AdminToken::new(gateway.admin_token()),
+        token: BearerToken::new(gateway.admin_token()),
         gateway: gateway.clone(),
         gauges: ScopeGauges::default(),
         _upkeep: Upkeep::start(metrics.clone()),
@@ -100,7 +99,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 /// What the handlers share.
 struct Admin {
     gateway: Arc<Gateway>,
-    token: AdminToken,
+    token: BearerToken,
     metrics: PrometheusHandle,
     gauges: ScopeGauges,
     /// Ends with the router.

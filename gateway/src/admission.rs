@@ -11,13 +11,14 @@ mod circuit_breaker;
 mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
+pub(crate) mod classed;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
 
-use crate::decider::{Decided, Mode, Question};
+use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
@@ -155,7 +156,7 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
     };
-    Question { request, max_attempts: submission.max_attempts, estimates: Vec::new() }
+    Question { request, wish: Wish { max_attempts: submission.max_attempts, ..Wish::default() } }
 }
 
 /// What a decision means for the caller, and for the next one of its kind.

@@ -9,7 +9,7 @@ mod failure;
 mod field;
 mod upload;
 mod download;
-mod usage;
+pub(crate) mod usage;
 mod tunnel;
 mod upstream;
 
@@ -148,7 +148,7 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
             };
         };
         let trace = TraceContext::of(&parts.headers);
-        let entry = Entry { class: name.clone(), throttled, in_flight: true, estimates: Vec::new(), trace };
+        let entry = Entry { class: name.clone(), throttled, in_flight: true, trace, ..Entry::default() };
         let outcome = pass::pass(gateway, caller.identity, caller.request_id.as_str(), entry).await;
         let decided_under = match &outcome {
             Ok(pass) => pass.policy().clone(),

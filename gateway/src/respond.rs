@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use portcullis_lua::{LimitState, Reason, Step};
 
 use crate::admission::session::Identity;
+use crate::decide::Profile;
 use crate::policy_in_force::PolicyInForce;
 use crate::problem::Problem;
 use crate::ratelimit_field;
@@ -24,6 +25,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
 pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
+const ADMIT_STATUS: HeaderName = HeaderName::from_static("x-admit-status");
+const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -93,6 +96,27 @@ fn status(cause: Cause) -> StatusCode {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         },
+    }
+}
+
+/// The status by which the proxy that asked understands an answer of this status.
+fn status_for(profile: Profile, status: StatusCode) -> StatusCode {
+    match profile {
+        Profile::Nginx if !status.is_success() && status != StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+        Profile::Envoy if status.is_success() => StatusCode::OK,
+        Profile::Envoy if status.is_server_error() => StatusCode::TOO_MANY_REQUESTS,
+        Profile::Plain | Profile::Nginx | Profile::Envoy | Profile::Traefik | Profile::Caddy => status,
+    }
+}
+
+/// Makes an answer one that the proxy that asked understands; `code` is its refusal's. What it really was stands in
+/// `X-Admit-Status` and `X-Admit-Code`.
+pub(crate) fn tell(profile: Profile, code: Option<&'static str>, response: &mut Response) {
+    let status = response.status();
+    *response.status_mut() = status_for(profile, status);
+    if let Some(code) = code {
+        response.headers_mut().insert(ADMIT_STATUS, HeaderValue::from(status.as_u16()));
+        response.headers_mut().insert(ADMIT_CODE, HeaderValue::from_static(code));
     }
 }
 

@@ -44,6 +44,8 @@ pub struct GatewayOptions {
     pub component: Component,
     /// Bearer token of the admin listener.
     pub admin_token: SecretString,
+    /// Bearer token of the listener of Envoy's rate limit service; `None`: whoever reaches it may ask.
+    pub rls_token: Option<SecretString>,
     /// Name of this gateway in logs, documents and the reports of replicas. No two gateways may share one: each would
     /// hide which policy the other holds.
     pub instance: String,
@@ -68,6 +70,7 @@ pub struct Gateway {
     scopes: Arc<Scopes>,
     force_boot: bool,
     admin_token: SecretString,
+    rls_token: Option<SecretString>,
     instance: String,
     trusted_proxies: TrustedProxies,
     resolvers: Vec<Box<dyn SessionResolver>>,
@@ -106,6 +109,7 @@ impl Gateway {
             store: options.store,
             force_boot: options.force_boot,
             admin_token: options.admin_token,
+            rls_token: options.rls_token,
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
             resolvers,
@@ -157,6 +161,10 @@ impl Gateway {
     #[must_use]
     pub fn event_streams(&self) -> u64 {
         self.event_streams.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn rls_token(&self) -> Option<&SecretString> {
+        self.rls_token.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -264,6 +272,7 @@ pub(crate) mod tests {
             force_boot: false,
             component: Component::Ingress,
             admin_token: "0123456789abcdef0123456789abcdef".into(),
+            rls_token: None,
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
             dev_tokens: true,

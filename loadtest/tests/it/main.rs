@@ -25,3 +25,4 @@ mod script;
 mod policy;
 mod simulate;
 mod proxy;
+mod decide;
