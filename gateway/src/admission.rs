@@ -10,6 +10,7 @@ mod backpressure;
 mod circuit_breaker;
 mod economics;
 pub(crate) mod enqueue;
+pub(crate) mod pass;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -81,9 +82,18 @@ fn recall(
 ) -> Result<(), Refused> {
     // Step 2: a session whose window was full. Step 3: a user type that was over its threshold.
     let recalled = rate_limit::recall(memory, identity, policy.stamp())
-        .or_else(|| backpressure::recall(memory, identity, policy.stamp()))
-        .filter(|_| abreast());
-    let Some(Recalled { refusal, limits }) = recalled else { return Ok(()) };
+        .or_else(|| backpressure::recall(memory, identity, policy.stamp()));
+    repeat(identity, recalled, policy, abreast)
+}
+
+/// Repeats what was recalled, if there is anything and nothing can have been missed.
+fn repeat(
+    identity: &Identity,
+    recalled: Option<Recalled>,
+    policy: &Arc<PolicyInForce>,
+    abreast: impl Fn() -> bool,
+) -> Result<(), Refused> {
+    let Some(Recalled { refusal, limits }) = recalled.filter(|_| abreast()) else { return Ok(()) };
     metric::local_refusal(refusal.reason.code(), identity.user_type());
     Err(refused(refusal, limits, policy.clone()))
 }
@@ -142,12 +152,12 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
     };
-    Question { request, max_attempts: submission.max_attempts }
+    Question { request, max_attempts: submission.max_attempts, estimates: Vec::new() }
 }
 
 /// What a decision means for the caller, and for the next one of its kind.
 fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<Admission, Refused> {
-    let Decided { policy, cost, asked_at, outcome } = decided;
+    let Decided { policy, cost, asked_at, outcome, .. } = decided;
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
     let (task_id, replayed, estimated_wait_ms) = match verdict {
@@ -195,13 +205,22 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
 }
 
 fn count(identity: &Identity, outcome: &Result<Admission, Refused>) {
-    let (outcome, step, code) = match outcome {
-        Ok(admission) if admission.replayed => ("replayed", "", ""),
-        Ok(_) => ("admitted", "", ""),
-        Err(refused) => ("refused", refused.cause.step().map_or("", Step::as_str), refused.cause.code()),
-    };
-    metric::decision(outcome, step, code, identity.user_type());
-    identity.scope().tally().count(if code.is_empty() { outcome } else { code }, identity.user_type());
+    match outcome {
+        Ok(admission) if admission.replayed => count_as(identity, "replayed"),
+        Ok(_) => count_as(identity, "admitted"),
+        Err(refused) => count_refused(identity, refused),
+    }
+}
+
+fn count_as(identity: &Identity, outcome: &'static str) {
+    metric::decision(outcome, "", "", identity.user_type());
+    identity.scope().tally().count(outcome, identity.user_type());
+}
+
+fn count_refused(identity: &Identity, refused: &Refused) {
+    let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
+    metric::decision("refused", step, code, identity.user_type());
+    identity.scope().tally().count(code, identity.user_type());
 }
 
 #[cfg(test)]

@@ -42,10 +42,8 @@ impl TrustedProxies {
         peer: SocketAddr,
         headers: &HeaderMap,
     ) -> Result<ClientAddress, AbsurdForwarding> {
-        let peer = peer.ip().to_canonical();
-        let vouched = self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer));
-        if self.count == 0 || !vouched {
-            return Ok(ClientAddress::Known(peer));
+        if !self.believes(peer) {
+            return Ok(ClientAddress::Known(peer.ip().to_canonical()));
         }
         let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
         let entries: Vec<&[u8]> = lines.iter().flat_map(|line| line.split(|&byte| byte == b',')).collect();
@@ -55,6 +53,32 @@ impl TrustedProxies {
         let entry = entries.len().checked_sub(usize::from(self.count)).map(|index| entries[index]);
         let address = entry.and_then(|entry| std::str::from_utf8(entry).ok()).and_then(parse_entry);
         Ok(address.map_or(ClientAddress::Unknown, ClientAddress::Known))
+    }
+
+    /// Whether this peer is one of the operator's proxies.
+    pub(crate) fn believes(&self, peer: SocketAddr) -> bool {
+        let peer = peer.ip().to_canonical();
+        self.count > 0 && (self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// The addresses that the operator's proxies wrote, the client's first and the peer's own last. An entry that
+    /// cannot be read is `unknown`, as in RFC 7239 §6.2.
+    pub(crate) fn way(&self, peer: SocketAddr, headers: &HeaderMap) -> String {
+        let mut way = String::new();
+        if self.believes(peer) {
+            let lines = headers.get_all("x-forwarded-for").iter();
+            let entries: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).collect();
+            let written = entries.len().checked_sub(usize::from(self.count)).map_or(&[][..], |from| &entries[from..]);
+            for entry in written {
+                match std::str::from_utf8(entry).ok().and_then(parse_entry) {
+                    Some(address) => way.push_str(&address.to_string()),
+                    None => way.push_str("unknown"),
+                }
+                way.push_str(", ");
+            }
+        }
+        way.push_str(&peer.ip().to_canonical().to_string());
+        way
     }
 }
 
@@ -163,6 +187,18 @@ mod tests {
         assert_eq!(client("10.0.0.1", 1, &["10.0.0.0/8"], &["9.9.9.9"]), "9.9.9.9");
         assert_eq!(client("11.0.0.1", 1, &["10.0.0.0/8"], &["9.9.9.9"]), "11.0.0.1");
         assert_eq!(client("::ffff:10.0.0.1", 1, &["10.0.0.0/8"], &["9.9.9.9"]), "9.9.9.9");
+    }
+
+    #[test]
+    fn the_way_has_what_the_proxies_wrote_and_nothing_before_it() {
+        let way = |count, line: &'static str| {
+            let headers = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), HeaderValue::from_static(line))]);
+            TrustedProxies { count, networks: Vec::new() }.way("10.0.0.1:4000".parse().unwrap(), &headers)
+        };
+        assert_eq!(way(0, "6.6.6.6"), "10.0.0.1");
+        assert_eq!(way(1, "6.6.6.6, 9.9.9.9:80"), "9.9.9.9, 10.0.0.1");
+        assert_eq!(way(2, "6.6.6.6, 9.9.9.9, _hidden"), "9.9.9.9, unknown, 10.0.0.1");
+        assert_eq!(way(2, "9.9.9.9"), "10.0.0.1");
     }
 
     #[test]

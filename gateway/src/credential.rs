@@ -132,6 +132,11 @@ fn bearer(value: &HeaderValue) -> Credential<'_> {
     }
 }
 
+/// Whether a cookie of this name is a session of this gateway's.
+pub(crate) fn is_session_cookie(name: &[u8]) -> bool {
+    SESSION_COOKIES.iter().any(|known| known.as_bytes() == name)
+}
+
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = || {
         let lines = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());

@@ -8,13 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError};
+use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError, Verdict};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::enqueue;
 use crate::group_commit::Decide;
 use crate::metric;
+use crate::pass_keeper::{PassKeeper, PassScope, Place};
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::store_breaker::StoreBreaker;
@@ -33,10 +34,12 @@ pub(crate) struct Question {
     pub(crate) request: AdmitRequest,
     /// Attempts the caller asks for; `None` leaves them to the policy.
     pub(crate) max_attempts: Option<u32>,
+    /// Of a pass: estimates that go before those of its class.
+    pub(crate) estimates: Vec<(String, u64)>,
 }
 
 /// What became of a question.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Decided {
     /// The policy it was decided under.
     pub(crate) policy: Arc<PolicyInForce>,
@@ -44,6 +47,8 @@ pub(crate) struct Decided {
     pub(crate) cost: u32,
     /// When the call was sent that decided it.
     pub(crate) asked_at: Instant,
+    /// The place of a pass, given back when nobody takes it.
+    pub(crate) place: Option<Place>,
     /// The script's decision, or why this policy does not let the script be asked.
     pub(crate) outcome: Result<Decision, Refused>,
 }
@@ -63,6 +68,10 @@ pub(crate) struct ScopeDecider {
     pub(crate) store: ScopeStore,
     pub(crate) live: LivePolicy<PolicyInForce>,
     pub(crate) breaker: Arc<StoreBreaker>,
+    /// Who keeps the places of passes.
+    pub(crate) passes: Arc<PassKeeper>,
+    /// The scope as those places know it.
+    pub(crate) pass_scope: Arc<PassScope>,
     /// Told when another policy has come into force.
     pub(crate) changed: Arc<Notify>,
 }
@@ -92,14 +101,18 @@ impl ScopeDecider {
     /// Asks until one policy was in force here and in Redis. An error means that nothing is known to be decided; for a
     /// stale policy, that nothing was.
     pub(crate) async fn ask(&self, questions: Vec<Question>, mode: Mode) -> Result<Vec<Decided>, StoreError> {
-        let (mut requests, attempts): (Vec<_>, Vec<_>) =
-            questions.into_iter().map(|question| (question.request, question.max_attempts)).unzip();
+        let (mut requests, asked): (Vec<_>, Vec<_>) = questions
+            .into_iter()
+            .map(|Question { request, max_attempts, estimates }| (request, (max_attempts, estimates)))
+            .unzip();
         let mut round = 1;
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
-            let fitted = requests.iter_mut().zip(&attempts).enumerate();
+            let fitted = requests.iter_mut().zip(&asked).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
-                .filter_map(|(index, (request, attempts))| Some((index, fit(request, *attempts, &policy).err()?)))
+                .filter_map(|(index, (request, (attempts, estimates)))| {
+                    Some((index, fit(request, *attempts, estimates, &policy).err()?))
+                })
                 .collect();
             let answer = if misfits.is_empty() {
                 self.call(&policy, &requests, mode).await
@@ -118,7 +131,13 @@ impl ScopeDecider {
                 self.call(&policy, &fitting, mode).await
             };
             match answer {
-                Ok(decisions) => return Ok(merged(&policy, asked_at, &requests, misfits, decisions)),
+                Ok(decisions) => {
+                    let mut decided = merged(&policy, asked_at, &requests, misfits, decisions);
+                    for each in &mut decided {
+                        self.keep_place(each);
+                    }
+                    return Ok(decided);
+                }
                 Err(StoreError::StalePolicy { held, current }) if round < ROUNDS => {
                     metric::stale_policy();
                     self.breaker.call(self.live.hear(current)).await?;
@@ -131,6 +150,15 @@ impl ScopeDecider {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// A pass has a place from now on, whether or not its caller is still there to hear of it.
+    fn keep_place(&self, decided: &mut Decided) {
+        if let Ok(Decision { verdict: Verdict::Passed { lease }, .. }) = &mut decided.outcome
+            && let Some(lease) = lease.take()
+        {
+            decided.place = Some(self.passes.keep(self.pass_scope.clone(), lease, decided.asked_at));
         }
     }
 
@@ -154,12 +182,26 @@ fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know
 /// its user type any longer, or its body is beyond bounds that were wider when it was read.
-fn fit(request: &mut AdmitRequest, max_attempts: Option<u32>, policy: &PolicyInForce) -> Result<(), Refused> {
+fn fit(
+    request: &mut AdmitRequest,
+    max_attempts: Option<u32>,
+    estimates: &[(String, u64)],
+    policy: &PolicyInForce,
+) -> Result<(), Refused> {
     if !policy.compiled().knows(&request.user_type) {
         return Err(Refused::unauthenticated());
     }
     let document = policy.policy();
-    enqueue::within_bounds(request, max_attempts, document)?;
+    if let Some(terms) = &mut request.pass {
+        if terms.lease_ms > 0 {
+            terms.lease_ms = document.proxy.lease_ms;
+        }
+        let of_class = document.estimates_of(&request.kind);
+        let silent = of_class.into_iter().filter(|(unit, _)| estimates.iter().all(|(known, _)| known != unit));
+        request.estimates = estimates.iter().cloned().chain(silent).collect();
+    } else {
+        enqueue::within_bounds(request, max_attempts, document)?;
+    }
     // Checked documents have neither above a million.
     request.cost = u32::try_from(document.cost_of(&request.kind)).unwrap_or(u32::MAX);
     let shipped = || u32::try_from(document.max_attempts_of(&request.kind)).unwrap_or(u32::MAX);
@@ -182,7 +224,7 @@ fn merged(
     }
     let decided = |(outcome, request): (_, &AdmitRequest)| {
         let (policy, cost) = (policy.clone(), request.cost);
-        Decided { policy, cost, asked_at, outcome }
+        Decided { policy, cost, asked_at, place: None, outcome }
     };
     outcomes.into_iter().zip(requests).map(decided).collect()
 }

@@ -32,6 +32,7 @@ pub mod store_breaker;
 mod refusal_memory;
 mod tally;
 mod group_commit;
+mod pass_keeper;
 mod decider;
 mod looker;
 pub mod scope;
@@ -48,6 +49,7 @@ mod tasks;
 mod events;
 mod limits;
 mod health;
+pub mod proxy;
 mod public;
 mod server;
 mod admin;
@@ -162,6 +164,11 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
         async move {
             news::pass_on(gateway.scopes().as_ref(), gateway.watch_hub(), || gateway.store().watch()).await;
         }
+    });
+    background.spawn({
+        let (passes, stopping) = (gateway.passes().clone(), background.stopping().clone());
+        let gateway = gateway.clone();
+        async move { passes.tend(gateway.store_breaker(), stopping).await }
     });
     background.spawn_until_stopped({
         let hub = gateway.watch_hub().clone();

@@ -25,6 +25,10 @@ const HTTP_DURATION: &str = "portcullis_http_request_duration_seconds";
 const STORE_BREAKER: &str = "portcullis_store_breaker_open";
 const EVENT_STREAMS: &str = "portcullis_event_streams";
 const BUILD: &str = "portcullis_build_info";
+const PASSES_IN_FLIGHT: &str = "portcullis_passes_in_flight";
+const PASSES_LOST: &str = "portcullis_passes_lost_total";
+const PASSES_TAKEN_BACK: &str = "portcullis_passes_taken_back_total";
+const UPSTREAM_FAILURES: &str = "portcullis_upstream_failures_total";
 const SCOPES: &str = "portcullis_scopes";
 const POLICY_LOADS: &str = "portcullis_policy_loads_total";
 const STALE_POLICY: &str = "portcullis_stale_policy_total";
@@ -50,7 +54,7 @@ const DURATION_BUCKETS: [f64; 14] =
 /// Bucket bounds of a batch's size, requests: powers of two up to the most one call takes.
 const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
-/// A request was decided: `outcome` is `admitted`, `replayed` or `refused`; `step` and `code` are empty unless refused.
+/// A request was decided: `outcome` is `admitted`, `passed`, `replayed` or `refused`; `step` and `code` are empty unless refused.
 pub fn decision(outcome: &'static str, step: &'static str, code: &'static str, user_type: &UserType) {
     METRICS.decisions.add((outcome, step, code), user_type, |(outcome, step, code), user_type| {
         counter!(DECISIONS, "outcome" => outcome, "step" => step, "code" => code, "user_type" => user_type)
@@ -92,6 +96,27 @@ pub fn event_streams(delta: i64) {
 /// Requests that had gathered when the latest call of `admit` was made, those it took included.
 pub fn gathered(depth: usize) {
     METRICS.gathered.set(depth as f64);
+}
+
+/// Passes of this gateway that are in flight now.
+pub fn passes_in_flight(count: usize) {
+    METRICS.passes_in_flight.set(count as f64);
+}
+
+/// Passes that lapsed before this gateway had said how they ended.
+pub fn passes_lost(count: usize) {
+    METRICS.passes_lost.increment(count as u64);
+}
+
+/// Lapsed passes, of any gateway, that this one took back.
+pub fn passes_taken_back(count: u64) {
+    METRICS.passes_taken_back.increment(count);
+}
+
+/// A proxied request was not answered by the application; `code` is the refusal's.
+pub fn upstream_failure(code: &'static str) {
+    LazyLock::force(&METRICS);
+    counter!(UPSTREAM_FAILURES, "code" => code).increment(1);
 }
 
 /// Scopes served now.
@@ -185,6 +210,10 @@ pub fn describe() {
     describe_histogram!(HTTP_DURATION, Unit::Seconds, "Time until a request was answered, by route and status.");
     describe_gauge!(STORE_BREAKER, Unit::Count, "1 while the breaker for Redis is open, else 0.");
     describe_gauge!(EVENT_STREAMS, Unit::Count, "Open event streams.");
+    describe_gauge!(PASSES_IN_FLIGHT, Unit::Count, "Passes of this gateway in flight.");
+    describe_counter!(PASSES_LOST, Unit::Count, "Passes that lapsed before this gateway said how they ended.");
+    describe_counter!(PASSES_TAKEN_BACK, Unit::Count, "Lapsed passes, of any gateway, that this one took back.");
+    describe_counter!(UPSTREAM_FAILURES, Unit::Count, "Proxied requests that the application did not answer, by code.");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
     describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
     describe_counter!(POLICY_LOADS, Unit::Count, "Revisions of policies made ready for use.");
@@ -234,6 +263,9 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         http: HttpHistograms::default(),
         store_breaker: gauge!(STORE_BREAKER),
         event_streams: gauge!(EVENT_STREAMS),
+        passes_in_flight: gauge!(PASSES_IN_FLIGHT),
+        passes_lost: counter!(PASSES_LOST),
+        passes_taken_back: counter!(PASSES_TAKEN_BACK),
         scopes: gauge!(SCOPES),
         policy_loads: counter!(POLICY_LOADS),
         stale_policy: counter!(STALE_POLICY),
@@ -253,6 +285,9 @@ struct Metrics {
     http: HttpHistograms,
     store_breaker: Gauge,
     event_streams: Gauge,
+    passes_in_flight: Gauge,
+    passes_lost: Counter,
+    passes_taken_back: Counter,
     scopes: Gauge,
     policy_loads: Counter,
     stale_policy: Counter,

@@ -79,6 +79,12 @@ impl PolicyInForce {
         routes.as_ref().map_or_else(guarded, |routes| routes.classify(method, path))
     }
 
+    /// Whether any path takes gates, so that there can be passes.
+    pub(crate) fn guards_paths(&self) -> bool {
+        let policy = &self.basis.policy;
+        !policy.guarded_rest_patterns.is_empty() || !policy.route_classes.is_empty()
+    }
+
     /// `X-Policy-Revision`.
     pub(crate) fn revision_header(&self) -> &HeaderValue {
         &self.revision_header

@@ -23,7 +23,7 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{events, health, limits, metric, tasks};
+use crate::{events, health, limits, metric, proxy, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -64,12 +64,15 @@ impl Public {
             return route(&self.health, request).await;
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
-        let route = route_name(request.uri().path());
+        let route = match request.uri().path() {
+            path if gateway.upstream().is_some() && proxy::takes(path) => "proxied",
+            path => route_name(path),
+        };
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
         let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
             Ok(identity) => {
-                let answer = self.handle(&identity, &request_id, parts, body).await;
+                let answer = self.handle(&identity, &request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
             Err(refused) => {
@@ -87,11 +90,18 @@ impl Public {
         &self,
         identity: &Identity,
         request_id: &RequestId,
+        peer: SocketAddr,
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
             return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        if let Some(upstream) = self.gateway.upstream()
+            && proxy::takes(parts.uri.path())
+        {
+            let caller = proxy::Caller { identity, request_id, peer };
+            return Box::pin(proxy::forward(&self.gateway, upstream, caller, parts, body)).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());

@@ -36,8 +36,14 @@ pub enum Cause {
     },
     /// This gateway is going away.
     Draining,
-    /// This gateway serves as many event streams as the policy allows it.
+    /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can.
     StreamLimit,
+    /// The application behind this gateway could not be reached.
+    UpstreamUnreachable,
+    /// The application did not answer in time.
+    UpstreamTimeout,
+    /// The application's answer cannot be passed on.
+    UpstreamInvalid,
 }
 
 impl Cause {
@@ -54,6 +60,9 @@ impl Cause {
             Self::RevisionConflict { .. } => "revision_conflict",
             Self::Draining => "draining",
             Self::StreamLimit => "stream_limit",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamInvalid => "upstream_invalid",
         }
     }
 
@@ -66,7 +75,12 @@ impl Cause {
             Self::StreamLimit => Some(Step::Backpressure),
             Self::StoreUnavailable => Some(Step::CircuitBreaker),
             Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
-            Self::NotFound | Self::RevisionConflict { .. } | Self::Draining => None,
+            Self::NotFound
+            | Self::RevisionConflict { .. }
+            | Self::Draining
+            | Self::UpstreamUnreachable
+            | Self::UpstreamTimeout
+            | Self::UpstreamInvalid => None,
         }
     }
 }

@@ -57,6 +57,10 @@ impl RequestId {
         Self(HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("none")))
     }
 
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
@@ -80,6 +84,8 @@ fn status(cause: Cause) -> StatusCode {
         Cause::NotFound => StatusCode::NOT_FOUND,
         Cause::RevisionConflict { .. } => StatusCode::CONFLICT,
         Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
+        Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,

@@ -19,6 +19,7 @@ use crate::background::Background;
 use crate::decider::ScopeDecider;
 use crate::group_commit::{GroupCommit, SENDERS};
 use crate::looker::Looker;
+use crate::pass_keeper::{PassKeeper, PassScope};
 use crate::policy_in_force::PolicyInForce;
 use crate::store_breaker::StoreBreaker;
 use crate::tally::Tally;
@@ -29,6 +30,7 @@ use upkeep::Due;
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) breaker: Arc<StoreBreaker>,
+    pub(crate) passes: Arc<PassKeeper>,
     pub(crate) background: Background,
     /// Whose slice of a document is in force here.
     pub(crate) component: Component,
@@ -66,6 +68,8 @@ impl ServedScope {
             store: store.clone(),
             live: live.clone(),
             breaker: shared.breaker.clone(),
+            passes: shared.passes.clone(),
+            pass_scope: Arc::new(PassScope { store: store.clone(), live: live.clone() }),
             changed: shared.wake.clone(),
         };
         let scope = Self {

@@ -131,6 +131,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, service: impl Serve, closing
             .header_read_timeout(IDLE)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
     );
     // Polled when they are woken, not whenever the connection is: that has a few turns for every request.
     let look = || sleep(LOOK).map(|()| Sign::Look);

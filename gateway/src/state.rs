@@ -10,7 +10,7 @@ use std::time::Duration;
 use portcullis_config::{Component, Loaded, Scope};
 use portcullis_lua::Store;
 use secrecy::SecretString;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::admission::session::strangers::Strangers;
@@ -20,6 +20,8 @@ use crate::credential::SessionResolver;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
 use crate::metric;
+use crate::pass_keeper::PassKeeper;
+use crate::proxy::{MAX_TUNNELS, Upstream, UpstreamUrl};
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
@@ -52,6 +54,8 @@ pub struct GatewayOptions {
     pub drain: Duration,
     /// How long Redis may take for an answer before the caller gets a 503.
     pub store_timeout: Duration,
+    /// The application behind this gateway; `None`: paths that are not the gateway's own are not found.
+    pub upstream: Option<UpstreamUrl>,
 }
 
 /// The shared state of one gateway.
@@ -70,6 +74,9 @@ pub struct Gateway {
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
     event_streams: AtomicU64,
+    passes: Arc<PassKeeper>,
+    upstream: Option<Upstream>,
+    tunnels: Arc<Semaphore>,
     background: Background,
 }
 
@@ -80,8 +87,10 @@ impl Gateway {
             resolvers.push(Box::new(DevTokens));
         }
         let (store_breaker, background) = (Arc::new(StoreBreaker::new(options.store_timeout)), Background::default());
+        let passes: Arc<PassKeeper> = Arc::default();
         let shared = Shared {
             breaker: store_breaker.clone(),
+            passes: passes.clone(),
             background: background.clone(),
             component: options.component,
             replica: options.instance.as_str().into(),
@@ -102,6 +111,9 @@ impl Gateway {
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
             event_streams: AtomicU64::new(0),
+            passes,
+            upstream: options.upstream.map(|url| Upstream::new(&url, background.clone())),
+            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
             background,
         })
     }
@@ -179,6 +191,21 @@ impl Gateway {
         &self.watch_hub
     }
 
+    /// Who keeps the places of passes in flight.
+    pub(crate) fn passes(&self) -> &Arc<PassKeeper> {
+        &self.passes
+    }
+
+    /// The application behind this gateway, if there is one.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
+    }
+
+    /// A place among the tunnels; `None` when all are taken.
+    pub(crate) fn open_tunnel(&self) -> Option<OwnedSemaphorePermit> {
+        self.tunnels.clone().try_acquire_owned().ok()
+    }
+
     /// A place among the event streams; `None` when `most` are taken (0: no bound).
     pub(crate) fn open_event_stream(self: &Arc<Self>, most: u64) -> Option<EventStreamPlace> {
         let taken = self
@@ -233,6 +260,7 @@ pub(crate) mod tests {
             dev_tokens: true,
             drain: Duration::ZERO,
             store_timeout,
+            upstream: None,
         }
     }
 

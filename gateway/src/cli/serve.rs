@@ -19,6 +19,7 @@ use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
 use super::start::Exposure;
 use super::{Exit, complain, print};
+use crate::proxy::UpstreamUrl;
 use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
@@ -70,6 +71,10 @@ pub(crate) struct ServeArgs {
     /// Networks or addresses of the last proxy, comma-separated [default: any peer]
     #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
     trusted_proxy_cidrs: Vec<IpNet>,
+    /// Application behind this gateway, `http://HOST:PORT`: gets the requests for paths that are not the gateway's own
+    /// [default: none: such paths are not found]
+    #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
+    upstream_url: Option<UpstreamUrl>,
     /// How long requests are still served after readiness began to fail, seconds
     #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_DRAIN_SECONDS", default_value = "10",
         value_parser = value_parser!(u64).range(..=3600))]
@@ -83,8 +88,8 @@ pub(crate) struct ServeArgs {
 }
 
 /// Variables of the public interface that this version does not act on.
-const NOT_SUPPORTED: [&str; 4] =
-    ["UPSTREAM_URL", "PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
+const NOT_SUPPORTED: [&str; 3] =
+    ["PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
 
 /// After how long, at least, the client library gives a command up. The breaker for Redis judges whether an answer is
 /// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
@@ -132,6 +137,7 @@ struct Prepared {
     trusted_proxies: TrustedProxies,
     dev_tokens: bool,
     drain: Duration,
+    upstream: Option<UpstreamUrl>,
 }
 
 /// Checks everything that can be checked without a socket, or says all that is wrong.
@@ -189,6 +195,7 @@ impl ServeArgs {
             component: self.policy.component(),
             force_boot: self.force_env_on_startup,
             drain: Duration::from_secs(self.drain_seconds),
+            upstream: self.upstream_url,
             scope,
             loaded,
             admin_token,
@@ -237,6 +244,7 @@ async fn run(prepared: Prepared) -> Exit {
         dev_tokens: prepared.dev_tokens,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
+        upstream: prepared.upstream,
     };
     let shutdown = Shutdown::new();
     let ended = tokio::select! {

@@ -45,21 +45,22 @@ fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
     );
     let mut report = request("paid", "report");
     let mut fitted = |policy: &PolicyInForce, asked: Option<u32>| {
-        fit(&mut report, asked, policy).unwrap();
+        fit(&mut report, asked, &[], policy).unwrap();
         (report.cost, report.max_attempts)
     };
     assert_eq!(fitted(&then, None), (5, 2));
     assert_eq!(fitted(&now, None), (7, 4));
     assert_eq!(fitted(&now, Some(1)), (7, 1), "what the caller asks for stays");
     let mut chat = request("paid", "chat");
-    fit(&mut chat, None, &then).unwrap();
+    fit(&mut chat, None, &[], &then).unwrap();
     assert_eq!(chat.cost, 1);
 }
 
 #[test]
 fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_is_refused() {
     let policy = policy_for_tests(&json!({"queue": {"max_payload_bytes": 7}}), 1);
-    let cause = |user_type: &str| fit(&mut request(user_type, "chat"), None, &policy).map_err(|refused| refused.cause);
+    let cause =
+        |user_type: &str| fit(&mut request(user_type, "chat"), None, &[], &policy).map_err(|refused| refused.cause);
     assert_eq!(cause("nobility"), Err(Cause::Unauthenticated));
     assert_eq!(cause("paid"), Err(Cause::PayloadTooLarge));
 }

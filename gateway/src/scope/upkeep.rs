@@ -1,13 +1,13 @@
 //! Keeping one scope in step with Redis: what is due, and doing it.
 //!
 //! Responsible for a look at the stored policy after every piece of news, for the reports by which everybody sees which
-//! policy this gateway holds, and for the counts on their way into the statistics. Reports are the slow poll as well:
-//! each hears what is stored. Must never be what correctness rests on: `admit` refuses whoever missed a change.
+//! policy this gateway holds, for the counts on their way into the statistics, and for taking back the passes of gateways
+//! that vanished. Reports are the slow poll as well: each hears what is stored. Must never be what correctness rests on: `admit` refuses whoever missed a change.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_lua::{PolicyStamp, Presence, Said, StoreError, Topic};
+use portcullis_lua::{PASS_BATCH, PolicyStamp, Presence, Said, StoreError, Topic};
 use tokio::time::Instant;
 
 use super::ServedScope;
@@ -23,6 +23,13 @@ const RETRY: Duration = Duration::from_millis(500);
 /// then.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
+/// Pause between two searches for lapsed passes in a scope that is in use. Their places have not counted since they
+/// lapsed; this is how much longer their budget holds last.
+const LAPSE: Duration = Duration::from_millis(500);
+
+/// A scope that nobody has used for this long is searched no more often than it reports.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// What a scope is waiting for.
 #[derive(Debug)]
 pub(super) struct Due {
@@ -34,6 +41,8 @@ pub(super) struct Due {
     looked: u64,
     /// When to report at the latest.
     report_at: Instant,
+    /// When to look for lapsed passes.
+    lapse_at: Instant,
     /// Not before, because Redis did not answer.
     not_before: Instant,
     /// What was last reported.
@@ -47,7 +56,7 @@ impl Due {
     /// Of a scope nothing has been done about yet.
     pub(super) fn at_once() -> Self {
         let now = Instant::now();
-        Self { subscribed: false, heard: 0, looked: 0, report_at: now, not_before: now, reported: None }
+        Self { subscribed: false, heard: 0, looked: 0, report_at: now, lapse_at: now, not_before: now, reported: None }
     }
 
     /// Whether to report what is held.
@@ -71,9 +80,10 @@ impl ServedScope {
 
     /// Whether there is anything for [`keep_in_step`](Self::keep_in_step) to do.
     pub(crate) fn is_due(&self) -> bool {
-        let holding = self.holding();
-        let due = self.due();
-        Instant::now() >= due.not_before && (!due.subscribed || due.heard != due.looked || due.report(&holding))
+        let (holding, guards) = (self.holding(), self.policy().guards_paths());
+        let (now, due) = (Instant::now(), self.due());
+        let lapse = guards && now >= due.lapse_at;
+        now >= due.not_before && (!due.subscribed || due.heard != due.looked || lapse || due.report(&holding))
     }
 
     /// Subscribes, looks at news and reports, where due. What Redis does not answer stays due.
@@ -103,7 +113,25 @@ impl ServedScope {
         }
         let holding = self.holding();
         let report = self.due().report(&holding);
-        if report { self.report(holding).await } else { Ok(()) }
+        if report {
+            self.report(holding).await?;
+        }
+        let lapse = self.policy().guards_paths() && Instant::now() >= self.due().lapse_at;
+        if lapse { self.take_back_lapsed().await } else { Ok(()) }
+    }
+
+    /// Takes back passes whose gateways vanished; at once again while there are more of them than one call takes.
+    async fn take_back_lapsed(&self) -> Result<(), StoreError> {
+        let policy = self.policy();
+        let taken = self.shared.breaker.call(self.store.lapse(policy.compiled())).await?;
+        metric::passes_taken_back(taken);
+        let pause = match self.unused_for() {
+            _ if taken as usize >= PASS_BATCH => Duration::ZERO,
+            unused if unused < QUIET => LAPSE,
+            _ => LONGEST_SILENCE,
+        };
+        self.due().lapse_at = Instant::now() + pause;
+        Ok(())
     }
 
     /// Says which policy this gateway holds, hears which is stored, and follows it.

@@ -15,6 +15,7 @@ fn scopes(most: usize) -> Arc<Scopes> {
     let store = Store::open(&StoreOptions { url, connections: 1, command_timeout: timeout }).unwrap();
     let shared = Shared {
         breaker: Arc::new(StoreBreaker::new(timeout)),
+        passes: Arc::default(),
         background: Background::default(),
         component: portcullis_config::Component::Ingress,
         replica: "gateway-1".into(),

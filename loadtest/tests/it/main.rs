@@ -23,3 +23,4 @@ mod compare;
 mod script;
 mod policy;
 mod simulate;
+mod proxy;

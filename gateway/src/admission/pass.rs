@@ -1,0 +1,146 @@
+//! Passes: admission to what is not queued, such as a request that is proxied.
+//!
+//! Feeds the script what a submission feeds it but for the task, so that both are decided by the same gates in the same
+//! calls. What is admitted gets a place among the passes in flight, which counts as load until the pass is finished;
+//! one that is dropped on the way is abandoned. Must never repeat a refusal by pressure from memory: behind a pass no
+//! queue keeps the application busy, so each place that comes free has to be found at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub(crate) use portcullis_lua::PassOutcome as Outcome;
+use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Step, StoreError, TaskId, Verdict};
+use tokio::time::Instant;
+
+use super::session::Identity;
+use super::{circuit_breaker, rate_limit, refused, subject};
+use crate::decider::{Decided, Question};
+use crate::pass_keeper::Place;
+use crate::policy_in_force::PolicyInForce;
+use crate::refusal::Refused;
+use crate::state::Gateway;
+
+/// What asks for a pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Its route class: its kind in limits, costs, budgets and breakers.
+    pub(crate) class: Arc<str>,
+    /// Whether rate limits apply.
+    pub(crate) throttled: bool,
+    /// Whether it is to have a place, and be finished. Without one only the decision counts.
+    pub(crate) in_flight: bool,
+    /// What it is expected to use, by unit, where it knows better than its class.
+    pub(crate) estimates: Vec<(String, u64)>,
+    /// W3C trace context of the request.
+    pub(crate) traceparent: Option<String>,
+}
+
+/// The right to go on.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    place: Option<Place>,
+    began: Instant,
+    /// How long the answer took to begin, ms.
+    answered_ms: Option<u64>,
+    limits: Vec<LimitState>,
+    policy: Arc<PolicyInForce>,
+}
+
+impl Pass {
+    /// The caller's limits after the decision.
+    pub(crate) fn limits(&self) -> &[LimitState] {
+        &self.limits
+    }
+
+    /// The policy it was decided under.
+    pub(crate) fn policy(&self) -> &Arc<PolicyInForce> {
+        &self.policy
+    }
+
+    /// The answer begins: what comes after it is not slow, but long.
+    pub(crate) fn note_answered(&mut self) {
+        self.answered_ms = Some(self.began.elapsed().as_millis() as u64);
+    }
+
+    /// Ends it; units really used, by unit.
+    pub(crate) fn finish(self, outcome: Outcome, usage: Vec<(String, u64)>) {
+        if let Some(place) = self.place {
+            place.give_back(outcome, usage, self.answered_ms);
+        }
+    }
+}
+
+/// Decides about a request that is not to be queued.
+pub(crate) async fn pass(
+    gateway: &Gateway,
+    identity: &Identity,
+    request_id: &str,
+    entry: Entry,
+) -> Result<Pass, Refused> {
+    let scope = identity.scope();
+    let throttled = entry.throttled;
+    let answer = async {
+        // Step 2: who was refused a moment ago is told so again.
+        if throttled {
+            let policy = scope.policy();
+            let recalled = rate_limit::recall(gateway.refusal_memory(), identity, policy.stamp());
+            super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
+        }
+        // Step 4: while Redis does not answer, nobody is made to wait for it.
+        circuit_breaker::consult(gateway)?;
+        let decided = scope.admissions().decide(question(identity, request_id, entry)).await;
+        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+    };
+    let outcome = answer.await;
+    match &outcome {
+        Ok(_) => super::count_as(identity, "passed"),
+        Err(refused) => super::count_refused(identity, refused),
+    }
+    outcome
+}
+
+fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+    let request = AdmitRequest {
+        task_id: TaskId::generate(),
+        user_type: identity.user_type().clone(),
+        session_id: identity.session_id().to_owned(),
+        principal: identity.principal().to_owned(),
+        actor: identity.actor().map(str::to_owned),
+        client_address: Some(identity.client_address().to_owned()),
+        kind: entry.class.to_string(),
+        // How long the lease is, the cost and the estimates are settled when it is known under which policy.
+        pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled }),
+        cost: 1,
+        deadline_ms: None,
+        delay_ms: 0,
+        max_attempts: 1,
+        idempotency: None,
+        estimates: Vec::new(),
+        request_id: request_id.to_owned(),
+        traceparent: entry.traceparent,
+        content_type: String::new(),
+        payload: Bytes::new(),
+    };
+    Question { request, max_attempts: None, estimates: entry.estimates }
+}
+
+fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<Pass, Refused> {
+    let Decided { policy, cost, asked_at, place, outcome } = decided;
+    let Decision { verdict, limits, .. } =
+        outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
+    match verdict {
+        Verdict::Passed { .. } => Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy }),
+        Verdict::Refused(refusal) => {
+            let limits: Arc<[LimitState]> = limits.into();
+            if refusal.reason.step() == Step::RateLimit {
+                let memory = gateway.refusal_memory();
+                memory.remember(subject(identity), cost, &refusal, &limits, policy.stamp(), asked_at);
+            }
+            Err(refused(refusal, limits.into(), policy))
+        }
+        Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
+            let error = StoreError::Protocol("a pass was answered as a task".to_owned());
+            Err(circuit_breaker::unavailable(&error))
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Each pass in one list, each list bounded.
+
+use portcullis_lua::TaskId;
+use tokio::time::advance;
+
+use super::*;
+use crate::state::Gateway;
+use crate::state::tests::options_without_redis;
+
+const LEASE_MS: u64 = 9_000;
+const THIRD: Duration = Duration::from_millis(LEASE_MS / 3);
+
+fn scope() -> Arc<PassScope> {
+    Gateway::new(options_without_redis()).scopes().default_scope().decider().pass_scope.clone()
+}
+
+fn lease() -> PassLease {
+    let (kind, holds) = ("guarded".to_owned(), Vec::new());
+    PassLease { pass_id: TaskId::generate(), kind, lease_ms: LEASE_MS, pooled: false, holds }
+}
+
+fn end(kept: &mut Kept, number: u64) -> (usize, bool) {
+    kept.end(number, PassOutcome::Succeeded, Vec::new(), None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_is_written_once_in_batches_of_one_scope() {
+    let (mut kept, here, there) = (Kept::default(), scope(), scope());
+    assert_eq!(kept.next_due(), None);
+    let numbers: Vec<u64> = [&here, &there, &here, &here]
+        .into_iter()
+        .map(|scope| kept.keep(scope.clone(), lease(), Instant::now()).0)
+        .collect();
+    for (number, left) in numbers.iter().zip([3, 2, 1, 0]) {
+        assert_eq!(end(&mut kept, *number), (left, true));
+    }
+    let batches = kept.take_ended(Instant::now(), 2);
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
+    for batch in &batches {
+        assert!(batch.iter().all(|ended| Arc::ptr_eq(&ended.scope, &batch[0].scope)));
+    }
+    assert!(kept.take_ended(Instant::now(), 2).is_empty());
+    assert_eq!(kept.next_due(), None);
+    assert_eq!(end(&mut kept, numbers[0]), (0, true), "what has ended cannot end again");
+    assert!(kept.take_ended(Instant::now(), 2).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_written_comes_first_and_not_at_once() {
+    let (mut kept, scope) = (Kept::default(), scope());
+    let numbers: Vec<u64> = (0..3).map(|_| kept.keep(scope.clone(), lease(), Instant::now()).0).collect();
+    let ids = |batches: &[Vec<Ended>]| -> Vec<String> {
+        batches.iter().flatten().map(|ended| ended.end.lease.pass_id.to_string()).collect()
+    };
+    end(&mut kept, numbers[0]);
+    end(&mut kept, numbers[1]);
+    let mut taken = kept.take_ended(Instant::now(), 64);
+    let mut expected = ids(&taken);
+    let again_at = Instant::now() + THIRD / 10;
+    kept.put_back(taken.remove(0), again_at);
+    end(&mut kept, numbers[2]);
+    assert!(kept.take_ended(Instant::now(), 64).is_empty());
+    assert_eq!(kept.next_due(), Some(again_at));
+    advance(THIRD / 10).await;
+    let taken = kept.take_ended(Instant::now(), 64);
+    assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), 3);
+    expected.push(taken[0][2].end.lease.pass_id.to_string());
+    assert_eq!(ids(&taken), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lasts_is_extended_after_each_third_of_its_lease() {
+    let (mut kept, scope, asked_at) = (Kept::default(), scope(), Instant::now());
+    advance(THIRD / 2).await;
+    let (number, ..) = kept.keep(scope, lease(), asked_at);
+    assert_eq!(kept.next_due(), Some(asked_at + THIRD), "the lease began no earlier than it was asked for");
+    assert!(kept.take_due(Instant::now(), 64).is_empty());
+    advance(THIRD / 2).await;
+    let due = kept.take_due(Instant::now(), 64);
+    assert_eq!(due[0][0].number, number);
+    assert!(kept.take_due(Instant::now(), 64).is_empty(), "while it is being extended it is not due again");
+    kept.extend_at(number, Instant::now() + THIRD / 10);
+    assert_eq!(kept.next_due(), Some(Instant::now() + THIRD / 10), "what Redis did not answer is tried again sooner");
+    kept.extended(number, Instant::now());
+    assert_eq!(kept.next_due(), Some(Instant::now() + THIRD));
+    kept.forget(number);
+    assert_eq!(kept.next_due(), None);
+    assert_eq!(end(&mut kept, number), (0, true));
+    assert!(kept.take_ended(Instant::now(), 64).is_empty(), "what has lapsed is not ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_fill_the_memory() {
+    let (mut kept, scope) = (Kept::default(), scope());
+    for _ in 0..MAX_ENDED {
+        let (number, ..) = kept.keep(scope.clone(), lease(), Instant::now());
+        assert_eq!(end(&mut kept, number), (0, true));
+    }
+    let (number, ..) = kept.keep(scope, lease(), Instant::now());
+    assert_eq!(end(&mut kept, number), (0, false));
+}

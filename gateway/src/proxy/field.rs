@@ -1,0 +1,193 @@
+//! Header fields on their way through the proxy.
+//!
+//! Responsible for what belongs to one connection only and ends here (RFC 9110 §7.6.1), for what a client says about
+//! itself that only this gateway may say, and for saying it. Must never pass a field on that the application would
+//! take for this gateway's word and that a client wrote: application servers that hand fields over in environment
+//! variables cannot tell `X_User_Type` from `X-User-Type`, so names are compared with both signs alike.
+
+use axum::http::header::{CONNECTION, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::admission::session::Identity;
+use crate::credential;
+
+mod forwarded;
+
+pub(super) use forwarded::Forwarded;
+
+/// Fields of one connection, whether or not `Connection` names them; `Upgrade` is put back where it was asked for.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What only this gateway says to an application: who calls, by which way, and what only a processor says to a handler.
+/// Two more would let a client have another path served than the one that was classed.
+const OURS: [&str; 24] = [
+    "x-user-type",
+    "x-session-id",
+    "x-principal",
+    "x-tenant",
+    "x-project",
+    "x-actor",
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-real-ip",
+    "forwarded",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-task-id",
+    "x-attempt",
+    "x-fencing-token",
+    "x-deadline",
+    "x-policy-revision",
+];
+
+/// The caller's credentials: they were given to this gateway. Cookies are looked through one by one.
+const CREDENTIALS: [&str; 6] = [
+    "authorization",
+    "x-internal-token",
+    "x-api-key",
+    "x-amzn-oidc-data",
+    "x-amzn-oidc-identity",
+    "x-amzn-oidc-accesstoken",
+];
+
+/// What this gateway says about limits in every answer; an application's own would contradict it.
+const OUR_ANSWERS: [&str; 6] =
+    ["ratelimit", "ratelimit-policy", "x-request-id", "x-session-id", "x-user-type", "x-policy-revision"];
+
+/// The protocol a request may switch to. Not `h2c`: behind it a client could send requests that nobody decides about.
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// Whether a request asks for a WebSocket (RFC 6455 §4.1).
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let alone = protocols.next().filter(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
+    alone.is_some() && protocols.next().is_none() && tokens(headers, &CONNECTION).any(|token| token == "upgrade")
+}
+
+/// Makes the fields of a request those that the application gets.
+pub(super) fn of_request(
+    headers: &mut HeaderMap,
+    identity: &Identity,
+    request_id: &HeaderValue,
+    forwarded: Forwarded,
+    websocket: bool,
+) {
+    let trailers = tokens(headers, &TE).any(|token| token == "trailers");
+    strip(headers, |name| is_one_of(name, &HOP_BY_HOP) || is_one_of(name, &OURS) || is_one_of(name, &CREDENTIALS));
+    drop_session_cookies(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if websocket {
+        switch_to_websocket(headers);
+    }
+    headers.append(VIA, HeaderValue::from_static("1.1 portcullis"));
+    forwarded.write(headers);
+    headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
+    let scope = identity.scope().store().scope().clone();
+    let said = [
+        ("x-user-type", identity.user_type().as_str()),
+        ("x-session-id", identity.session_id()),
+        ("x-principal", identity.principal()),
+        ("x-tenant", scope.tenant()),
+        ("x-project", scope.project()),
+        ("x-actor", identity.actor().unwrap_or_default()),
+    ];
+    for (name, text) in said.into_iter().filter(|(_, text)| !text.is_empty()) {
+        // Names of people may be UTF-8. One that could break the header apart is left out, and says nothing.
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// Makes the fields of an application's answer those that the client gets.
+pub(super) fn of_answer(headers: &mut HeaderMap, websocket: bool) {
+    strip(headers, |name| is_one_of(name, &HOP_BY_HOP) || is_one_of(name, &OUR_ANSWERS));
+    if websocket {
+        switch_to_websocket(headers);
+    }
+}
+
+/// Takes out of the trailers what may not stand in one (RFC 9110 §6.5.1) or is this gateway's to say.
+pub(super) fn of_trailers(trailers: &mut HeaderMap) {
+    strip(trailers, |name| {
+        let framing = ["content-length", "content-encoding", "content-type", "content-range", "host", "trailer"];
+        let routing = ["set-cookie", "cache-control", "retry-after", "via", "cookie"];
+        let said = [&HOP_BY_HOP[..], &OURS, &CREDENTIALS, &OUR_ANSWERS, &framing, &routing];
+        said.into_iter().any(|names| is_one_of(name, names))
+    });
+}
+
+fn switch_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// Removes what `Connection` names and what `ends_here` says. A client may not name what the message itself needs.
+fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
+    let kept = [HOST.as_str(), "content-length", "content-type", TRAILER.as_str(), VIA.as_str()];
+    let named: Vec<String> = tokens(headers, &CONNECTION).filter(|token| !kept.contains(&token.as_str())).collect();
+    let gone = |name: &&HeaderName| ends_here(name.as_str()) || named.iter().any(|named| named == name.as_str());
+    let gone: Vec<HeaderName> = headers.keys().filter(gone).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
+    // hyper writes it again where the message needs it.
+    headers.remove(TRANSFER_ENCODING);
+}
+
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    let alike = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');
+    let same = |other: &&str| name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| alike(a, b));
+    names.iter().any(same)
+}
+
+/// The elements of a list field, in lower case.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + use<'a> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|token| token.trim().to_ascii_lowercase())
+}
+
+/// Takes the session out of the cookies; the others are the application's. They become one line: over HTTP/2 each may
+/// come alone (RFC 9113 §8.2.3).
+fn drop_session_cookies(headers: &mut HeaderMap) {
+    let Some(first) = headers.get(COOKIE) else { return };
+    let mut left: Vec<u8> = Vec::with_capacity(first.len());
+    for value in headers.get_all(COOKIE) {
+        for pair in value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
+            if pair.is_empty() || credential::is_session_cookie(name) {
+                continue;
+            }
+            if !left.is_empty() {
+                left.extend_from_slice(b"; ");
+            }
+            left.extend_from_slice(pair);
+        }
+    }
+    headers.remove(COOKIE);
+    // Parts of what was a value.
+    if let (false, Ok(value)) = (left.is_empty(), HeaderValue::from_bytes(&left)) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;
