@@ -49,6 +49,7 @@ mod tasks;
 mod events;
 mod limits;
 mod health;
+mod openapi;
 pub mod proxy;
 mod public;
 mod server;

@@ -6,7 +6,7 @@
 use axum::http::HeaderMap;
 
 /// Longest wait granted, seconds: balancers give up on a silent request after a minute.
-const MAX_WAIT_SECONDS: u64 = 60;
+pub(crate) const MAX_WAIT_SECONDS: u64 = 60;
 
 /// The wait to apply, seconds; `None` when none is asked for. The first of several counts, as RFC 7240 §2 says.
 pub(crate) fn wait_seconds(headers: &HeaderMap) -> Option<u64> {
