@@ -62,12 +62,8 @@ local peek = ARGV[2] == 'peek'
 local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms =
   unpack_struct('<dddddddd', ARGV[3])
 
--- All that is kept as strings, read at once, a thousand keys at a time; the scope once for the whole batch.
-local stored = call('MGET', unpack(KEYS, BEFORE + 1, math.min(#KEYS, BEFORE + 1000)))
-for first = BEFORE + 1001, #KEYS, 1000 do
-  local more = call('MGET', unpack(KEYS, first, math.min(#KEYS, first + 999)))
-  for n = 1, #more do stored[#stored + 1] = more[n] end
-end
+-- All that is kept as strings; the scope once for the whole batch.
+local stored = read_strings(BEFORE + 1)
 local scope = stored[1] or SCOPE_NEW
 local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
 if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
@@ -98,14 +94,14 @@ local NUMBER, LASTS, DEPTH, INCREMENT, REASONS, SHAPES, FINISH, QUEUED, ADDED, S
 
 local heads, about = ARGV[arg_at], ARGV[arg_at + 1]
 local requests, sessions, kinds, at = unpack_struct('<BBB', heads)
-local probes_of, pass_key, record_key = {}, nil, nil
+local probes_of, flight = {}, { pass = {}, record = {}, places = {}, pools = {} }
 for k = 1, kinds do probes_of[k], at = unpack_struct('<H', heads, at) end
-pass_key, record_key, at = unpack_struct('<HH', heads, at)
+flight.pass_key, flight.record_key, at = unpack_struct('<HH', heads, at)
 arg_at = arg_at + 2
 
 -- By number of session and of kind; by number of key.
 local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
-local named, accounts, known_keys, pools, flight = {}, {}, {}, {}, { pass = {}, record = {} }
+local named, accounts, known_keys = {}, {}, {}
 local outcomes, states, tasks, entries, later, remembered, admitted = {}, {}, {}, {}, {}, {}, false
 
 for i = 1, requests do
@@ -131,14 +127,7 @@ for i = 1, requests do
   end
 
   local lease_ms, pool
-  if flags == 2 then
-    local key, service_key, places
-    lease_ms, key, service_key, places, at = unpack_struct('<dHHd', heads, at)
-    if key > 0 then
-      pool = pools[key] or pool_unpack(KEYS[BEFORE + key], places, stored[service_key], service_default, now)
-      pools[key] = pool
-    end
-  end
+  if flags == 2 then lease_ms, pool, at = pass_terms(heads, at, flight, stored, BEFORE, service_default, now) end
 
   -- Rate limit: every window has room for the whole cost.
   local windows = session_windows[session]
@@ -331,7 +320,7 @@ for i = 1, requests do
     end
   end
 
-  local outcome = pool and pack('<BBddd', code, which, retry_ms, pool[TAKEN], pool[PLACES])
+  local outcome = pool and pack('<BBddd', code, which, retry_ms, pool.taken, pool.places)
     or pack('<BBddd', code, which, retry_ms, depth, capacity)
   outcomes[i] = replayed and outcome .. replayed or outcome
   local state
@@ -383,7 +372,7 @@ if admitted then
     local key = remembered[n]
     call('SET', KEYS[BEFORE + key], known_keys[key], 'PX', ARGV[5])
   end
-  if #flight.pass > 0 then passes_store(flight, KEYS[BEFORE + pass_key], KEYS[BEFORE + record_key]) end
+  passes_store(flight, BEFORE)
   if #tasks > 0 then call('HSET', task_key, unpack(tasks)) end
   if #later > 0 then call('ZADD', delayed_key, unpack(later)) end
   if #entries > 0 then

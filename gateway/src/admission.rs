@@ -82,7 +82,7 @@ fn recall(
 ) -> Result<(), Refused> {
     // Step 2: a session whose window was full. Step 3: a user type that was over its threshold.
     let recalled = rate_limit::recall(memory, identity, policy.stamp())
-        .or_else(|| backpressure::recall(memory, identity, policy.stamp()));
+        .or_else(|| backpressure::recall(memory, identity, "", policy.stamp()));
     repeat(identity, recalled, policy, abreast)
 }
 
@@ -162,7 +162,7 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
     let (task_id, replayed, estimated_wait_ms) = match verdict {
         Verdict::Admitted { task_id, estimated_wait_ms } => {
-            gateway.refusal_memory().admitted(subject(identity), asked_at);
+            gateway.refusal_memory().admitted(subject(identity, ""), asked_at);
             (task_id, false, Some(estimated_wait_ms))
         }
         Verdict::Replayed { task_id } => (task_id, true, None),
@@ -173,16 +173,17 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
         Verdict::Refused(refusal) => {
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             let memory = gateway.refusal_memory();
-            let retry_after_ms = memory.remember(subject(identity), cost, &refusal, &limits, stamp, asked_at);
+            let retry_after_ms = memory.remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
             return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
 }
 
-/// Whom a refusal is remembered of.
-fn subject(identity: &Identity) -> Subject<'_> {
-    Subject { scope: identity.scope().number(), session_id: identity.session_id(), user_type: identity.user_type() }
+/// Whom a refusal is remembered of, in this route class; empty for tasks.
+fn subject<'a>(identity: &'a Identity, class: &'a str) -> Subject<'a> {
+    let (session_id, user_type) = (identity.session_id(), identity.user_type());
+    Subject { scope: identity.scope().number(), session_id, user_type, class }
 }
 
 /// A refusal of the script in the words of the step it came from.

@@ -169,7 +169,7 @@ fn spawn_owned_tasks(gateway: &Arc<Gateway>, looked: bool) {
     background.spawn({
         let (passes, stopping) = (gateway.passes().clone(), background.stopping().clone());
         let gateway = gateway.clone();
-        async move { passes.tend(gateway.store_breaker(), stopping).await }
+        async move { passes.tend(gateway.store_breaker(), gateway.refusal_memory(), stopping).await }
     });
     background.spawn_until_stopped({
         let hub = gateway.watch_hub().clone();

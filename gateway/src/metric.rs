@@ -54,7 +54,8 @@ const DURATION_BUCKETS: [f64; 14] =
 /// Bucket bounds of a batch's size, requests: powers of two up to the most one call takes.
 const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
-/// A request was decided: `outcome` is `admitted`, `passed`, `replayed` or `refused`; `step` and `code` are empty unless refused.
+/// A request was decided: `outcome` is `admitted`, `passed`, `replayed` or `refused`; `step` and `code` are empty
+/// unless refused.
 pub fn decision(outcome: &'static str, step: &'static str, code: &'static str, user_type: &UserType) {
     METRICS.decisions.add((outcome, step, code), user_type, |(outcome, step, code), user_type| {
         counter!(DECISIONS, "outcome" => outcome, "step" => step, "code" => code, "user_type" => user_type)
@@ -103,7 +104,7 @@ pub fn passes_in_flight(count: usize) {
     METRICS.passes_in_flight.set(count as f64);
 }
 
-/// Passes that lapsed before this gateway had said how they ended.
+/// Passes that had lapsed, or were no longer known, when this gateway said how they ended.
 pub fn passes_lost(count: usize) {
     METRICS.passes_lost.increment(count as u64);
 }

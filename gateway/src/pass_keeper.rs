@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
+use crate::refusal_memory::RefusalMemory;
 use crate::store_breaker::StoreBreaker;
 
 use kept::{Ended, Extension, Kept};
@@ -95,11 +96,11 @@ impl PassKeeper {
 
     /// Gives back what has ended and extends what lasts, until the gateway stops; what has ended then is given back
     /// once more, what has not lapses.
-    pub(crate) async fn tend(&self, breaker: &StoreBreaker, stopping: CancellationToken) {
+    pub(crate) async fn tend(&self, breaker: &StoreBreaker, memory: &RefusalMemory, stopping: CancellationToken) {
         loop {
             let stopped = stopping.is_cancelled();
             if !breaker.is_open() {
-                self.write(breaker).await;
+                self.write(breaker, memory).await;
             }
             if stopped {
                 return;
@@ -118,24 +119,27 @@ impl PassKeeper {
         }
     }
 
-    async fn write(&self, breaker: &StoreBreaker) {
+    async fn write(&self, breaker: &StoreBreaker, memory: &RefusalMemory) {
         let now = Instant::now();
         let (ended, extensions) = {
             let mut kept = self.kept();
             (kept.take_ended(now, PASS_BATCH), kept.take_due(now, PASS_BATCH))
         };
-        let given_back = ended.into_iter().map(|batch| self.finish(breaker, batch).boxed());
+        let given_back = ended.into_iter().map(|batch| self.finish(breaker, memory, batch).boxed());
         let extended = extensions.into_iter().map(|batch| self.extend(breaker, batch).boxed());
         let calls: Vec<_> = given_back.chain(extended).collect();
         stream::iter(calls).for_each_concurrent(AT_ONCE, |call| call).await;
     }
 
-    async fn finish(&self, breaker: &StoreBreaker, batch: Vec<Ended>) {
+    async fn finish(&self, breaker: &StoreBreaker, memory: &RefusalMemory, batch: Vec<Ended>) {
         let Some(scope) = batch.first().map(|ended| ended.scope.clone()) else { return };
         let ends: Vec<PassEnd> = batch.iter().map(|ended| ended.end.clone()).collect();
         let policy = scope.live.load();
         match breaker.call(scope.store.finish(policy.compiled(), &ends)).await {
-            Ok(answers) => metric::passes_lost(answers.iter().filter(|held| !**held).count()),
+            Ok(answers) => {
+                memory.note_place_free();
+                metric::passes_lost(answers.iter().filter(|held| !**held).count());
+            }
             // Said twice it changes nothing.
             Err(StoreError::Unavailable(_)) => self.kept().put_back(batch, Instant::now() + RETRY),
             Err(error) => {
@@ -216,11 +220,11 @@ mod tests {
             holds: Vec::new(),
         };
         drop(keeper.keep(scope, lease, Instant::now()));
-        keeper.write(gateway.store_breaker()).await;
+        keeper.write(gateway.store_breaker(), gateway.refusal_memory()).await;
         assert!(keeper.kept().next_due().is_some());
         let stopping = CancellationToken::new();
         stopping.cancel();
-        keeper.tend(gateway.store_breaker(), stopping).await;
+        keeper.tend(gateway.store_breaker(), gateway.refusal_memory(), stopping).await;
         assert!(keeper.kept().next_due().is_some(), "nothing is forgotten that was not written");
     }
 }

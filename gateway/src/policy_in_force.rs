@@ -70,8 +70,8 @@ impl PolicyInForce {
         self.basis.compiled.revision()
     }
 
-    /// Which gates a request of this method for a path takes. Guarded where the patterns cannot be used, which a checked
-    /// policy rules out.
+    /// Which gates a request of this method for a path takes. Guarded where the patterns cannot be used, which a
+    /// checked policy rules out.
     #[must_use]
     pub fn route_class(&self, method: &str, path: &str) -> RouteClass {
         let routes = self.routes.get_or_init(|| Routes::new(&self.basis.policy).ok());

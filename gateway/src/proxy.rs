@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use axum::http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{self, OnUpgrade};
 use portcullis_config::RouteClass;
@@ -221,7 +221,8 @@ fn pass_on(
         pass.note_answered();
     }
     usage::add(&mut account.usage, answer.headers());
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+    // No other informational status ends an exchange.
+    if answer.status().is_informational() {
         return switch_over(gateway, answer, account, bounds, switch);
     }
     account.outcome = if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Succeeded };

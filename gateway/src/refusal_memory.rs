@@ -9,7 +9,7 @@
 //! term at once. Which refusals, for how long and when to ask are the rules of [`Term`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use portcullis_config::UserType;
@@ -27,8 +27,8 @@ pub use term::{Shared, Term};
 /// Sessions remembered at once. At about 200 bytes each this bounds a flood of sessions to 20 MB.
 const MAX_SESSIONS: usize = 100_000;
 
-/// User types remembered at once; a policy declares a handful.
-const MAX_USER_TYPES: usize = 10_000;
+/// User types remembered at once, each in tasks and in route classes; a policy declares a handful.
+const MAX_PRESSED: usize = 10_000;
 
 /// How long after a change a gateway that has not heard of it can repeat a refusal from before.
 pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
@@ -48,6 +48,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) scope: u64,
     pub(crate) session_id: &'a str,
     pub(crate) user_type: &'a UserType,
+    /// The route class of a pass; empty for tasks.
+    pub(crate) class: &'a str,
 }
 
 #[derive(Debug)]
@@ -79,9 +81,23 @@ impl Equivalent<Key<String>> for Borrowed<'_, str> {
     }
 }
 
-impl Equivalent<Key<UserType>> for Borrowed<'_, UserType> {
-    fn equivalent(&self, key: &Key<UserType>) -> bool {
-        self.scope == key.scope && *self.name == key.name
+/// Who is under pressure: a user type, in tasks or in one route class.
+#[derive(Debug, Hash, PartialEq, Eq)]
+struct Pressed {
+    user_type: UserType,
+    class: String,
+}
+
+/// The same, borrowed; it hashes alike.
+#[derive(Hash)]
+struct BorrowedPressed<'a> {
+    user_type: &'a UserType,
+    class: &'a str,
+}
+
+impl Equivalent<Key<Pressed>> for Borrowed<'_, BorrowedPressed<'_>> {
+    fn equivalent(&self, key: &Key<Pressed>) -> bool {
+        self.scope == key.scope && *self.name.user_type == key.name.user_type && self.name.class == key.name.class
     }
 }
 
@@ -89,12 +105,25 @@ impl Equivalent<Key<UserType>> for Borrowed<'_, UserType> {
 #[derive(Debug)]
 pub(crate) struct RefusalMemory {
     sessions: Cache<Key<String>, Arc<Remembered>>,
-    user_types: Cache<Key<UserType>, Arc<Remembered>>,
+    pressed: Cache<Key<Pressed>, Arc<Remembered>>,
+    made: Instant,
+    /// When this gateway last gave back the place of a pass, in any scope: µs since the memory was made.
+    freed_micros: AtomicU64,
 }
 
 impl RefusalMemory {
     pub(crate) fn new() -> Self {
-        Self { sessions: Cache::new(MAX_SESSIONS), user_types: Cache::new(MAX_USER_TYPES) }
+        Self {
+            sessions: Cache::new(MAX_SESSIONS),
+            pressed: Cache::new(MAX_PRESSED),
+            made: Instant::now(),
+            freed_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// A pass has given back its place: nothing that was decided before is known about pressure on passes.
+    pub(crate) fn note_place_free(&self) {
+        self.freed_micros.store(self.made.elapsed().as_micros() as u64, Ordering::Release);
     }
 
     /// Takes note of a decision about a request that counts as `cost`, if it may be repeated; `asked_at` is when it was
@@ -108,9 +137,12 @@ impl RefusalMemory {
         stamp: PolicyStamp,
         asked_at: Instant,
     ) -> u64 {
-        let Some((shared, term)) = Term::of(asked_at, cost, refusal, limits, stamp) else {
+        let Some((shared, mut term)) = Term::of(asked_at, cost, refusal, limits, stamp) else {
             return refusal.retry_after_ms;
         };
+        if !subject.class.is_empty() {
+            term = term.of_pass(refusal);
+        }
         let asked_ahead = AtomicBool::new(false);
         let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term, asked_ahead });
         let scope = subject.scope;
@@ -119,7 +151,8 @@ impl RefusalMemory {
                 self.sessions.insert(Key { scope, name: subject.session_id.to_owned() }, remembered);
             }
             Shared::ByUserType => {
-                self.user_types.insert(Key { scope, name: subject.user_type.clone() }, remembered);
+                let name = Pressed { user_type: subject.user_type.clone(), class: subject.class.to_owned() };
+                self.pressed.insert(Key { scope, name }, remembered);
             }
         }
         term.retry_after_ms(refusal, Duration::ZERO)
@@ -127,9 +160,10 @@ impl RefusalMemory {
 
     /// Takes note that one of this user type was admitted, who asked at `asked_at`: pressure from before is over.
     pub(crate) fn admitted(&self, subject: Subject<'_>, asked_at: Instant) {
-        let key = Borrowed { scope: subject.scope, name: subject.user_type };
-        if self.user_types.get(&key).is_some_and(|remembered| remembered.term.is_refuted_by(asked_at)) {
-            self.user_types.remove(&key);
+        let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
+        let key = Borrowed { scope: subject.scope, name };
+        if self.pressed.get(&key).is_some_and(|remembered| remembered.term.is_refuted_by(asked_at)) {
+            self.pressed.remove(&key);
         }
     }
 
@@ -139,11 +173,15 @@ impl RefusalMemory {
         self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
     }
 
-    /// The refusal of this user type by pressure, if it would be repeated now and this caller is not the one to ask
-    /// ahead.
+    /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now and this caller
+    /// is not the one to ask ahead.
     pub(crate) fn pressure(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
-        let key = Borrowed { scope: subject.scope, name: subject.user_type };
-        let remembered = self.user_types.get(&key)?;
+        let name = &BorrowedPressed { user_type: subject.user_type, class: subject.class };
+        let remembered = self.pressed.get(&Borrowed { scope: subject.scope, name })?;
+        let freed = self.made + Duration::from_micros(self.freed_micros.load(Ordering::Acquire));
+        if !subject.class.is_empty() && !remembered.term.is_later_than(freed) {
+            return None;
+        }
         let recalled = remembered.recall(stamp)?;
         let asks =
             remembered.term.may_ask_ahead(Instant::now()) && !remembered.asked_ahead.swap(true, Ordering::Relaxed);

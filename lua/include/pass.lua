@@ -23,34 +23,44 @@ local function drain_ms(excess, slots, service_ms, tasks, passes, service_key)
   return excess / (math.min(slots, tasks) / service_ms + passes / pass_service)
 end
 
---- A class's own pool: {key, places, places taken, mean duration of a pass}.
-local POOL_KEY, PLACES, TAKEN, POOL_SERVICE = 1, 2, 3, 4
-local function pool_unpack(key, places, service, service_default, now)
-  return { key, places, places_taken(key, now), pool_service(service, service_default) }
+--- What `admit` is told of a pass at `at` among the heads: its lease ms, its class's own pool or nil, and where the
+-- head goes on. `flight.pools` holds those read so far by number of key, `stored` what keys hold that are strings.
+local function pass_terms(heads, at, flight, stored, before, service_default, now)
+  local lease_ms, number, service_number, places
+  lease_ms, number, service_number, places, at = struct.unpack('<dHHd', heads, at)
+  local pool = flight.pools[number]
+  if number > 0 and not pool then
+    local key = KEYS[before + number]
+    local service_ms = pool_service(stored[service_number], service_default)
+    pool = { key = key, places = places, taken = places_taken(key, now), service_ms = service_ms }
+    flight.pools[number] = pool
+  end
+  return lease_ms, pool, at
 end
 
 --- Why a pool has no place for a user type of this threshold, as a reason's code or 0; and how long until it has, ms:
 -- places come free at the rate at which the passes in flight end.
 local function pool_refusal(pool, threshold, hard)
-  local taken, reason, excess = pool[TAKEN], 0, 0
-  local hard_bound, bound = math.floor(pool[PLACES] * hard), math.floor(pool[PLACES] * threshold)
+  local taken, reason, excess = pool.taken, 0, 0
+  local hard_bound, bound = math.floor(pool.places * hard), math.floor(pool.places * threshold)
   if taken >= hard_bound then reason, excess = 6, taken - math.max(0, hard_bound - 1) end
   if taken >= bound then
     if reason == 0 then reason = 7 end
     excess = math.max(excess, taken - math.max(0, bound - 1))
   end
-  return reason, excess * pool[POOL_SERVICE] / math.max(1, taken)
+  return reason, excess * pool.service_ms / math.max(1, taken)
 end
 
 --- Takes a place in a class's own pool, or in the one that counts as load of the scope; returns how many it took. What
--- is to be stored gathers in `flight`: by key of a pool, and under `pass` and `record`, as ZADD and HSET take it.
+-- is to be stored gathers in `flight`, as ZADD and HSET take it: of all in `pass` and `record`, by pool in `places`.
 local function pass_take(flight, pool, pool_key, id, lease_ms, epoch, body, now)
   if lease_ms == 0 then return 0 end
-  if pool then pool[TAKEN], pool_key = pool[TAKEN] + 1, pool[POOL_KEY] end
-  local expires, places, pass, record = string.format('%d', now + lease_ms), flight[pool_key], flight.pass, flight.record
+  if pool then pool.taken, pool_key = pool.taken + 1, pool.key end
+  local expires, places = string.format('%d', now + lease_ms), flight.places[pool_key]
+  local pass, record = flight.pass, flight.record
   if not places then
     places = {}
-    flight[pool_key] = places
+    flight.places[pool_key] = places
   end
   places[#places + 1], places[#places + 2] = expires, id
   pass[#pass + 1], pass[#pass + 2] = expires, id
@@ -59,10 +69,10 @@ local function pass_take(flight, pool, pool_key, id, lease_ms, epoch, body, now)
 end
 
 --- Stores what was taken.
-local function passes_store(flight, pass_key, record_key)
+local function passes_store(flight, before)
   local call = redis.call
-  call('ZADD', pass_key, unpack(flight.pass))
-  call('HSET', record_key, unpack(flight.record))
-  flight.pass, flight.record = nil, nil
-  for pool_key, places in pairs(flight) do call('ZADD', pool_key, unpack(places)) end
+  if #flight.pass == 0 then return end
+  call('ZADD', KEYS[before + flight.pass_key], unpack(flight.pass))
+  call('HSET', KEYS[before + flight.record_key], unpack(flight.record))
+  for pool_key, places in pairs(flight.places) do call('ZADD', pool_key, unpack(places)) end
 end

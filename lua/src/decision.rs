@@ -88,8 +88,8 @@ pub struct Idempotency {
 pub struct Decision {
     /// Admitted, replayed or refused.
     pub verdict: Verdict,
-    /// Load of the scope after this decision: queued, running, and passes in flight. Of a pass whose class has a pool of
-    /// its own: passes in flight in it.
+    /// Load of the scope after this decision: queued, running, and passes in flight. Of a pass whose class has a pool
+    /// of its own: passes in flight in it.
     pub depth: u64,
     /// Depth the live processors stand for; or the places of the pool.
     pub capacity: u64,

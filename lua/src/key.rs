@@ -28,8 +28,8 @@
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
-//! | `pool:NAME` | ZSET | pass id → expiry ms, of one pool; without a name: of those that count as depth | until it ends |
-//! | `pool-service:NAME` | STRING | mean duration of a pass of the pool, ms | a day |
+//! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |
+//! | `pool-service:CLASS` | STRING | mean duration of a pass of the pool, ms | a day |
 //! | `idempotency:HASH` | STRING | task id and body hash | `idempotency_ttl_seconds` |
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
@@ -92,15 +92,15 @@ impl Keys {
         gateway = "gateway",
     }
 
-    /// Name of the pool of passes that count in the scope's depth.
+    /// Instead of a class: the pool of passes that count as load of the scope.
     pub(crate) const SHARED_POOL: &str = "";
 
-    pub(crate) fn pool(&self, name: &str) -> Key {
-        self.of2("pool:", name)
+    pub(crate) fn pool(&self, class: &str) -> Key {
+        self.of2("pool:", class)
     }
 
-    pub(crate) fn pool_service(&self, name: &str) -> Key {
-        self.of2("pool-service:", name)
+    pub(crate) fn pool_service(&self, class: &str) -> Key {
+        self.of2("pool-service:", class)
     }
 
     pub(crate) fn policy_changes(&self) -> &str {

@@ -39,7 +39,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" ["now", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"];
+    ADMIT = "admit" [
+        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"
+    ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
     SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "feed", "budget", "record", "order", "wake"];

@@ -36,8 +36,8 @@ pub struct RouteClassSettings {
         "maxProperties" = 32
     ))]
     pub estimate: Option<BTreeMap<String, u64>>,
-    /// Most of its requests in flight, over all gateways, whatever the processors; user types are refused at their share
-    /// of it. Left out: its requests count as load of the scope, against the capacity of the live processors.
+    /// Most of its requests in flight, over all gateways, whatever the processors; user types are refused at their
+    /// share of it. Left out: its requests count as load of the scope, against the capacity of the live processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_concurrent: Option<u64>,

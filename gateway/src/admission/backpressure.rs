@@ -10,9 +10,9 @@ use portcullis_lua::{PolicyStamp, Reason};
 use super::session::Identity;
 use crate::refusal_memory::{Recalled, RefusalMemory};
 
-/// The refusal of a user type that was over its threshold a moment ago.
-pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, stamp: PolicyStamp) -> Option<Recalled> {
-    memory.pressure(super::subject(identity), stamp)
+/// The refusal of a user type that was over its threshold a moment ago, in tasks or in this route class.
+pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, class: &str, stamp: PolicyStamp) -> Option<Recalled> {
+    memory.pressure(super::subject(identity, class), stamp)
 }
 
 /// Title and detail of this step's refusals.

@@ -2,18 +2,19 @@
 //!
 //! Feeds the script what a submission feeds it but for the task, so that both are decided by the same gates in the same
 //! calls. What is admitted gets a place among the passes in flight, which counts as load until the pass is finished;
-//! one that is dropped on the way is abandoned. Must never repeat a refusal by pressure from memory: behind a pass no
-//! queue keeps the application busy, so each place that comes free has to be found at once.
+//! one that is dropped on the way is abandoned. Must never leave a place that came free empty for long: behind a pass
+//! no queue keeps an application busy, so pressure is repeated from memory only until this gateway gives a place back,
+//! and for a small part of the time in which another one is expected to.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
-use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Step, StoreError, TaskId, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
 use super::session::Identity;
-use super::{circuit_breaker, rate_limit, refused, subject};
+use super::{backpressure, circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
@@ -78,18 +79,17 @@ pub(crate) async fn pass(
     entry: Entry,
 ) -> Result<Pass, Refused> {
     let scope = identity.scope();
-    let throttled = entry.throttled;
+    let class = entry.class.clone();
     let answer = async {
-        // Step 2: who was refused a moment ago is told so again.
-        if throttled {
-            let policy = scope.policy();
-            let recalled = rate_limit::recall(gateway.refusal_memory(), identity, policy.stamp());
-            super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
-        }
+        // Steps 2 and 3: who was refused a moment ago is told so again.
+        let (memory, policy) = (gateway.refusal_memory(), scope.policy());
+        let full = if entry.throttled { rate_limit::recall(memory, identity, policy.stamp()) } else { None };
+        let recalled = full.or_else(|| backpressure::recall(memory, identity, &class, policy.stamp()));
+        super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
         // Step 4: while Redis does not answer, nobody is made to wait for it.
         circuit_breaker::consult(gateway)?;
         let decided = scope.admissions().decide(question(identity, request_id, entry)).await;
-        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        conclude(gateway, identity, &class, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
     };
     let outcome = answer.await;
     match &outcome {
@@ -124,19 +124,21 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
     Question { request, max_attempts: None, estimates: entry.estimates }
 }
 
-fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<Pass, Refused> {
+fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decided) -> Result<Pass, Refused> {
     let Decided { policy, cost, asked_at, place, outcome } = decided;
     let Decision { verdict, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
+    let memory = gateway.refusal_memory();
     match verdict {
-        Verdict::Passed { .. } => Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy }),
+        Verdict::Passed { .. } => {
+            memory.admitted(subject(identity, class), asked_at);
+            Ok(Pass { place, began: Instant::now(), answered_ms: None, limits, policy })
+        }
         Verdict::Refused(refusal) => {
             let limits: Arc<[LimitState]> = limits.into();
-            if refusal.reason.step() == Step::RateLimit {
-                let memory = gateway.refusal_memory();
-                memory.remember(subject(identity), cost, &refusal, &limits, policy.stamp(), asked_at);
-            }
-            Err(refused(refusal, limits.into(), policy))
+            let stamp = policy.stamp();
+            let retry_after_ms = memory.remember(subject(identity, class), cost, &refusal, &limits, stamp, asked_at);
+            Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy))
         }
         Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
             let error = StoreError::Protocol("a pass was answered as a task".to_owned());

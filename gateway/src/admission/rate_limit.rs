@@ -12,7 +12,7 @@ use crate::refusal_memory::{Recalled, RefusalMemory};
 
 /// The refusal of a session whose window was full a moment ago and still is.
 pub(super) fn recall(memory: &RefusalMemory, identity: &Identity, stamp: PolicyStamp) -> Option<Recalled> {
-    memory.session(super::subject(identity), stamp)
+    memory.session(super::subject(identity, ""), stamp)
 }
 
 /// Title and detail of this step's refusals.

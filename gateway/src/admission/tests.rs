@@ -16,12 +16,12 @@ fn decided(verdict: Verdict) -> Decided {
     let (limits, budgets) = (Vec::new(), Vec::new());
     let decision = Decision { verdict, depth: 1, capacity: 1, limits, budgets };
     let policy = policy_for_tests(&json!({}), 7);
-    Decided { policy, cost: 1, asked_at: tokio::time::Instant::now(), outcome: Ok(decision) }
+    Decided { policy, cost: 1, asked_at: tokio::time::Instant::now(), place: None, outcome: Ok(decision) }
 }
 
 fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: PolicyStamp) {
     let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, backlog_ms: 0 };
-    memory.remember(subject(identity), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
+    memory.remember(subject(identity, ""), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
 }
 
 #[tokio::test]

@@ -104,8 +104,8 @@ impl HttpBody for Upload {
 }
 
 impl Progress {
-    /// Ends when the application has had everything it was sent for `limit` and has not answered. Does not run while the
-    /// client is the one who is waited for.
+    /// Ends when the application has had all it was sent for `limit` and has not answered. Does not run while it is the
+    /// client who is waited for.
     pub(super) async fn unanswered_for(&self, limit: Duration) {
         loop {
             let since =

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal};
+use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal, Step};
 use tokio::time::Instant;
 
 /// How long a session's refusal is repeated at most. A tenth less than what is waited for after a change of policy
@@ -26,6 +26,9 @@ const BACKLOG_SHARE: u32 = 3;
 
 /// What part of its term is left of a refusal under pressure when somebody may ask ahead of its end.
 const ASK_AHEAD_SHARE: u32 = 10;
+
+/// How often the script is asked, by one gateway, while one place among passes is expected to come free.
+const ASKED_FOR_EACH: u32 = 8;
 
 /// Whose refusal it is that would be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,25 @@ impl Term {
             Shared::ByUserType => forget_at - length / ASK_AHEAD_SHARE,
         };
         Some((shared, Self { asked_at, ask_ahead_at, forget_at, stamp }))
+    }
+
+    /// The term for a pass. No queue keeps an application busy behind one, so a place that comes free must not wait for
+    /// a memory to end: it lasts an eighth of the time in which one is expected to. However many come, Redis is then
+    /// asked eight times for each that can be let through.
+    #[must_use]
+    pub fn of_pass(self, refusal: &Refusal) -> Self {
+        if refusal.reason.step() != Step::Backpressure {
+            return self;
+        }
+        let expected = Duration::from_millis(refusal.retry_after_ms);
+        let forget_at = self.forget_at.min(self.asked_at + expected / ASKED_FOR_EACH);
+        Self { ask_ahead_at: forget_at, forget_at, ..self }
+    }
+
+    /// Whether it was asked for after that moment, so that it knows of what happened by then.
+    #[must_use]
+    pub fn is_later_than(&self, moment: Instant) -> bool {
+        self.asked_at > moment
     }
 
     /// How much of it has passed, if it still stands now under this policy.

@@ -16,7 +16,7 @@ fn pressed(retry_after_ms: u64, backlog_ms: u64) -> Refusal {
 
 fn subject(scope: u64, session_id: &'static str) -> Subject<'static> {
     static PAID: std::sync::LazyLock<UserType> = std::sync::LazyLock::new(|| UserType::new("paid").unwrap());
-    Subject { scope, session_id, user_type: &PAID }
+    Subject { scope, session_id, user_type: &PAID, class: "" }
 }
 
 fn full_window() -> Arc<[LimitState]> {
@@ -240,4 +240,25 @@ async fn what_depends_on_more_than_the_caller_is_not_remembered() {
         );
         assert_eq!(remembered, expected, "{reason:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pressure_on_passes_is_that_of_their_class_and_remembered_for_a_part_of_the_wait() {
+    let memory = RefusalMemory::new();
+    let of_class = |class| Subject { class, ..subject(1, "s") };
+    let refusal = refusal(Reason::HardLimit, 80);
+    advance(Duration::from_millis(1)).await;
+    memory.remember(of_class("work"), 1, &refusal, &Arc::default(), seventh(), Instant::now());
+    assert_eq!(memory.pressure(of_class("work"), seventh()).unwrap().refusal, refusal);
+    assert_eq!(memory.pressure(of_class("other"), seventh()), None);
+    assert_eq!(memory.pressure(of_class(""), seventh()), None);
+    advance(Duration::from_millis(9)).await;
+    assert!(memory.pressure(of_class("work"), seventh()).is_some());
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(memory.pressure(of_class("work"), seventh()), None);
+    memory.remember(of_class("work"), 1, &refusal, &Arc::default(), seventh(), Instant::now());
+    memory.remember(of_class(""), 1, &refusal, &Arc::default(), seventh(), Instant::now());
+    memory.note_place_free();
+    assert_eq!(memory.pressure(of_class("work"), seventh()), None, "there may be a place again");
+    assert!(memory.pressure(of_class(""), seventh()).is_some(), "tasks have a queue");
 }

@@ -1,8 +1,9 @@
 //! Keeping one scope in step with Redis: what is due, and doing it.
 //!
 //! Responsible for a look at the stored policy after every piece of news, for the reports by which everybody sees which
-//! policy this gateway holds, for the counts on their way into the statistics, and for taking back the passes of gateways
-//! that vanished. Reports are the slow poll as well: each hears what is stored. Must never be what correctness rests on: `admit` refuses whoever missed a change.
+//! policy this gateway holds, for the counts on their way into the statistics, and for taking back the passes of
+//! gateways that vanished. Reports are the slow poll as well: each hears what is stored. Must never be what correctness
+//! rests on: `admit` refuses whoever missed a change.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;

@@ -281,5 +281,5 @@ async fn socket(stream: &mut Stream) -> Option<()> {
     }
 }
 
-/// How long a test waits for something that must not happen. It can only fail to notice a fault, never find a false one.
+/// How long a test waits for something that must not happen. It can fail to notice a fault, never find a false one.
 pub(super) const SETTLE: Duration = Duration::from_millis(300);

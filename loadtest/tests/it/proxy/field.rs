@@ -17,9 +17,10 @@ async fn who_calls_is_said_by_the_gateway_alone() {
     let application = Application::start().await;
     let cluster = start(before(&application, json!({}))).await;
     let forged = "X-User-Type: privileged\r\nX_User_Type: privileged\r\nX-Principal: root\r\nX-Actor: root\r\n\
-        X-Session-Id: forged\r\nX-Forwarded-For: 127.0.0.1, 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nForwarded: for=1.1.1.1\r\n\
-        X-Forwarded-Host: evil.example\r\nX-Original-URL: /admin\r\nX-Request-Id: mine-1\r\nX-Internal-Token: secret\r\n\
-        X-Api-Key: secret\r\nCookie: portcullis_session=secret; theme=dark\r\nConnection: close, X-Nominated\r\n\
+        X-Session-Id: forged\r\nX-Forwarded-For: 127.0.0.1, 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n\
+        Forwarded: for=1.1.1.1\r\nX-Forwarded-Host: evil.example\r\nX-Original-URL: /admin\r\n\
+        X-Request-Id: mine-1\r\nX-Internal-Token: secret\r\nX-Api-Key: secret\r\n\
+        Cookie: portcullis_session=secret; theme=dark\r\nConnection: close, X-Nominated\r\n\
         X-Nominated: 1\r\nProxy-Authorization: Basic secret\r\nX-Own: kept\r\n\r\n";
     let mut stream = send(&cluster, &(head("GET", "/who?a=b%20c") + forged)).await;
     let answer = read_until(&mut stream, "ok").await;

@@ -88,6 +88,7 @@ async fn a_draining_gateway_finishes_answers_and_ends_what_has_no_end() {
     cluster.gateways()[0].terminate().expect("asked to drain");
     assert!(read_to_end(&mut events).await.ends_with("0\r\n\r\n"), "it ends, and its client comes again elsewhere");
     assert_eq!(read_to_end(&mut socket).await, "");
+    until("the application is left with one", || async { (application.running() == 1).then_some(()) }).await;
     application.release(1);
     assert!(read_to_end(&mut held).await.ends_with("ok"), "what has an end is finished");
     let status = tokio::time::timeout(PATIENCE, cluster.gateways()[0].wait()).await.expect("in time").expect("it ends");

@@ -31,6 +31,22 @@ async fn the_application_has_the_first_piece_before_the_last_is_sent() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told_and_only_if_it_was_let_through() {
+    let (cluster, application) = guarded(2, &json!({})).await;
+    let expects = "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let mut stream = send(&cluster, &(head("POST", "/guarded/body") + expects)).await;
+    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 100"));
+    stream.write_all(b"body").await.expect("sent");
+    read_until(&mut stream, "ok").await;
+    until_in_flight(&cluster, 0).await;
+    let _held = send(&cluster, &(head("GET", "/guarded/held") + "\r\n")).await;
+    until_in_flight(&cluster, 1).await;
+    let mut stream = send(&cluster, &(head("POST", "/guarded/refused") + expects)).await;
+    assert!(read_until(&mut stream, "hard_limit").await.starts_with("HTTP/1.1 503"), "without a 100 before it");
+    assert_eq!(application.seen("/refused"), 0);
+}
+
+#[tokio::test]
 async fn events_arrive_as_they_are_sent_and_the_stream_ends_with_its_client() {
     let (cluster, application) = guarded(3, &json!({})).await;
     let mut stream = send(&cluster, &(head("GET", "/guarded/events") + "\r\n")).await;
