@@ -20,7 +20,8 @@ use super::scoped::{Scoped, unanswered};
 use super::submitted::Submitted;
 use super::{Admin, Answer, Shared};
 use crate::openapi::{
-    AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying, Validating,
+    AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying,
+    Validating,
 };
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::RequestId;

@@ -87,9 +87,9 @@ impl Parts {
 fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
     let by_type = json!({"type": "object", "additionalProperties": count()});
     let by_code = json!({"type": "object", "additionalProperties": by_type});
-    let store = object([("breaker", json!({"enum": ["open", "closed"]})), ("answers", flag()), ("error", maybe_text())]);
-    let gateway =
-        object([("instance", text()), ("version", text()), ("draining", flag()), ("event_streams", count())]);
+    let store =
+        object([("breaker", json!({"enum": ["open", "closed"]})), ("answers", flag()), ("error", maybe_text())]);
+    let gateway = object([("instance", text()), ("version", text()), ("draining", flag()), ("event_streams", count())]);
     let config = object([("revision", count()), ("source", text()), ("fault", maybe_text())]);
     let pressure = object([
         ("pressure", json!({"type": "number"})),
@@ -251,11 +251,14 @@ fn policy_part(name: &str) -> String {
 /// Names points in time as the answers do.
 fn name_times(schema: &mut Value) {
     for (from, to) in TIMES {
-        let Some(described) = schema["properties"].as_object_mut().and_then(|map| map.shift_remove(from)) else { continue };
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        let Some(properties) = properties else { return };
+        let Some(described) = properties.shift_remove(from) else { continue };
         let mut time = time();
         time["description"] = described["description"].clone();
-        schema["properties"][to] = time;
-        for name in schema["required"].as_array_mut().into_iter().flatten().filter(|name| *name == from) {
+        properties.insert(to.to_owned(), time);
+        let required = schema.get_mut("required").and_then(Value::as_array_mut);
+        for name in required.into_iter().flatten().filter(|name| *name == from) {
             *name = json!(to);
         }
     }

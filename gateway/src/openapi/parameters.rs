@@ -6,7 +6,7 @@
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa::openapi::{Required, RefOr, Schema};
+use utoipa::openapi::{RefOr, Required, Schema};
 
 use super::schema::{KIND_PATTERN, NAME_PATTERN};
 use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES, STEPS};

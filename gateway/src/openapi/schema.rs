@@ -57,7 +57,8 @@ pub(super) fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value
 /// An object that always has all of these.
 pub(super) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
     let names: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
-    let properties: Map<String, Value> = properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    let properties: Map<String, Value> =
+        properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
     json!({"type": "object", "required": names, "properties": properties})
 }
 
@@ -88,10 +89,13 @@ pub(super) fn problem(generator: &mut SchemaGenerator) -> Value {
         ("detail", json!({"type": "string"})),
         ("code", json!({"type": "string", "enum": codes})),
         ("step", json!({"description": "The step that refused.", "enum": steps})),
-        ("retry_after", json!({
-            "description": "Seconds until it is worth another try; null where waiting does not help.",
-            "type": ["number", "null"], "exclusiveMinimum": 0,
-        })),
+        (
+            "retry_after",
+            json!({
+                "description": "Seconds until it is worth another try; null where waiting does not help.",
+                "type": ["number", "null"], "exclusiveMinimum": 0,
+            }),
+        ),
         ("user_type", json!({"type": ["string", "null"]})),
         ("session_id", json!({"type": ["string", "null"]})),
         ("request_id", json!({"type": "string"})),
@@ -101,10 +105,13 @@ pub(super) fn problem(generator: &mut SchemaGenerator) -> Value {
     let extensions = [
         ("limit", json!({"type": "string", "description": "The limit that is exhausted."})),
         ("budget", json!({"type": "string", "description": "The budget that is exhausted."})),
-        ("violated-policies", json!({
-            "type": "array", "items": {"type": "string"},
-            "description": "As draft-ietf-httpapi-ratelimit-headers-11 has them.",
-        })),
+        (
+            "violated-policies",
+            json!({
+                "type": "array", "items": {"type": "string"},
+                "description": "As draft-ietf-httpapi-ratelimit-headers-11 has them.",
+            }),
+        ),
         ("errors", faults),
         ("current", json!({"type": "integer", "minimum": 0, "description": "Revision that is stored."})),
     ];
@@ -161,10 +168,13 @@ fn accepted(status: &Value, user_type: &Value) -> Value {
         ("session_id", json!({"type": "string"})),
         ("depth", count.clone()),
         ("capacity", count),
-        ("estimated_wait_ms", json!({
-            "description": "Until a processor takes it; null when this repeats an earlier request.",
-            "type": ["integer", "null"], "minimum": 0,
-        })),
+        (
+            "estimated_wait_ms",
+            json!({
+                "description": "Until a processor takes it; null when this repeats an earlier request.",
+                "type": ["integer", "null"], "minimum": 0,
+            }),
+        ),
     ]);
     schema["description"] = json!(
         "A task that was accepted. The status is null if it repeats a request whose task has been forgotten by now."

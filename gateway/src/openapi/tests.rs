@@ -14,8 +14,8 @@ use crate::problem::Problem;
 use crate::public::Public;
 use crate::refusal::{Cause, RequestFault};
 use crate::server::route;
-use crate::state::tests::{options_without_redis, shipped};
 use crate::state::Gateway;
+use crate::state::tests::{options_without_redis, shipped};
 
 /// Method and path.
 type Operation = (String, String);
