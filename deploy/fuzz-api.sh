@@ -14,7 +14,7 @@ Starts a private Redis, a gateway and a processor, and fuzzes what the public an
 
   --built      use the portcullis-loadtest that is in the target directory, instead of building it
   --seed N     make up the same requests as the run that printed this seed
-  --seconds N  time for each of the two documents (default 30)
+  --seconds N  time for each of the two documents (default 25)
   -h, --help   print this
 
 Exit status: 0 nothing found, 1 something found or not run, 64 bad usage.
@@ -37,7 +37,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 environment=$target/fuzz-api/schemathesis-$version
 built=
 seed=$((RANDOM * 32768 + RANDOM))
-seconds=30
+seconds=25
 while [[ $# -gt 0 ]]; do
     case $1 in
         --built) built=yes ;;
@@ -164,14 +164,15 @@ start_cluster() {
     await processor listens processor
 }
 
-# What is not looked for: a body may be refused for bounds that only the policy has, and an unknown method of a path
-# is answered like an unknown path, on purpose.
+# What is not looked for: a body may be refused for bounds that only the policy has, an unknown method of a path is
+# answered like an unknown path, and DELETE cancels a task, which can be read afterwards.
 configure() {
     cat >"$work/schemathesis.toml" <<'TOML'
 [checks]
 positive_data_acceptance.enabled = false
 unsupported_method.enabled = false
 allow_header_conformance.enabled = false
+use_after_free.enabled = false
 # Documented ones: which of them an operation may answer is another check.
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
 negative_data_rejection.expected-statuses = [400, 401, 403, 404, 409, 413, 422, 429, 503]
@@ -184,7 +185,7 @@ fuzz() {
     echo "-- $name: seed $seed"
     (cd -- "$work" && "$environment/bin/st" --config-file "$work/schemathesis.toml" --no-color \
         run "$base/openapi.json" --header "Authorization: $authorization" --seed "$seed" --max-time "$seconds" \
-        --max-examples 40 --workers 2 --continue-on-failure --no-shrink --request-timeout 20 --warnings off \
+        --max-examples 40 --workers 1 --continue-on-failure --no-shrink --request-timeout 20 --warnings off \
         --generation-database none --suppress-health-check all)
 }
 

@@ -51,7 +51,8 @@ const NO_BUFFERING: (HeaderName, HeaderValue) =
         output, `done` with the task. A stream that breaks off goes on after `Last-Event-ID`, on any gateway.",
     params(TaskIdPath, EventsHeader),
     responses(
-        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events; the schema is that of one of them",
+            body = ref("#/components/schemas/TaskEvent"), content_type = "text/event-stream"),
         (status = 204, description = "There are none after `Last-Event-ID`, and there will be none"),
         Following
     )

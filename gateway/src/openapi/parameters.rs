@@ -8,7 +8,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
-use super::schema::{KIND_PATTERN, NAME_PATTERN};
+use super::schema::{EVENT_ID_PATTERN, KIND_PATTERN, NAME_PATTERN};
 use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES, STEPS};
 use crate::admin::policy::request::MAX_WAIT_SECONDS as MAX_CHANGE_WAIT_SECONDS;
 use crate::admin::policy::{AUDIT_EVENTS, REVISIONS};
@@ -39,7 +39,7 @@ parameters! {
         ParameterIn::Header,
         "Last-Event-ID",
         "Id of the last event that was received; the stream goes on after it.",
-        string(Some("^[0-9]{1,9}-[0-9]{1,19}$")),
+        string(Some(EVENT_ID_PATTERN)),
     )];
     /// With tasks of which kind.
     LimitsQuery = vec![parameter(

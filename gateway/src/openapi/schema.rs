@@ -24,6 +24,9 @@ pub(super) const KIND_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 /// Names of tenants and projects.
 pub(super) const NAME_PATTERN: &str = "^[A-Za-z0-9._-]{1,64}$";
 
+/// Ids of events: number of the attempt and number within it.
+pub(super) const EVENT_ID_PATTERN: &str = "^[0-9]{1,9}-[0-9]{1,20}$";
+
 /// Units of estimates.
 const UNIT_PATTERN: &str = "^[a-z][a-z0-9_]{0,63}$";
 
@@ -39,6 +42,7 @@ pub(super) fn public() -> Map<String, Value> {
     schemas.insert("Submission".to_owned(), submission());
     schemas.insert("Accepted".to_owned(), accepted(&status, &user_type));
     schemas.insert("Problem".to_owned(), problem);
+    schemas.insert("TaskEvent".to_owned(), event());
     schemas.insert("OpenApi".to_owned(), json!({"type": "object", "required": ["openapi", "info", "paths"]}));
     schemas
 }
@@ -157,6 +161,21 @@ pub(super) fn examples() -> Vec<Value> {
             "estimate": {"tokens": 1200},
         }),
     ]
+}
+
+/// One server-sent event.
+fn event() -> Value {
+    object([
+        ("id", json!({"type": "string", "pattern": EVENT_ID_PATTERN})),
+        ("event", json!({"enum": ["status", "output", "done"]})),
+        (
+            "data",
+            json!({
+                "type": "string",
+                "description": "JSON for `status`, the piece of output itself for `output`, the task as JSON for `done`.",
+            }),
+        ),
+    ])
 }
 
 fn accepted(status: &Value, user_type: &Value) -> Value {
