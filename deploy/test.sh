@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, then runs everything: scripts, format, lints, docs, unit, property and integration
-# tests.
+# tests, and requests made up from the OpenAPI documents.
 #
 # The tests start the Redis servers they need by themselves, on free ports. Every check runs even if an earlier one
 # failed. The last line is always `N passed, N failed`, where a check such as the format counts as one test; the exit
@@ -122,6 +122,7 @@ if install_needs; then
         check "dependencies" cargo deny --locked check bans licenses sources
     fi
     run_tests
+    check "api fuzz" deploy/fuzz-api.sh --built
 else
     fail "installing what the tests need"
 fi

@@ -3,6 +3,7 @@
 //! Responsible for comparing what is *in force*, for both components: a document that says the same in other words
 //! changes nothing. Must never show a credential.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::slices::{Component, SLICED_SECTIONS};
 use crate::takes_effect::TakesEffect;
 
 /// A setting whose value differs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PolicyChange {
     /// Where it stands, in its component's slice if only that component sees the difference
     /// (`limits.ingress.max_queue_size`); an entry that is new or gone (`budgets.daily`) is one change.

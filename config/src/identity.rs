@@ -73,7 +73,7 @@ impl fmt::Display for UserType {
 /// A tenant/project pair: the unit of isolation, and the hash tag of every Redis key.
 ///
 /// Each part is 1–64 characters of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`: nothing that could close the hash tag.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 pub struct Scope {
     tenant: String,
     project: String,

@@ -3,10 +3,11 @@
 //! Responsible for the one table of it, which names every setting of the policy. Must never be guessed from elsewhere:
 //! what reads a setting once, at its start, is marked here.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// When a changed setting takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TakesEffect {
     /// With the revision, on every replica, without a restart.

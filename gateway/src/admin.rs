@@ -24,6 +24,7 @@
 //! | `POST /admin/gateway/config/rollback` | back to the document of an earlier revision |
 //! | `GET /admin/gateway/config/convergence` | which replica holds which revision |
 //! | `GET /admin/audit` | what was changed, newest first |
+//! | `GET /openapi.json` | these routes as OpenAPI 3.1 |
 
 pub(crate) mod redact;
 mod view;
@@ -32,9 +33,9 @@ mod asked;
 mod submitted;
 mod upkeep;
 mod scope_gauges;
-mod decisions;
+pub(crate) mod decisions;
 mod monitoring;
-mod policy;
+pub(crate) mod policy;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use crate::bearer_token::BearerToken;
+use crate::openapi::{self, DecisionQuery, ScopeQuery, Surveying, Unguarded};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
 use crate::state::Gateway;
@@ -85,6 +87,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/gateway/config/rollback", post(policy::rollback))
         .route("/admin/gateway/config/convergence", get(policy::convergence))
         .route("/admin/audit", get(policy::audit))
+        .route("/openapi.json", get(openapi::admin_document))
         .fallback(async || Refused::not_found())
         .method_not_allowed_fallback(async || Refused::not_found())
         .layer(from_fn_with_state(admin.clone(), token_layer))
@@ -97,7 +100,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 }
 
 /// What the handlers share.
-struct Admin {
+pub(crate) struct Admin {
     gateway: Arc<Gateway>,
     token: BearerToken,
     metrics: PrometheusHandle,
@@ -134,10 +137,10 @@ impl Admin {
     }
 }
 
-type Shared = State<Arc<Admin>>;
+pub(crate) type Shared = State<Arc<Admin>>;
 
 /// A handler's answer: a document, or why there is none.
-type Answer = Result<Json<Value>, Refused>;
+pub(crate) type Answer = Result<Json<Value>, Refused>;
 
 /// Lets nobody past without the token, and finishes the answer.
 async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> Response {
@@ -156,31 +159,60 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     response
 }
 
-async fn metrics_text(State(admin): Shared) -> Response {
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "read_metrics", tag = "monitoring",
+    summary = "Metrics for Prometheus",
+    responses((status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"), Unguarded)
+)]
+pub(crate) async fn metrics_text(State(admin): Shared) -> Response {
     admin.gauges.refresh(&admin.default_scope()).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
 }
 
-async fn system(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/monitoring/system", operation_id = "read_system", tag = "monitoring",
+    summary = "The state of a gateway and a scope in one document",
+    params(ScopeQuery),
+    responses((status = 200, description = "What Redis does not tell is null", body = ref("#/components/schemas/System")), Surveying)
+)]
+pub(crate) async fn system(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     Ok(Json(monitoring::system(&scoped).await))
 }
 
-async fn processors(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/processors", operation_id = "read_processors", tag = "monitoring",
+    summary = "Who works, how much at once",
+    params(ScopeQuery),
+    responses((status = 200, description = "Live ones and those lost lately", body = ref("#/components/schemas/Processors")), Surveying)
+)]
+pub(crate) async fn processors(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let policy = scoped.policy();
     let list = scoped.ask(scoped.store().processors(policy.compiled())).await?;
     Ok(Json(json!({"processors": list.iter().map(view::processor).collect::<Value>()})))
 }
 
-async fn queues(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/queues", operation_id = "read_queues", tag = "monitoring",
+    summary = "Depth, capacity, pressure, thresholds",
+    params(ScopeQuery),
+    responses((status = 200, description = "As Redis has it", body = ref("#/components/schemas/QueueView")), Surveying)
+)]
+pub(crate) async fn queues(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let policy = scoped.policy();
     let queue = scoped.ask(scoped.store().queues(policy.compiled())).await?;
     Ok(Json(view::queue(&queue)))
 }
 
-async fn recent_decisions(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/decisions", operation_id = "read_decisions", tag = "monitoring",
+    summary = "What was decided lately",
+    params(DecisionQuery),
+    responses((status = 200, description = "Newest first", body = ref("#/components/schemas/Decisions")), Surveying)
+)]
+pub(crate) async fn recent_decisions(State(admin): Shared, asked: Asked) -> Answer {
     let mut filter = Filter::default();
     let names = asked.of_scope(&Filter::PARAMETERS, |name, value| filter.set(name, value))?;
     let scoped = admin.address(&names, &asked, &[]).await?;
@@ -188,7 +220,13 @@ async fn recent_decisions(State(admin): Shared, asked: Asked) -> Answer {
     Ok(Json(json!({"decisions": filter.select(&events).into_iter().map(view::decision).collect::<Value>()})))
 }
 
-async fn circuit_breakers(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/circuit-breakers", operation_id = "read_circuit_breakers", tag = "monitoring",
+    summary = "The breaker of each task kind, and the one for Redis",
+    params(ScopeQuery),
+    responses((status = 200, description = "Of kinds that were settled lately", body = ref("#/components/schemas/CircuitBreakers")), Surveying)
+)]
+pub(crate) async fn circuit_breakers(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let policy = scoped.policy();
     let list = scoped.ask(scoped.store().breakers(policy.compiled())).await?;

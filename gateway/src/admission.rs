@@ -8,7 +8,7 @@ pub(crate) mod session;
 mod rate_limit;
 mod backpressure;
 mod circuit_breaker;
-mod economics;
+pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
 pub(crate) mod classed;

@@ -81,9 +81,9 @@ pub trait SessionResolver: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmbiguousCredential;
 
-const INTERNAL_TOKEN: HeaderName = HeaderName::from_static("x-internal-token");
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const SESSION_COOKIES: [&str; 2] = ["__Host-portcullis_session", "portcullis_session"];
+pub(crate) const INTERNAL_TOKEN: HeaderName = HeaderName::from_static("x-internal-token");
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const SESSION_COOKIES: [&str; 2] = ["__Host-portcullis_session", "portcullis_session"];
 
 /// The query of an event stream: `EventSource` cannot set a header.
 #[derive(Deserialize)]

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::session::Identity;
+use crate::openapi::{EventsHeader, Following, TaskIdPath};
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::scope::ServedScope;
 use crate::state::{EventStreamPlace, Gateway};
@@ -43,6 +44,19 @@ const NO_BUFFERING: (HeaderName, HeaderValue) =
 
 /// Streams the caller's task from the event after `Last-Event-ID`, or from the beginning. 204, which tells a client not
 /// to connect again, if that event was the last.
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}/events", operation_id = "follow_task", tag = "tasks",
+    summary = "Follows a task of the caller",
+    description = "Server-sent events: `status` when it is queued, runs or waits again, `output` for each piece of \
+        output, `done` with the task. A stream that breaks off goes on after `Last-Event-ID`, on any gateway.",
+    params(TaskIdPath, EventsHeader),
+    responses(
+        (status = 200, description = "The events; the schema is that of one of them",
+            body = ref("#/components/schemas/TaskEvent"), content_type = "text/event-stream"),
+        (status = 204, description = "There are none after `Last-Event-ID`, and there will be none"),
+        Following
+    )
+)]
 pub(crate) async fn follow(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,

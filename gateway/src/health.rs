@@ -29,11 +29,22 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 }
 
 /// Alive: the process answers.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "health", summary = "Alive",
+    responses((status = 200, description = "The process answers", body = String, content_type = "text/plain"))
+)]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Ready: 200 unless draining.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "health", summary = "Willing to take traffic",
+    responses(
+        (status = 200, description = "Ready", body = String, content_type = "text/plain"),
+        (status = 503, description = "Draining", body = String, content_type = "text/plain"),
+    )
+)]
 pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
     if gateway.draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
 }

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use crate::refusal::RequestFault;
 
 /// Longest key, bytes.
-const MAX_BYTES: usize = 255;
+pub(crate) const MAX_BYTES: usize = 255;
 
 /// The key of a request with these headers, without quotes and escapes.
 pub(crate) fn of(headers: &HeaderMap) -> Result<Option<String>, RequestFault> {

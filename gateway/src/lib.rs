@@ -55,6 +55,7 @@ mod tasks;
 mod events;
 mod limits;
 mod health;
+mod openapi;
 pub mod proxy;
 mod decide;
 pub mod envoy_rls;

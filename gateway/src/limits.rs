@@ -12,11 +12,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use portcullis_config::UserType;
 use portcullis_lua::{BudgetState, LimitState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::admission;
 use crate::admission::enqueue;
 use crate::admission::session::Identity;
+use crate::openapi::{Asking, LimitsQuery};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{RequestId, set_limits, set_policy};
 use crate::state::Gateway;
@@ -27,8 +29,10 @@ pub(crate) struct Asked {
     kind: Option<String>,
 }
 
-#[derive(Serialize)]
-struct LimitsView<'a> {
+/// What the caller may still do.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Limits")]
+pub(crate) struct LimitsView<'a> {
     user_type: &'a UserType,
     session_id: &'a str,
     policy_revision: u64,
@@ -36,7 +40,9 @@ struct LimitsView<'a> {
     budgets: Vec<BudgetView<'a>>,
 }
 
-#[derive(Serialize)]
+/// One of the limits that apply to the caller.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Limit")]
 struct LimitView<'a> {
     name: &'a str,
     limit: u64,
@@ -46,7 +52,9 @@ struct LimitView<'a> {
     reset_ms: u64,
 }
 
-#[derive(Serialize)]
+/// One of the budgets that apply to the caller.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Budget")]
 struct BudgetView<'a> {
     name: &'a str,
     unit: &'a str,
@@ -59,6 +67,12 @@ struct BudgetView<'a> {
 }
 
 /// The caller's limits and budgets as they stand.
+#[utoipa::path(
+    get, path = "/v1/limits", operation_id = "read_limits", tag = "limits",
+    summary = "What the caller may still do",
+    params(LimitsQuery),
+    responses((status = 200, description = "Costs nothing", body = ref("#/components/schemas/Limits")), Asking)
+)]
 pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,

@@ -6,7 +6,7 @@
 use axum::http::{HeaderMap, HeaderValue};
 
 /// Longest wait granted, seconds: balancers give up on a silent request after a minute.
-const MAX_WAIT_SECONDS: u64 = 60;
+pub(crate) const MAX_WAIT_SECONDS: u64 = 60;
 
 /// What a caller prefers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

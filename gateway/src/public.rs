@@ -24,7 +24,7 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{cors, decide, events, health, limits, metric, proxy, request_head, tasks};
+use crate::{cors, decide, events, health, limits, metric, openapi, proxy, request_head, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -54,6 +54,7 @@ impl Public {
             .route("/v1/tasks/{id}", any(not_found).get(tasks::show).delete(tasks::cancel))
             .route("/v1/tasks/{id}/events", any(not_found).get(events::follow))
             .route("/v1/limits", any(not_found).get(limits::show))
+            .route("/openapi.json", any(not_found).get(openapi::public_document))
             .fallback(not_found)
             .with_state(gateway.clone());
         Self { health: health::router(gateway.clone()), gateway, routes }
@@ -157,6 +158,7 @@ fn route_name(path: &str) -> &'static str {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
         path if decide::takes(path) => "/v1/decide",
+        "/openapi.json" => "/openapi.json",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use portcullis_lua::{LimitState, Reason, Step};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::policy_in_force::PolicyInForce;
@@ -47,6 +48,28 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause there is but those the script decides.
+    const OWN: [Self; 13] = [
+        Self::Unauthenticated,
+        Self::Unattributable,
+        Self::StoreUnavailable,
+        Self::Invalid,
+        Self::BodyTimeout,
+        Self::PayloadTooLarge,
+        Self::NotFound,
+        Self::RevisionConflict { current: 0 },
+        Self::Draining,
+        Self::StreamLimit,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+        Self::UpstreamInvalid,
+    ];
+
+    /// Every cause there is, what it carries left at zero.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Reason::ALL.into_iter().map(Self::Decided).chain(Self::OWN)
+    }
+
     /// The `code` of the refusal, as fixed by the public interface.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -86,7 +109,7 @@ impl Cause {
 }
 
 /// A fault of a request: where and what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RequestFault {
     /// Path in the body such as `estimate.tokens`, or the name of a header or query parameter.
     pub path: String,
@@ -175,5 +198,33 @@ impl Refused {
     pub fn draining() -> Self {
         let detail = "This gateway is shutting down. Repeat the request: another gateway will take it.";
         Self::new(Cause::Draining, "Draining", detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_among_all() {
+        // A new variant does not compile here until it has a place, and has none until it is in the list.
+        let place = |cause: &Cause| match cause {
+            Cause::Decided(_) => 0,
+            Cause::Unauthenticated => 1,
+            Cause::Unattributable => 2,
+            Cause::StoreUnavailable => 3,
+            Cause::Invalid => 4,
+            Cause::BodyTimeout => 5,
+            Cause::PayloadTooLarge => 6,
+            Cause::NotFound => 7,
+            Cause::RevisionConflict { .. } => 8,
+            Cause::Draining => 9,
+            Cause::StreamLimit => 10,
+            Cause::UpstreamUnreachable => 11,
+            Cause::UpstreamTimeout => 12,
+            Cause::UpstreamInvalid => 13,
+        };
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
+        assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

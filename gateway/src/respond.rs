@@ -30,6 +30,9 @@ const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
+/// Kinds of problems that have a page; every other is `about:blank`.
+pub(crate) const PROBLEM_TYPES: [&str; 2] = [QUOTA_EXCEEDED, REDUCED_CAPACITY];
+
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
@@ -78,7 +81,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 }
 
 /// The status of a refusal.
-fn status(cause: Cause) -> StatusCode {
+pub(crate) fn status(cause: Cause) -> StatusCode {
     match cause {
         Cause::Unauthenticated => StatusCode::UNAUTHORIZED,
         Cause::Unattributable | Cause::Invalid => StatusCode::BAD_REQUEST,
@@ -179,6 +182,11 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     }
     set_limits(headers, &refused.limits.states, refused.limits.aged_ms);
     response
+}
+
+/// What the caller has is still so (RFC 9110 §15.4.5).
+pub(crate) fn not_modified() -> Response {
+    StatusCode::NOT_MODIFIED.into_response()
 }
 
 /// An answer before it has the headers that every answer has.

@@ -5,28 +5,38 @@
 
 use std::borrow::Cow;
 
-use portcullis_lua::{TaskError, TaskRecord, TaskResult};
+use portcullis_lua::{TaskError, TaskRecord, TaskResult, TaskStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::timestamp::rfc3339;
 
-#[derive(Serialize)]
-struct TaskView<'a> {
+/// A task as its owner sees it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Task")]
+pub(crate) struct TaskView<'a> {
     task_id: &'a str,
     kind: &'a str,
+    #[schemars(with = "TaskStatus")]
     status: &'static str,
     /// Number of the latest attempt; 0 before the first.
     attempt: u32,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
     /// When the latest attempt began.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     finished_at: Option<String>,
+    /// What the handler answered: JSON if it said so, else text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Value")]
     result: Option<ResultView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TaskError")]
     error: Option<&'a TaskError>,
 }
 

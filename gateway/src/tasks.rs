@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::admission::enqueue;
 use crate::admission::session::Identity;
 use crate::admission::{self, Admission};
+use crate::openapi::{SubmitHeader, Submitting, TaskIdPath, TaskOf};
 use crate::policy_in_force::PolicyInForce;
 use crate::prefer::{self, Preferences};
 use crate::refusal::Refused;
@@ -53,6 +54,25 @@ impl<S: Sync> FromRequestParts<S> for TaskPath {
 }
 
 /// Submits a task: the six steps, then 202, or 200 with the finished task if the caller waits and it ends in time.
+#[utoipa::path(
+    post, path = "/v1/tasks", operation_id = "submit_task", tag = "tasks",
+    summary = "Submits a task",
+    description = "Takes it through the six steps. With `Prefer: wait=N` the answer is held until the task has ended, \
+        up to N seconds.",
+    params(SubmitHeader),
+    request_body(content = ref("#/components/schemas/Submission"), content_type = "application/json"),
+    responses(
+        (status = 202, description = "It is queued", body = ref("#/components/schemas/Accepted"), headers(
+            ("Location" = String, description = "The task."),
+            ("Preference-Applied" = String, description = "The wait that was granted."),
+        )),
+        (status = 200, description = "It has ended", body = ref("#/components/schemas/Task"), headers(
+            ("Location" = String, description = "The task."),
+            ("Preference-Applied" = String, description = "The wait that was granted."),
+        )),
+        Submitting
+    )
+)]
 pub(crate) async fn submit(
     gateway: &Gateway,
     identity: &Identity,
@@ -118,6 +138,12 @@ pub(crate) async fn submit(
 }
 
 /// The caller's task as it stands.
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}", operation_id = "read_task", tag = "tasks",
+    summary = "A task of the caller",
+    params(TaskIdPath),
+    responses((status = 200, description = "As it stands", body = ref("#/components/schemas/Task")), TaskOf)
+)]
 pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,
@@ -128,6 +154,12 @@ pub(crate) async fn show(
 
 /// Cancels the caller's task: one that waits ends at once, one that runs as soon as its processor hears of it, one that
 /// has ended stays as it is.
+#[utoipa::path(
+    delete, path = "/v1/tasks/{id}", operation_id = "cancel_task", tag = "tasks",
+    summary = "Cancels a task of the caller",
+    params(TaskIdPath),
+    responses((status = 200, description = "As it stands now; one that runs ends as soon as its processor hears of it", body = ref("#/components/schemas/Task")), TaskOf)
+)]
 pub(crate) async fn cancel(
     State(gateway): State<Arc<Gateway>>,
     identity: Identity,

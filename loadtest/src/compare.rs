@@ -1,7 +1,7 @@
 //! The same work against points of reference, in one run on one machine.
 //!
 //! Responsible for ratios: a bare answer, a bare `EVALSHA return 1`, a static 429 and Redis alone beside an admission
-//! and both kinds of refusal; and for the time from a submission to the start of its handler. Must never assert a time.
+//! and both kinds of refusal, and an application asked directly, through nginx and through a gateway; and for the time from a submission to the start of its handler. Must never assert a time.
 //!
 //! Rounds are interleaved (ABC ABC ABC) and ratios taken within a round, so that what else the machine does hits all
 //! alike. Every server is a process of its own and the client writes its requests byte for byte, so that what differs
@@ -14,9 +14,11 @@ pub mod drive;
 pub mod cpu;
 pub mod fixed_answer;
 pub mod bare_server;
+pub mod nginx;
 pub mod benchmark;
 pub mod stage;
 pub mod figure;
+pub mod added;
 pub mod latency;
 
 use std::time::Duration;
@@ -53,14 +55,16 @@ pub struct CompareOptions {
 
 /// Measures and prints everything.
 pub async fn run(options: CompareOptions) -> Result<(), HarnessError> {
-    let (figures, missing) = rates(&options).await?;
+    let Measured { figures, alone, missing } = rates(&options).await?;
     let latency = match options.tasks {
         0 => Vec::new(),
         tasks => latency::measure(Launcher::beside_current_exe()?, tasks).await?,
     };
     if options.json {
         let latency: Vec<_> = latency.iter().map(Latency::json).collect();
-        say(json!({ "rates": figures.json(), "latency": latency, "not_measured": missing }));
+        let missing: Vec<_> = missing.into_iter().map(Point::title).collect();
+        let added = added::json(&alone);
+        say(json!({ "rates": figures.json(), "added": added, "latency": latency, "not_measured": missing }));
         return Ok(());
     }
     let CompareOptions { rounds, time, connections, .. } = options;
@@ -69,8 +73,13 @@ pub async fn run(options: CompareOptions) -> Result<(), HarnessError> {
          {time:?};\n± is their spread; µs are processor time per request; bytes are those of one answer"
     ));
     say(figures.table());
-    if !missing.is_empty() {
-        say(format!("not measured, because redis-benchmark is not installed: {}\n", missing.join(", ")));
+    if alone.points().next().is_some() {
+        say("what a proxy adds: one connection at a time, interleaved rounds, differences within a round");
+        say(added::table(&alone));
+    }
+    for point in missing {
+        let tool = point.tool().unwrap_or_default();
+        say(format!("NOT RUN, because {tool} is not installed: {}", point.title()));
     }
     if !latency.is_empty() {
         say("time from a submission to the start of its handler");
@@ -79,8 +88,17 @@ pub async fn run(options: CompareOptions) -> Result<(), HarnessError> {
     Ok(())
 }
 
-/// All rounds, and the titles of what cannot be measured here.
-async fn rates(options: &CompareOptions) -> Result<(Figures, Vec<&'static str>), HarnessError> {
+/// What came of the rounds.
+struct Measured {
+    /// Every point, over all connections.
+    figures: Figures,
+    /// The ways to the application, over one.
+    alone: Figures,
+    /// What cannot be measured here.
+    missing: Vec<Point>,
+}
+
+async fn rates(options: &CompareOptions) -> Result<Measured, HarnessError> {
     let this = std::env::current_exe().map_err(HarnessError::io("finding this executable"))?;
     let mut stage = Stage::start(this, Launcher::beside_current_exe()?).await?;
     let wanted = Point::ALL.into_iter().filter(|point| options.only.is_empty() || options.only.contains(point));
@@ -88,14 +106,18 @@ async fn rates(options: &CompareOptions) -> Result<(Figures, Vec<&'static str>),
     for point in &points {
         stage.sample(*point, options.connections, WARM_UP).await?;
     }
-    let mut figures = Figures::default();
+    let (mut figures, mut alone) = (Figures::default(), Figures::default());
+    let ways: Vec<Point> = added::WAYS.into_iter().filter(|way| points.contains(way)).collect();
     for _ in 0..options.rounds {
         for point in &points {
             figures.add(*point, stage.sample(*point, options.connections, options.time).await?);
         }
+        for way in &ways {
+            alone.add(*way, stage.sample(*way, 1, options.time).await?);
+        }
     }
     stage.end().await?;
-    Ok((figures, missing.into_iter().map(Point::title).collect()))
+    Ok(Measured { figures, alone, missing })
 }
 
 fn latency_table(ways: &[Latency]) -> Table {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fred::interfaces::{KeysInterface, SortedSetsInterface};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -10,7 +11,7 @@ use crate::policy::CompiledPolicy;
 use crate::store::ScopeStore;
 
 /// The breaker of one task kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BreakerView {
     /// The task kind.
     pub name: String,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Reason;
@@ -17,7 +18,7 @@ use crate::store::ScopeStore;
 use crate::task::TASK_ID_BYTES;
 
 /// One decision, as it was recorded by the script that made it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionEvent {
     /// Stream id of the batch and number within it.
     pub id: String,
@@ -62,7 +63,7 @@ pub struct DecisionEvent {
 }
 
 /// What sort of pass a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PassAsked {
     /// A place among the passes in flight; else only a decision.
     pub place: bool,

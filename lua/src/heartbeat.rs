@@ -1,6 +1,7 @@
 //! `heartbeat.lua`: a processor is alive and has this capacity. Never a lease.
 
 use fred::interfaces::HashesInterface;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -13,7 +14,7 @@ use crate::store::ScopeStore;
 use crate::stored_policy::stamp;
 
 /// What a processor says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeat {
     /// Unique per process start.
     pub worker: String,
@@ -37,7 +38,7 @@ pub struct Heartbeat {
 }
 
 /// A processor as the scope sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProcessorView {
     /// Its last heartbeat.
     #[serde(flatten)]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fred::interfaces::HashesInterface;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -18,7 +19,7 @@ use crate::store::ScopeStore;
 use crate::stored_policy::json;
 
 /// What a replica does in the scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Decides.
@@ -28,7 +29,7 @@ pub enum Role {
 }
 
 /// A replica and what it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReplicaView {
     /// Instance of a gateway, worker of a processor.
     pub name: String,

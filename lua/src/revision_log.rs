@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use fred::interfaces::{HashesInterface, StreamsInterface};
 use fred::types::Value;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -13,7 +14,7 @@ use crate::store::ScopeStore;
 use crate::stored_policy::{About, json};
 
 /// A revision without its documents.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RevisionSummary {
     /// Its number.
     pub revision: u64,
@@ -25,7 +26,7 @@ pub struct RevisionSummary {
 }
 
 /// A revision with the document before and its own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RevisionRecord {
     /// Number, time, author.
     #[serde(flatten)]
@@ -37,7 +38,7 @@ pub struct RevisionRecord {
 }
 
 /// Something that was changed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AuditEvent {
     /// Id in the scope's audit stream.
     pub id: String,

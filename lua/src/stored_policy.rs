@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fred::interfaces::HashesInterface;
 use fred::types::Key;
 use portcullis_config::Policy;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ pub struct StoredPolicy {
 }
 
 /// Who wrote a document, why and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// How it came to be.
     pub origin: Origin,
@@ -50,7 +51,7 @@ pub struct About {
 }
 
 /// How a revision came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Somebody changed the policy.

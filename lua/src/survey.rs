@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -14,7 +15,7 @@ use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
 
 /// Depths, capacity and thresholds of a scope.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct QueueView {
     /// Tasks waiting in the queue.
     pub queued: u64,
@@ -51,7 +52,7 @@ pub struct QueueView {
 }
 
 /// The pool of a route class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PoolView {
     /// Passes in flight in it.
     pub in_flight: u64,

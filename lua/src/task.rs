@@ -6,6 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{ENVELOPE_BYTES, Envelope};
@@ -62,7 +63,7 @@ impl fmt::Display for FencingToken {
 }
 
 /// Where a task is in its life. The last five are terminal: a task reaches exactly one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// Waiting: in the queue, for a delayed start, or between two attempts.
@@ -201,7 +202,7 @@ pub struct TaskResult {
 }
 
 /// Why an attempt failed, in words for the task's owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskError {
     /// Stable word: `handler_status`, `handler_timeout`, `handler_unreachable`, `lease_lapsed`, `no_handler`,
     /// `record_unreadable`, `result_too_large`, or one the handler chooses.

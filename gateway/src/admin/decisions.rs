@@ -11,10 +11,12 @@ use super::asked::whole;
 pub(crate) const MAX_EVENTS: u32 = 1000;
 
 /// Events given when the caller does not say how many.
-const DEFAULT_EVENTS: u32 = 50;
+pub(crate) const DEFAULT_EVENTS: u32 = 50;
 
-const OUTCOMES: [&str; 3] = ["admitted", "replayed", "refused"];
-const STEPS: [Step; 6] =
+/// What may have become of a request.
+pub(crate) const OUTCOMES: [&str; 3] = ["admitted", "replayed", "refused"];
+/// The six steps, in their order.
+pub(crate) const STEPS: [Step; 6] =
     [Step::Session, Step::RateLimit, Step::Backpressure, Step::CircuitBreaker, Step::Economics, Step::Enqueue];
 
 /// Which decisions are wanted.

@@ -3,7 +3,7 @@
 //! Responsible for the routes under `/admin/gateway` and for `/admin/audit`. Must never change anything on a dry run,
 //! anywhere, nor take what a client says of itself for who it is.
 
-pub(super) mod request;
+pub(crate) mod request;
 pub(super) mod change;
 mod convergence;
 pub(super) mod view;
@@ -19,20 +19,30 @@ use super::asked::{Asked, whole};
 use super::scoped::{Scoped, unanswered};
 use super::submitted::Submitted;
 use super::{Admin, Answer, Shared};
+use crate::openapi::{
+    AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying,
+    Validating,
+};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::RequestId;
 use change::{Base, Plan};
 use request::ChangeRequest;
 
 /// Revisions given when the caller does not say how many, and the most that are: each is read by itself.
-const REVISIONS: (u32, u32) = (50, 200);
+pub(crate) const REVISIONS: (u32, u32) = (50, 200);
 
 /// Audit events given when the caller does not say how many, and the most that are.
-const AUDIT_EVENTS: (u32, u32) = (50, 1000);
+pub(crate) const AUDIT_EVENTS: (u32, u32) = (50, 1000);
 
 /// Says what a document or a patch would mean, and changes nothing. A body that cannot be accepted is answered with all
 /// that is wrong with it, and 200: that is what was asked. Without Redis it is judged by what this gateway holds.
-pub(super) async fn validate(State(admin): Shared, asked: Asked, body: Body) -> Answer {
+#[utoipa::path(
+    post, path = "/admin/gateway/validate-config", operation_id = "validate_config", tag = "policy",
+    summary = "What a patch or a document would mean, or all that is wrong with it",
+    request_body(content = ref("#/components/schemas/Candidate"), content_type = "application/json"),
+    responses((status = 200, description = "Nothing is changed", body = ref("#/components/schemas/Validation")), Validating)
+)]
+pub(crate) async fn validate(State(admin): Shared, asked: Asked, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
     let request = ChangeRequest::take(&mut submitted, &asked);
     let amendment = request::take_amendment(&mut submitted);
@@ -64,7 +74,14 @@ pub(super) async fn validate(State(admin): Shared, asked: Asked, body: Body) -> 
 }
 
 /// Patches the document, or replaces it.
-pub(super) async fn update(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+#[utoipa::path(
+    post, path = "/admin/gateway/update-config", operation_id = "update_config", tag = "policy",
+    summary = "Patches the document, or replaces it",
+    params(ChangeQuery),
+    request_body(content = ref("#/components/schemas/Update"), content_type = "application/json"),
+    responses((status = 200, description = "It is in force", body = ref("#/components/schemas/Change")), Changing)
+)]
+pub(crate) async fn update(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
     let request = ChangeRequest::take(&mut submitted, &asked);
     let amendment = request::take_amendment(&mut submitted);
@@ -74,7 +91,14 @@ pub(super) async fn update(State(admin): Shared, asked: Asked, id: RequestId, bo
 }
 
 /// Goes back to the document this gateway was started with.
-pub(super) async fn reset(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+#[utoipa::path(
+    post, path = "/admin/gateway/reset-config", operation_id = "reset_config", tag = "policy",
+    summary = "Back to the document the gateway was started with",
+    params(ChangeQuery),
+    request_body(content = ref("#/components/schemas/Reset"), content_type = "application/json"),
+    responses((status = 200, description = "It is in force", body = ref("#/components/schemas/Change")), Changing)
+)]
+pub(crate) async fn reset(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
     let request = ChangeRequest::take(&mut submitted, &asked);
     request::take_nothing(&mut submitted);
@@ -85,7 +109,14 @@ pub(super) async fn reset(State(admin): Shared, asked: Asked, id: RequestId, bod
 }
 
 /// Goes back to the document of an earlier revision.
-pub(super) async fn rollback(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
+#[utoipa::path(
+    post, path = "/admin/gateway/config/rollback", operation_id = "rollback_config", tag = "policy",
+    summary = "Back to the document of an earlier revision",
+    params(ChangeQuery),
+    request_body(content = ref("#/components/schemas/Rollback"), content_type = "application/json"),
+    responses((status = 200, description = "It is in force", body = ref("#/components/schemas/Change")), Rolling)
+)]
+pub(crate) async fn rollback(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
     let request = ChangeRequest::take(&mut submitted, &asked);
     let number = request::take_revision(&mut submitted);
@@ -120,21 +151,39 @@ async fn answer_change(
 }
 
 /// The policy this gateway holds.
-pub(super) async fn config(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/gateway/config", operation_id = "read_config", tag = "policy",
+    summary = "The policy this gateway holds",
+    params(ScopeQuery),
+    responses((status = 200, description = "With its author", body = ref("#/components/schemas/Config")), Surveying)
+)]
+pub(crate) async fn config(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let stored = scoped.scope().catch_up().await.ok();
     Ok(Json(view::config(&scoped, stored.map(portcullis_lua::PolicyStamp::revision))))
 }
 
 /// The newest revisions that are kept.
-pub(super) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/gateway/config/revisions", operation_id = "list_revisions", tag = "policy",
+    summary = "The revisions that are kept",
+    params(RevisionsQuery),
+    responses((status = 200, description = "Newest first", body = ref("#/components/schemas/Revisions")), Surveying)
+)]
+pub(crate) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
     let (scoped, limit) = limited(&admin, &asked, REVISIONS).await?;
     let list = scoped.ask(scoped.store().revisions(limit as usize)).await?;
     Ok(Json(json!({"revisions": list.iter().map(view::summary).collect::<Value>()})))
 }
 
 /// One revision with the document before it and its own. What is not a number names none.
-pub(super) async fn revision(State(admin): Shared, asked: Asked, Path(number): Path<String>) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/gateway/config/revisions/{n}", operation_id = "read_revision", tag = "policy",
+    summary = "A revision with the document before it and its own",
+    params(RevisionPath, ScopeQuery),
+    responses((status = 200, description = "As it was stored", body = ref("#/components/schemas/RevisionRecord")), Finding)
+)]
+pub(crate) async fn revision(State(admin): Shared, asked: Asked, Path(number): Path<String>) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let number = number.parse().map_err(|_| Refused::not_found())?;
     let record = scoped.ask(scoped.store().revision(number)).await?.ok_or_else(Refused::not_found)?;
@@ -142,14 +191,26 @@ pub(super) async fn revision(State(admin): Shared, asked: Asked, Path(number): P
 }
 
 /// Which replica holds which policy.
-pub(super) async fn convergence(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/gateway/config/convergence", operation_id = "read_convergence", tag = "policy",
+    summary = "Which replica holds which revision",
+    params(ScopeQuery),
+    responses((status = 200, description = "Silent ones are shown and do not count", body = ref("#/components/schemas/Convergence")), Surveying)
+)]
+pub(crate) async fn convergence(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let seen = convergence::look(&scoped).await.map_err(|error| unanswered(&error))?;
     Ok(Json(convergence::shown(&seen)))
 }
 
 /// What was changed, by whom.
-pub(super) async fn audit(State(admin): Shared, asked: Asked) -> Answer {
+#[utoipa::path(
+    get, path = "/admin/audit", operation_id = "read_audit", tag = "policy",
+    summary = "What was changed, by whom",
+    params(AuditQuery),
+    responses((status = 200, description = "Newest first", body = ref("#/components/schemas/Audit")), Surveying)
+)]
+pub(crate) async fn audit(State(admin): Shared, asked: Asked) -> Answer {
     let (scoped, limit) = limited(&admin, &asked, AUDIT_EVENTS).await?;
     let events = scoped.ask(scoped.store().audit(limit)).await?;
     Ok(Json(json!({"events": events.iter().map(view::audit_event).collect::<Value>()})))

@@ -14,10 +14,10 @@ pub(super) const WORDS: (&str, &str) =
     ("Budget exhausted", "What is left of the budget named in `budget` is less than this task's estimate.");
 
 /// Units one task may estimate.
-const MAX_UNITS: usize = 16;
+pub(crate) const MAX_UNITS: usize = 16;
 
 /// Largest estimate: the largest integer a JSON number and a Redis script both keep exactly.
-const MAX_ESTIMATE: u64 = (1 << 53) - 1;
+pub(crate) const MAX_ESTIMATE: u64 = (1 << 53) - 1;
 
 /// Reads `estimate`, an object of unit → whole number. Faults are added with their paths.
 pub(super) fn estimates(raw: &RawValue, faults: &mut Vec<RequestFault>) -> Vec<(String, u64)> {

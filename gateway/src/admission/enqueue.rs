@@ -33,7 +33,7 @@ pub(crate) const PAYLOAD_CONTENT_TYPE: &str = "application/json";
 const ENVELOPE_BYTES: u64 = 16 * 1024;
 
 /// Longest deadline, ms: added to a time of the Redis clock it stays a whole number that a script can hold.
-const MAX_DEADLINE_MS: u64 = 1 << 52;
+pub(crate) const MAX_DEADLINE_MS: u64 = 1 << 52;
 
 /// A body that has been read and found sound.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,10 +13,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::compare::fixed_answer::FixedAnswer;
+use crate::compare::point::{GUARDED, READ};
 use crate::error::HarnessError;
 use crate::probe::Probe;
 use crate::report::say;
@@ -33,24 +34,39 @@ struct Floor {
     fixed: Arc<OnceLock<FixedAnswer>>,
 }
 
-/// Serves on a free port until killed; the only argument is the Redis URL.
+/// Serves on a free port until killed; the only argument is the Redis URL. Without it, it is the application behind
+/// proxies.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
-    let url = args.next().and_then(|url| url.into_string().ok()).unwrap_or_default();
+    let url = args.next().and_then(|url| url.into_string().ok());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(HarnessError::io("starting the runtime")).and_then(|runtime| runtime.block_on(serve(&url))) {
+    match runtime
+        .map_err(HarnessError::io("starting the runtime"))
+        .and_then(|runtime| runtime.block_on(serve(url.as_deref())))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-async fn serve(url: &str) -> Result<(), HarnessError> {
-    let probe = Probe::connect(url).await?;
-    let digest = probe.load_script("return 1").await?;
+async fn serve(url: Option<&str>) -> Result<(), HarnessError> {
+    let app = match url {
+        Some(url) => {
+            let probe = Probe::connect(url).await?;
+            let digest = probe.load_script("return 1").await?;
+            router(Floor { probe, digest, fixed: Arc::default() })
+        }
+        None => application(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(HarnessError::io("binding a port"))?;
     let address = listener.local_addr().map_err(HarnessError::io("reading the bound address"))?;
     say(format!("listening public={address}"));
-    let app = router(Floor { probe, digest, fixed: Arc::default() });
     axum::serve(listener, app).await.map_err(HarnessError::io("serving"))
+}
+
+/// The application behind the proxies.
+fn application() -> Router {
+    let page = async || answer(StatusCode::OK);
+    Router::new().route(READ, get(page)).route(GUARDED, get(page))
 }
 
 fn router(floor: Floor) -> Router {

@@ -38,8 +38,18 @@ impl Load {
     /// Each submission by another caller of this user type.
     #[must_use]
     pub fn many_callers(path: &str, user_type: &str, expected: u16) -> Self {
+        Self::of_callers(user_type, expected, |header| post(path, header))
+    }
+
+    /// Each question by another caller of this user type.
+    #[must_use]
+    pub fn get_by_many_callers(path: &str, user_type: &str, expected: u16) -> Self {
+        Self::of_callers(user_type, expected, |header| get(path, header))
+    }
+
+    fn of_callers(user_type: &str, expected: u16, request: impl FnOnce(&str) -> Vec<u8>) -> Self {
         let before = format!("Authorization: Bearer dev:{user_type}:caller-");
-        let request = post(path, &format!("{before}{:0DIGITS$}\r\n", 0));
+        let request = request(&format!("{before}{:0DIGITS$}\r\n", 0));
         let number_at = request.windows(before.len()).position(|window| window == before.as_bytes());
         Self { request, number_at: number_at.map(|at| at + before.len()), expected }
     }
@@ -47,8 +57,7 @@ impl Load {
     /// The same question over and over.
     #[must_use]
     pub fn get(path: &str, expected: u16) -> Self {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes();
-        Self { request, number_at: None, expected }
+        Self { request: get(path, ""), number_at: None, expected }
     }
 
     /// The bytes of one request.
@@ -72,6 +81,10 @@ impl Load {
             rest /= 10;
         }
     }
+}
+
+fn get(path: &str, header: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{header}\r\n").into_bytes()
 }
 
 fn post(path: &str, header: &str) -> Vec<u8> {

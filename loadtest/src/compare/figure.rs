@@ -18,10 +18,12 @@ pub struct Figures {
 }
 
 /// The points all others are held against, with the title of the column.
-const BASES: [(Point, &str, &str); 3] = [
+const BASES: [(Point, &str, &str); 5] = [
     (Point::Bare, "× bare", "times_bare"),
     (Point::Evalsha, "× EVALSHA", "times_evalsha"),
     (Point::Static429, "× 429", "times_static_429"),
+    (Point::Upstream, "× upstream", "times_upstream"),
+    (Point::Nginx, "× nginx", "times_nginx"),
 ];
 
 impl Figures {
@@ -43,12 +45,40 @@ impl Figures {
         median(pairs.map(|(one, base)| one.per_second / base.per_second).filter(|ratio| ratio.is_finite()))
     }
 
+    /// The points that have rounds, in the order in which they were added.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        self.points.iter().map(|(point, _)| *point)
+    }
+
+    /// A figure of a point: the median of the rounds.
+    #[must_use]
+    pub fn median(&self, point: Point, figure: fn(&Sample) -> f64) -> Option<f64> {
+        median_of(self.samples(point), figure)
+    }
+
+    /// A figure of one point less that of another: the median of the rounds. `None` if either is missing.
+    #[must_use]
+    pub fn difference(&self, point: Point, base: Point, figure: fn(&Sample) -> f64) -> Option<f64> {
+        let pairs = self.samples(point).iter().zip(self.samples(base));
+        median(pairs.map(|(one, base)| figure(one) - figure(base)))
+    }
+
     /// One row for each point.
     #[must_use]
     pub fn table(&self) -> Table {
         let mut header = vec!["request", "requests/s", "±"];
         header.extend(BASES.iter().map(|(_, title, _)| *title));
-        header.extend(["p50 ms", "p99 ms", "server µs", "client µs", "redis µs", "all µs", "bytes", "other"]);
+        header.extend([
+            "p50 ms",
+            "p99 ms",
+            "server µs",
+            "client µs",
+            "redis µs",
+            "behind µs",
+            "all µs",
+            "bytes",
+            "other",
+        ]);
         let mut table = Table::new(&header);
         for (point, samples) in &self.points {
             let ratio = |base: usize| shown(self.ratio(*point, BASES[base].0), 2);
@@ -61,12 +91,15 @@ impl Figures {
                 ratio(0),
                 ratio(1),
                 ratio(2),
+                ratio(3),
+                ratio(4),
                 shown(median_of(samples, |sample| sample.p50_ms), 2),
                 shown(median_of(samples, |sample| sample.p99_ms), 2),
                 cpu(|sample| sample.server),
                 cpu(|sample| Some(sample.client)),
                 cpu(|sample| Some(sample.redis)),
-                cpu(|sample| Some(sample.server.unwrap_or_default() + sample.client + sample.redis)),
+                cpu(|sample| sample.behind),
+                cpu(|sample| Some(sample.all())),
                 bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
                 samples.iter().map(|sample| sample.unexpected).sum::<u64>().to_string(),
             ]);
@@ -91,6 +124,7 @@ impl Figures {
                 "server_us": per_answer_us(samples, |sample| sample.server),
                 "client_us": per_answer_us(samples, |sample| Some(sample.client)),
                 "redis_us": per_answer_us(samples, |sample| Some(sample.redis)),
+                "behind_us": per_answer_us(samples, |sample| sample.behind),
             });
             for (base, _, name) in BASES {
                 row[name] = json!(self.ratio(*point, base));
@@ -127,7 +161,8 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }
 
-fn shown(value: Option<f64>, digits: usize) -> String {
+/// A figure, or a dash where there is none.
+pub(crate) fn shown(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 

@@ -33,6 +33,16 @@ pub enum Point {
     Remembered,
     /// A gateway that has Redis refuse, every time.
     RefusedByRedis,
+    /// The application behind the proxies, asked directly.
+    Upstream,
+    /// nginx in front of it.
+    Nginx,
+    /// A gateway in front of it, on a path that takes no gates.
+    ProxiedRead,
+    /// A gateway in front of it, on a path that takes all of them.
+    ProxiedGuarded,
+    /// A gateway that refuses such a path from memory.
+    ProxiedRefused,
 }
 
 /// Who answers a point.
@@ -47,10 +57,18 @@ pub enum Way {
     },
     /// The bare server.
     Bare(Load),
+    /// The application, directly.
+    Upstream(Load),
+    /// nginx in front of it.
+    Nginx(Load),
     /// A gateway.
     Gateway(Load),
 }
 
+/// Path of the application that takes no gates.
+pub const READ: &str = "/read";
+/// Path of the application that takes all of them.
+pub const GUARDED: &str = "/guarded";
 /// User type of the callers that are admitted.
 pub const ADMITTED: &str = "privileged";
 /// User type of the callers whose budget is spent: a refusal that no gateway remembers.
@@ -58,7 +76,7 @@ pub const SPENT: &str = "registered";
 
 impl Point {
     /// All, in the order in which a round runs and tables show them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Ping,
         Self::PingPipelined,
         Self::Script,
@@ -71,6 +89,11 @@ impl Point {
         Self::Admitted,
         Self::Remembered,
         Self::RefusedByRedis,
+        Self::Upstream,
+        Self::Nginx,
+        Self::ProxiedRead,
+        Self::ProxiedGuarded,
+        Self::ProxiedRefused,
     ];
 
     /// What tables call it.
@@ -89,6 +112,21 @@ impl Point {
             Self::Admitted => "gateway, admitted",
             Self::Remembered => "gateway, refused from memory",
             Self::RefusedByRedis => "gateway, refused by Redis",
+            Self::Upstream => "upstream, directly",
+            Self::Nginx => "upstream, through nginx",
+            Self::ProxiedRead => "upstream, through a gateway",
+            Self::ProxiedGuarded => "upstream, through a gateway, guarded",
+            Self::ProxiedRefused => "guarded path, refused from memory",
+        }
+    }
+
+    /// What has to be installed for it.
+    #[must_use]
+    pub fn tool(self) -> Option<&'static str> {
+        match self.way() {
+            Way::Redis { .. } => Some("redis-benchmark"),
+            Way::Nginx(_) => Some("nginx"),
+            Way::Bare(_) | Way::Upstream(_) | Way::Gateway(_) => None,
         }
     }
 
@@ -109,6 +147,11 @@ impl Point {
             Self::Admitted => Way::Gateway(Load::many_callers("/v1/tasks", ADMITTED, 202)),
             Self::Remembered => Way::Gateway(Load::post("/v1/tasks", 429)),
             Self::RefusedByRedis => Way::Gateway(Load::many_callers("/v1/tasks", SPENT, 429)),
+            Self::Upstream => Way::Upstream(Load::get(READ, 200)),
+            Self::Nginx => Way::Nginx(Load::get(READ, 200)),
+            Self::ProxiedRead => Way::Gateway(Load::get(READ, 200)),
+            Self::ProxiedGuarded => Way::Gateway(Load::get_by_many_callers(GUARDED, ADMITTED, 200)),
+            Self::ProxiedRefused => Way::Gateway(Load::get(GUARDED, 429)),
         }
     }
 }

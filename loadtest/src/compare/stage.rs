@@ -15,7 +15,8 @@ use crate::compare::benchmark;
 use crate::compare::connection::Connection;
 use crate::compare::cpu::Cpu;
 use crate::compare::drive::{Load, drive};
-use crate::compare::point::{ADMITTED, Point, SPENT, Way};
+use crate::compare::nginx::Nginx;
+use crate::compare::point::{ADMITTED, GUARDED, Point, SPENT, Way};
 use crate::error::HarnessError;
 use crate::probe::Probe;
 
@@ -47,6 +48,16 @@ pub struct Sample {
     pub client: Duration,
     /// Processor time of Redis.
     pub redis: Duration,
+    /// Processor time of the application behind a proxy.
+    pub behind: Option<Duration>,
+}
+
+impl Sample {
+    /// Processor time of everything that took part.
+    #[must_use]
+    pub fn all(&self) -> Duration {
+        self.server.unwrap_or_default() + self.client + self.redis + self.behind.unwrap_or_default()
+    }
 }
 
 /// Everything that runs.
@@ -54,6 +65,8 @@ pub struct Sample {
 pub struct Stage {
     cluster: Cluster,
     bare: Process,
+    upstream: Process,
+    nginx: Option<Nginx>,
     probe: Probe,
     digest: String,
     redis: SocketAddr,
@@ -64,9 +77,14 @@ pub struct Stage {
 impl Stage {
     /// Starts everything; `program` is the harness's own executable, which is the bare server too.
     pub async fn start(program: PathBuf, launcher: Launcher) -> Result<Self, HarnessError> {
+        let upstream = Process::start(&bare_server(program.clone(), None)).await?;
+        let application = upstream.address("public")?;
+        let nginx = Nginx::start(application).await?;
         let builder = Cluster::builder(launcher).gateways(1).env("PORTCULLIS_LOG", "warn");
+        let builder = builder.env("UPSTREAM_URL", &format!("http://{application}"));
         // Full load on few cores is not an outage.
         let builder = builder.env("PORTCULLIS_STORE_TIMEOUT_MS", "2000").policy(json!({
+            "guarded_rest_patterns": [format!("^{GUARDED}$")],
             "monitoring": { "heartbeat_timeout_seconds": 60 },
             "rate_limits": { "roles": {
                 "anonymous": { "hourly": 1, "burst": 1 },
@@ -80,14 +98,14 @@ impl Stage {
         }));
         let mut cluster = builder.start().await?;
         cluster.stand_in(SLOTS).await?;
-        let bare = Process::start(&bare_server(program, cluster.redis_url())).await?;
+        let bare = Process::start(&bare_server(program, Some(cluster.redis_url()))).await?;
         let probe = cluster.probe().await?;
         let digest = probe.load_script("return 1").await?;
         let redis_process = probe.info_number("server", "process_id").await? as u32;
         let redis = cluster.redis_url().trim_start_matches("redis://").parse();
         let redis = redis.map_err(|_| HarnessError::Answer(format!("no address: {}", cluster.redis_url())))?;
         let benchmark = benchmark::tool().await;
-        let mut stage = Self { cluster, bare, probe, digest, redis, redis_process, benchmark };
+        let mut stage = Self { cluster, bare, upstream, nginx, probe, digest, redis, redis_process, benchmark };
         stage.teach().await?;
         Ok(stage)
     }
@@ -95,7 +113,11 @@ impl Stage {
     /// Whether this point can be measured here.
     #[must_use]
     pub fn can(&self, point: Point) -> bool {
-        self.benchmark.is_some() || !matches!(point.way(), Way::Redis { .. })
+        match point.way() {
+            Way::Redis { .. } => self.benchmark.is_some(),
+            Way::Nginx(_) => self.nginx.is_some(),
+            Way::Bare(_) | Way::Upstream(_) | Way::Gateway(_) => true,
+        }
     }
 
     /// Measures a point for this long.
@@ -105,6 +127,15 @@ impl Stage {
             Way::Bare(load) => {
                 let (address, process) = (self.bare.address("public")?, self.bare.id());
                 self.http(address, process, &load, connections, time).await
+            }
+            Way::Upstream(load) => {
+                let (address, process) = (self.upstream.address("public")?, self.upstream.id());
+                self.http(address, process, &load, connections, time).await
+            }
+            Way::Nginx(load) => {
+                let missing = || HarnessError::Answer("nginx is not installed".to_owned());
+                let nginx = self.nginx.as_ref().ok_or_else(missing)?;
+                self.http(nginx.address(), nginx.id(), &load, connections, time).await
             }
             Way::Gateway(load) => {
                 let process = self.cluster.gateways()[0].id();
@@ -127,13 +158,16 @@ impl Stage {
             refused(address, load).await?;
         }
         let connections = Connection::open_all(address, connections).await?;
-        let before = (Cpu::of(process)?, Cpu::here()?, Cpu::of(self.redis_process)?);
+        let behind = self.upstream.id().filter(|upstream| *upstream != process);
+        let behind = || behind.map(Cpu::of).transpose();
+        let before = (Cpu::of(process)?, Cpu::here()?, Cpu::of(self.redis_process)?, behind()?);
         let driven = drive(connections, load, time).await?;
         let used = |now: Cpu, before: Cpu| now.since(before).own;
         Ok(Sample {
             server: Some(used(Cpu::of(process)?, before.0)),
             client: used(Cpu::here()?, before.1),
             redis: used(Cpu::of(self.redis_process)?, before.2),
+            behind: behind()?.zip(before.3).map(|(now, before)| used(now, before)),
             answers: driven.answers,
             unexpected: driven.unexpected,
             per_second: driven.answers as f64 / driven.elapsed.as_secs_f64(),
@@ -185,6 +219,10 @@ impl Stage {
     pub async fn end(mut self) -> Result<(), HarnessError> {
         self.probe.close().await;
         self.bare.kill().await?;
+        if let Some(nginx) = self.nginx {
+            nginx.end().await?;
+        }
+        self.upstream.kill().await?;
         self.cluster.end().await
     }
 }
@@ -203,7 +241,8 @@ async fn refused(address: SocketAddr, load: &Load) -> Result<Vec<u8>, HarnessErr
     Err(HarnessError::Answer(format!("never answered with {}", load.expected())))
 }
 
-fn bare_server(program: PathBuf, redis_url: &str) -> Invocation {
-    let args = vec!["bare-server".into(), redis_url.into()];
+/// Without a URL it is the application behind proxies.
+fn bare_server(program: PathBuf, redis_url: Option<&str>) -> Invocation {
+    let args = ["bare-server"].into_iter().chain(redis_url).map(Into::into).collect();
     Invocation { name: "bare server".to_owned(), program, args, env: BTreeMap::new() }
 }

@@ -24,7 +24,8 @@ async fn every_point_gives_the_answer_it_is_there_for() {
     let program = env!("CARGO_BIN_EXE_portcullis-loadtest").into();
     let mut stage = Stage::start(program, launcher()).await.expect("started");
     let (mut ours, mut fixed) = (None, None);
-    for point in Point::ALL.into_iter().filter(|point| !matches!(point.way(), Way::Redis { .. })) {
+    let measured = Point::ALL.into_iter().filter(|point| !matches!(point.way(), Way::Redis { .. }));
+    for point in measured.filter(|point| stage.can(*point)).collect::<Vec<_>>() {
         let Sample { answers, unexpected, answer_bytes, .. } =
             stage.sample(point, 4, TIME).await.unwrap_or_else(|error| panic!("{point:?}: {error}"));
         assert!(answers > 0, "{point:?}: no answer");

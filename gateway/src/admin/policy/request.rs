@@ -13,13 +13,13 @@ use crate::admin::submitted::Submitted;
 use crate::refusal::RequestFault;
 
 /// Longest wait for the replicas, seconds: balancers give up on a silent request after a minute.
-const MAX_WAIT_SECONDS: u32 = 60;
+pub(crate) const MAX_WAIT_SECONDS: u32 = 60;
 
 /// Longest reason, characters.
-const MAX_REASON: usize = 500;
+pub(crate) const MAX_REASON: usize = 500;
 
 /// Where a document that replaces the present one may stand; the last two are the reference system's words.
-const WHOLE: [&str; 3] = ["config", "gateway_config", "raw_config"];
+pub(crate) const WHOLE: [&str; 3] = ["config", "gateway_config", "raw_config"];
 
 /// The keys that every change has, for those who sent another.
 const OWN_KEYS: &str = "tenant, project, expected_revision, reason, dry_run";

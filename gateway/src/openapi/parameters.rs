@@ -1,0 +1,122 @@
+//! The parameters of operations.
+//!
+//! Responsible for their names, places and bounds, the latter from the code that checks them. Must never bound what is
+//! not refused beyond the bound.
+
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Required, Schema};
+
+use super::schema::{EVENT_ID_PATTERN, KIND_PATTERN, NAME_PATTERN};
+use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES, STEPS};
+use crate::admin::policy::request::MAX_WAIT_SECONDS as MAX_CHANGE_WAIT_SECONDS;
+use crate::admin::policy::{AUDIT_EVENTS, REVISIONS};
+use crate::idempotency_key;
+use crate::prefer::MAX_WAIT_SECONDS;
+
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $name:ident = $list:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $name {}
+
+        impl IntoParams for $name {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                $list
+            }
+        }
+    )+};
+}
+
+parameters! {
+    /// Which task.
+    TaskIdPath = vec![parameter(ParameterIn::Path, "id", "The task's id, a ULID.", string(Some(ULID_PATTERN)))];
+    /// How a task is to be submitted.
+    SubmitHeader = submit();
+    /// From where on to follow a task.
+    EventsHeader = vec![parameter(
+        ParameterIn::Header,
+        "Last-Event-ID",
+        "Id of the last event that was received; the stream goes on after it.",
+        string(Some(EVENT_ID_PATTERN)),
+    )];
+    /// With tasks of which kind.
+    LimitsQuery = vec![parameter(
+        ParameterIn::Query,
+        "kind",
+        "Also what applies to tasks of this kind only.",
+        string(Some(KIND_PATTERN)),
+    )];
+    /// Which scope.
+    ScopeQuery = scope();
+    /// Which decisions.
+    DecisionQuery = decisions();
+    /// How many revisions, of which scope.
+    RevisionsQuery = limited(REVISIONS);
+    /// How many audit events, of which scope.
+    AuditQuery = limited(AUDIT_EVENTS);
+    /// Which revision.
+    RevisionPath = vec![parameter(ParameterIn::Path, "n", "Number of the revision.", whole(0, u32::MAX))];
+    /// How long to wait for the replicas.
+    ChangeQuery = vec![parameter(
+        ParameterIn::Query,
+        "wait",
+        "Longest time to wait until all replicas hold the new policy, seconds.",
+        whole(0, MAX_CHANGE_WAIT_SECONDS),
+    )];
+}
+
+const ULID_PATTERN: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+
+fn submit() -> Vec<Parameter> {
+    let key =
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(idempotency_key::MAX_BYTES));
+    let wait = format!("`wait=N` (RFC 7240): hold the answer up to N seconds, at most {MAX_WAIT_SECONDS}.");
+    vec![
+        parameter(
+            ParameterIn::Header,
+            "Idempotency-Key",
+            "The same key with the same body is the same task: draft-ietf-httpapi-idempotency-key-header.",
+            key.build(),
+        ),
+        parameter(ParameterIn::Header, "Prefer", &wait, string(None)),
+        parameter(ParameterIn::Header, "traceparent", "W3C trace context, carried to the handler.", string(None)),
+    ]
+}
+
+fn scope() -> Vec<Parameter> {
+    let of = |name, description| parameter(ParameterIn::Query, name, description, string(Some(NAME_PATTERN)));
+    vec![of("tenant", "Tenant of the scope."), of("project", "Project of the scope.")]
+}
+
+fn limited((usual, most): (u32, u32)) -> Vec<Parameter> {
+    let description = format!("How many of the newest; {usual} if not given.");
+    let mut list = scope();
+    list.push(parameter(ParameterIn::Query, "limit", &description, whole(1, most)));
+    list
+}
+
+fn decisions() -> Vec<Parameter> {
+    let one_of = |words: Vec<&'static str>| ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+    let steps = STEPS.iter().map(|step| step.as_str()).collect();
+    let outcomes = one_of(OUTCOMES.to_vec()).build();
+    let mut list = limited((DEFAULT_EVENTS, MAX_EVENTS));
+    list.push(parameter(ParameterIn::Query, "outcome", "Only those with this outcome.", outcomes));
+    list.push(parameter(ParameterIn::Query, "step", "Only those this step refused.", one_of(steps).build()));
+    list
+}
+
+fn parameter(place: ParameterIn, name: &str, description: &str, schema: Object) -> Parameter {
+    let schema = RefOr::T(Schema::Object(schema));
+    let new = ParameterBuilder::new().parameter_in(place).name(name).description(Some(description));
+    new.required(Required::False).schema(Some(schema)).build()
+}
+
+fn string(pattern: Option<&str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).pattern(pattern).build()
+}
+
+fn whole(least: u32, most: u32) -> Object {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most)).build()
+}

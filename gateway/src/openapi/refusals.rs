@@ -1,0 +1,109 @@
+//! How each operation may refuse.
+//!
+//! Responsible for which causes may come of which operation. Must never spell a code or a status: both come from the
+//! tables that the answers are written by.
+
+use std::collections::BTreeMap;
+
+use portcullis_lua::Reason;
+use serde_json::{Value, json};
+use utoipa::IntoResponses;
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+
+use super::header;
+use crate::refusal::Cause;
+use crate::respond::status;
+
+/// Whoever has a caller may fail to find out who it is.
+const SESSION: [Cause; 3] = [Cause::Unauthenticated, Cause::Unattributable, Cause::StoreUnavailable];
+
+/// Whoever reads a body.
+const BODY: [Cause; 3] = [Cause::Invalid, Cause::BodyTimeout, Cause::PayloadTooLarge];
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $causes:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $name {}
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                by_status($causes)
+            }
+        }
+    )+};
+}
+
+refusals! {
+    /// A submission passes all six steps.
+    Submitting = Reason::ALL.map(Cause::Decided).into_iter().chain(SESSION).chain(BODY).chain([Cause::Draining]);
+    /// Something of this gateway's own is read.
+    Reading = SESSION;
+    /// A question with parameters, about the caller.
+    Asking = SESSION.into_iter().chain([Cause::Invalid]);
+    /// Something that may not be there.
+    Following = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound, Cause::Draining, Cause::StreamLimit]);
+    /// A task of the caller's, which may not be there.
+    TaskOf = SESSION.into_iter().chain([Cause::NotFound]);
+    /// An operator's question that Redis is not asked.
+    Unguarded = [Cause::Unauthenticated];
+    /// An operator's question about a scope.
+    Surveying = [Cause::Unauthenticated, Cause::Invalid, Cause::StoreUnavailable];
+    /// An operator's question about something that may not be there.
+    Finding = [Cause::Unauthenticated, Cause::Invalid, Cause::NotFound, Cause::StoreUnavailable];
+    /// A document that is only looked at.
+    Validating = BODY.into_iter().chain([Cause::Unauthenticated, Cause::StoreUnavailable]);
+    /// A policy that is stored, unless another one was meanwhile.
+    Changing = BODY.into_iter().chain([
+        Cause::Unauthenticated,
+        Cause::StoreUnavailable,
+        Cause::RevisionConflict { current: 0 },
+    ]);
+    /// A policy of an earlier revision, which may be forgotten.
+    Rolling = BODY.into_iter().chain([
+        Cause::Unauthenticated,
+        Cause::StoreUnavailable,
+        Cause::RevisionConflict { current: 0 },
+        Cause::NotFound,
+    ]);
+}
+
+/// One response for each status these causes have, in the order of the causes.
+fn by_status(causes: impl IntoIterator<Item = Cause>) -> BTreeMap<String, RefOr<Response>> {
+    grouped(causes).into_iter().map(|(status, codes)| (status.to_string(), refusal(status, codes).into())).collect()
+}
+
+fn grouped(causes: impl IntoIterator<Item = Cause>) -> BTreeMap<u16, Vec<&'static str>> {
+    let mut codes: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+    for cause in causes {
+        let of_status = codes.entry(status(cause).as_u16()).or_default();
+        if !of_status.contains(&cause.code()) {
+            of_status.push(cause.code());
+        }
+    }
+    codes
+}
+
+fn refusal(status: u16, codes: Vec<&'static str>) -> Response {
+    let description = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", ");
+    let narrowed = ObjectBuilder::new()
+        .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([status])))
+        .property("code", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)));
+    let schema = AllOfBuilder::new().item(Ref::from_schema_name("Problem")).item(narrowed);
+    let content = Content::new(Some(schema));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+/// The refusals of a request for the application, which has no operation of its own.
+pub(super) fn of_the_application() -> Value {
+    let upstream = [Cause::UpstreamUnreachable, Cause::UpstreamTimeout, Cause::UpstreamInvalid, Cause::StreamLimit];
+    let decided = Reason::ALL.into_iter().filter(|reason| *reason != Reason::IdempotencyMismatch).map(Cause::Decided);
+    let causes = decided.chain(SESSION).chain(BODY).chain([Cause::Draining]).chain(upstream);
+    let named = grouped(causes).into_iter().map(|(status, codes)| {
+        let mut operation = json!({"responses": {status.to_string(): refusal(status, codes)}});
+        header::attach(&mut operation, true);
+        (format!("Proxied{status}"), operation["responses"][status.to_string()].take())
+    });
+    Value::Object(named.collect())
+}
