@@ -83,9 +83,6 @@ pub(crate) async fn forward(
     mut parts: Parts,
     body: Body,
 ) -> Result<Answered, Refused> {
-    if gateway.drain_state().closing() {
-        return Err(Refused::draining());
-    }
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::invalid(vec![RequestFault::new("method", "is not passed on to the application")]));
     }

@@ -80,7 +80,8 @@ pub(crate) struct HoldView<'a> {
 
 impl EnvelopeView<'_> {
     /// `[flags (1): 1 actor, 2 trace context, 4 trace state][kind][user type][session][principal][actor][request id]
-    /// [trace context][trace state][content type][holds (2)]` and for each hold `[budget][subject][unit][amount (8)]`; texts with their lengths.
+    /// [trace context][trace state][content type][holds (2)]` and for each hold `[budget][subject][unit][amount (8)]`;
+    /// texts with their lengths.
     pub(crate) fn pack<'h>(&self, packer: &mut Packer, holds: impl ExactSizeIterator<Item = HoldView<'h>>) {
         let flag = |field: Option<&str>, bit| if field.is_some() { bit } else { 0 };
         let trace = flag(self.traceparent, HAS_TRACEPARENT) | flag(self.tracestate, HAS_TRACESTATE);
