@@ -57,9 +57,6 @@ fn below(path: &str) -> Option<&str> {
 
 /// Answers a request under this endpoint. Its method is the other proxy's affair, where that passes it on.
 pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
-    if gateway.drain_state().closing() {
-        return Err(Refused::draining());
-    }
     if Profile::of(parts).is_some() {
         return decide(gateway, caller, parts).await;
     }

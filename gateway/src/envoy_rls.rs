@@ -107,9 +107,6 @@ async fn answer(
 ) -> Result<RateLimitResponse, Status> {
     let descriptors = request.descriptors.len();
     let Described { caller, target, hits } = Described::of(request).map_err(Status::invalid_argument)?;
-    if gateway.drain_state().closing() {
-        return Err(Status::unavailable("this gateway is going away"));
-    }
     let refused_early = |refused: Refused| Told::refused(&refused).err().unwrap_or_else(|| Status::internal("refused"));
     let identity = resolve_vouched(gateway, caller).await.map_err(refused_early)?;
     let entry = Entry { hits, trace, ..Entry::default() };
