@@ -6,7 +6,7 @@
 //! `decide/profile.rs`; the caller is the one whose credential came along, as everywhere.
 
 mod asked;
-mod profile;
+pub(crate) mod profile;
 mod request_line;
 
 use std::net::SocketAddr;

@@ -12,7 +12,8 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::respond::{POLICY_REVISION, RATELIMIT};
+use crate::policy_in_force::POLICY_REVISION;
+use crate::ratelimit_field::RATELIMIT;
 
 /// Sessions remembered at once. At about 300 bytes each this bounds a flood of sessions to 6 MB.
 const MAX_SESSIONS: usize = 20_000;

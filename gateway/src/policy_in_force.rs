@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use portcullis_config::policy::GUARDED;
 use portcullis_config::{Policy, RouteClass, Routes, UserType};
 use portcullis_lua::{CompiledPolicy, FromBasis, PolicyBasis, PolicyStamp};
 
 use crate::{metric, ratelimit_field};
+
+/// The revision an answer was given under.
+pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
 /// One revision of the policy.
 #[derive(Debug)]

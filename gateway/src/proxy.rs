@@ -11,7 +11,7 @@ mod upload;
 mod download;
 pub(crate) mod usage;
 mod tunnel;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,8 +41,6 @@ use field::Forwarded;
 use tunnel::Tunnel;
 use upload::Upload;
 
-pub(crate) use tunnel::MAX_TUNNELS;
-pub(crate) use upstream::Upstream;
 pub use upstream::{UnusableUpstream, UpstreamUrl};
 
 /// How often a path is classed: policies that change twice while a request is being decided are not changed by people.

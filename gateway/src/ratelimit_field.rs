@@ -3,10 +3,15 @@
 //! Responsible for their syntax (RFC 9651 lists of strings with integer parameters). Must never decide what is left: it
 //! writes down what a decision said.
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use portcullis_lua::LimitState;
 
 use crate::text::push_number;
+
+/// What the limits are.
+pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What is left of them.
+pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Longest integer RFC 9651 allows.
 const MAX_INTEGER: u64 = 999_999_999_999_999;

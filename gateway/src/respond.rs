@@ -15,20 +15,17 @@ use axum::response::{IntoResponse, Response};
 use portcullis_lua::{LimitState, Reason, Step};
 
 use crate::admission::session::Identity;
-use crate::decide::Profile;
-use crate::policy_in_force::PolicyInForce;
+use crate::decide::profile::Profile;
+use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
 use crate::problem::Problem;
-use crate::ratelimit_field;
+use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
 use crate::refusal::{Cause, Refused};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
-pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 const ADMIT_STATUS: HeaderName = HeaderName::from_static("x-admit-status");
 const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Kinds of problems that have a page; every other is `about:blank`.
 pub(crate) const PROBLEM_TYPES: [&str; 2] = [QUOTA_EXCEEDED, REDUCED_CAPACITY];

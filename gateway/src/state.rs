@@ -22,12 +22,15 @@ use crate::drain::DrainState;
 use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
-use crate::proxy::{MAX_TUNNELS, Upstream, UpstreamUrl};
+use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
 use crate::store_breaker::StoreBreaker;
 use crate::watch_hub::WatchHub;
+
+/// Most tunnels of a gateway: their connections are no longer among those that a listener counts.
+const MAX_TUNNELS: usize = 8192;
 
 /// How a gateway is to run. The listeners come beside it.
 #[derive(Debug)]

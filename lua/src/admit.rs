@@ -6,7 +6,6 @@
 use crate::decision::{AdmitRequest, BudgetState, Decision, Reason, Refusal, Verdict};
 use crate::error::StoreError;
 use crate::pack::{Unpacker, text};
-use crate::pass::PassLease;
 use crate::policy::CompiledPolicy;
 use crate::question::Question;
 use crate::reply::Reply;
@@ -16,6 +15,7 @@ use crate::store::ScopeStore;
 use crate::task::{TASK_ID_BYTES, TaskId};
 
 mod body;
+mod pass;
 mod call;
 
 use call::Call;
@@ -95,7 +95,7 @@ fn decision(
         });
     }
     let verdict = match (code, question.request.pass) {
-        (ADMITTED, Some(terms)) => Verdict::Passed { lease: PassLease::of(question, terms).filter(|_| taken) },
+        (ADMITTED, Some(terms)) => Verdict::Passed { lease: pass::lease(question, terms).filter(|_| taken) },
         (ADMITTED, None) => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms: wait_ms },
         (REPLAYED, _) => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
         (code, _) => {

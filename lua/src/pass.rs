@@ -13,7 +13,6 @@ use crate::envelope::Hold;
 use crate::error::StoreError;
 use crate::key::Keys;
 use crate::pack::Unpacker;
-use crate::question::Question;
 use crate::store::ScopeStore;
 use crate::task::TaskId;
 
@@ -101,17 +100,23 @@ impl ScopeStore {
 
 /// What is kept of a pass beside what the script itself writes, as it is written.
 #[derive(Debug, Serialize)]
-struct BodyView<'a> {
-    kind: &'a str,
-    user_type: &'a str,
-    session_id: &'a str,
-    principal: &'a str,
+pub(crate) struct PassView<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) user_type: &'a str,
+    pub(crate) session_id: &'a str,
+    pub(crate) principal: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<&'a str>,
-    request_id: &'a str,
-    lease_ms: u64,
+    pub(crate) actor: Option<&'a str>,
+    pub(crate) request_id: &'a str,
+    pub(crate) lease_ms: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    holds: Vec<Hold>,
+    pub(crate) holds: Vec<Hold>,
+}
+
+impl PassView<'_> {
+    pub(crate) fn encode(&self) -> Result<Bytes, StoreError> {
+        Ok(serde_json::to_vec(self).map_err(|error| StoreError::Protocol(error.to_string()))?.into())
+    }
 }
 
 /// The same, read back.
@@ -129,34 +134,7 @@ struct Body {
     holds: Vec<Hold>,
 }
 
-/// The body of the record of the pass that this request asks for.
-pub(crate) fn body(question: &Question<'_>, terms: PassTerms) -> Result<Bytes, StoreError> {
-    let request = question.request;
-    let body = BodyView {
-        kind: &request.kind,
-        user_type: request.user_type.as_str(),
-        session_id: &request.session_id,
-        principal: &request.principal,
-        actor: request.actor.as_deref(),
-        request_id: &request.request_id,
-        lease_ms: terms.lease_ms,
-        holds: question.holds(),
-    };
-    Ok(serde_json::to_vec(&body).map_err(|error| StoreError::Protocol(error.to_string()))?.into())
-}
-
 impl PassLease {
-    /// The lease that an admitted request has got; `None` where it asked for a decision only.
-    pub(crate) fn of(question: &Question<'_>, terms: PassTerms) -> Option<Self> {
-        (terms.lease_ms > 0).then(|| Self {
-            pass_id: question.request.task_id.clone(),
-            kind: question.request.kind.clone(),
-            lease_ms: terms.lease_ms,
-            pooled: question.pool.is_some(),
-            holds: question.holds(),
-        })
-    }
-
     /// The pool its place is in.
     pub(crate) fn pool(&self) -> &str {
         if self.pooled { &self.kind } else { Keys::SHARED_POOL }

@@ -17,9 +17,6 @@ use super::download::Account;
 use crate::admission::pass::Outcome;
 use crate::state::Gateway;
 
-/// Most tunnels of a gateway: their connections are no longer among those that a listener counts.
-pub(crate) const MAX_TUNNELS: usize = 8192;
-
 /// How long the other side may still send when one has ended: to say goodbye, not to go on.
 const LINGER: Duration = Duration::from_secs(1);
 

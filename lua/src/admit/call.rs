@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use fred::types::{Key, Value};
 
 use super::body::body;
+use super::pass;
 use crate::decision_log;
 use crate::error::StoreError;
 use crate::key::Keys;
 use crate::pack::Packer;
-use crate::pass;
 use crate::policy::{Class, CompiledPolicy, period_number};
 use crate::question::Question;
 use crate::store::ScopeStore;
