@@ -11,6 +11,8 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd -- "$root"
 # shellcheck source=deploy/install-redis.sh
 source deploy/install-redis.sh
+# shellcheck source=deploy/install-proxies.sh
+source deploy/install-proxies.sh
 
 # From nothing, incremental compilation only costs time and disk. Flags of the compiler stay the same in all steps:
 # lints and docs get theirs in a way that does not touch the dependencies, so that those are not compiled for each.
@@ -63,7 +65,7 @@ install_needs() {
     if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         rustup component add rustfmt clippy || return 1
     fi
-    ensure_redis
+    ensure_redis && ensure_proxies
 }
 
 check_scripts() {

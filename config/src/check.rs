@@ -14,6 +14,7 @@ mod kinds;
 mod lockout;
 mod routes;
 mod capacity;
+mod cors;
 
 /// A relation that does not hold.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub(crate) fn relations(policy: &Policy) -> Findings {
     routes::check(policy, &mut findings);
     lockout::check(policy, &mut findings);
     capacity::check(policy, &mut findings);
+    cors::check(policy, &mut findings);
     findings
 }
 

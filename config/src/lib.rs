@@ -33,7 +33,7 @@ mod amend;
 pub use amend::{Amended, Amendment, amend};
 pub use changes::{PolicyChange, changes, compare};
 pub use document::{from_json, merge_patch};
-pub use fault::Fault;
+pub use fault::{Fault, nearest};
 pub use identity::{InvalidName, Scope, UserType};
 pub use load::{LoadError, Loaded, for_scope, from_env, load, parse, parse_value};
 pub use policy::Policy;

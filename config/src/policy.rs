@@ -19,11 +19,13 @@ mod kind;
 mod named_limit;
 mod carried;
 mod route_class;
+mod cors;
 mod tier;
 
 pub use breaker::{CircuitBreakers, TaskBreaker};
 pub use budget::{Budget, Period, Subject};
 pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
+pub use cors::Cors;
 pub use kind::{KindBreaker, KindRetry, KindSettings};
 pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
@@ -84,6 +86,8 @@ pub struct Policy {
     pub route_classes: BTreeMap<String, RouteClassSettings>,
     /// How long and how large a proxied exchange may be.
     pub proxy: ProxySettings,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// Publish limits of the reference system's data bus; carried, not interpreted.
     pub data_bus: DataBus,
 }

@@ -21,7 +21,7 @@ pub enum TakesEffect {
 use TakesEffect::{AfterRestart, AtOnce, Never};
 
 /// Settings by their place without slices; a section stands for all that is in it.
-const TABLE: [(&str, TakesEffect); 57] = [
+const TABLE: [(&str, TakesEffect); 58] = [
     ("profile", Never),
     ("tenant", Never),
     ("project", Never),
@@ -78,6 +78,7 @@ const TABLE: [(&str, TakesEffect); 57] = [
     ("bypass_throttling_patterns", AtOnce),
     ("route_classes", AtOnce),
     ("proxy", AtOnce),
+    ("cors", AtOnce),
     ("data_bus", Never),
 ];
 

@@ -27,7 +27,6 @@
 //! | `GET /openapi.json` | these routes as OpenAPI 3.1 |
 
 pub(crate) mod redact;
-mod token;
 mod view;
 mod scoped;
 mod asked;
@@ -50,6 +49,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
+use crate::bearer_token::BearerToken;
 use crate::openapi::{self, DecisionQuery, ScopeQuery, Surveying, Unguarded};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
@@ -59,14 +59,13 @@ use asked::{Addressed, Asked, ScopeNames};
 use decisions::Filter;
 use scope_gauges::ScopeGauges;
 use scoped::{Scoped, unanswered};
-use token::AdminToken;
 use upkeep::Upkeep;
 
 /// The routes of the admin listener. Call it on a runtime: the upkeep of the metrics runs as long as the router lives.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let metrics = metric::install();
     let admin = Arc::new(Admin {
-        token: AdminToken::new(gateway.admin_token()),
+        token: BearerToken::new(gateway.admin_token()),
         gateway: gateway.clone(),
         gauges: ScopeGauges::default(),
         _upkeep: Upkeep::start(metrics.clone()),
@@ -103,7 +102,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 /// What the handlers share.
 pub(crate) struct Admin {
     gateway: Arc<Gateway>,
-    token: AdminToken,
+    token: BearerToken,
     metrics: PrometheusHandle,
     gauges: ScopeGauges,
     /// Ends with the router.

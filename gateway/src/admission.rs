@@ -11,13 +11,14 @@ mod circuit_breaker;
 pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
+pub(crate) mod classed;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
 
-use crate::decider::{Decided, Mode, Question};
+use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
@@ -131,6 +132,8 @@ pub(crate) fn ask<'a, T: 'a>(
 }
 
 fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+    let trace = submission.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
@@ -148,11 +151,12 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         idempotency: submission.idempotency,
         estimates: submission.estimates,
         request_id: request_id.to_owned(),
-        traceparent: submission.traceparent,
+        traceparent,
+        tracestate,
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
     };
-    Question { request, max_attempts: submission.max_attempts, estimates: Vec::new() }
+    Question { request, wish: Wish { max_attempts: submission.max_attempts, ..Wish::default() } }
 }
 
 /// What a decision means for the caller, and for the next one of its kind.

@@ -65,6 +65,8 @@ pub enum Source {
     Address,
     /// By a development token.
     DevToken,
+    /// By a proxy that knows its callers, and whom this gateway takes at its word.
+    Vouched,
 }
 
 /// Resolves one kind of credential.

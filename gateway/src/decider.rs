@@ -32,10 +32,21 @@ const ROUNDS: usize = 3;
 pub(crate) struct Question {
     /// The request; its cost and attempts are those of the policy it is decided under.
     pub(crate) request: AdmitRequest,
-    /// Attempts the caller asks for; `None` leaves them to the policy.
+    /// What goes before the policy.
+    pub(crate) wish: Wish,
+}
+
+/// What a request asks for where the policy would decide otherwise.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    /// Attempts; `None` leaves them to the policy.
     pub(crate) max_attempts: Option<u32>,
     /// Of a pass: estimates that go before those of its class.
     pub(crate) estimates: Vec<(String, u64)>,
+    /// Of a pass: how long its place lasts, ms; `None` leaves it to the policy.
+    pub(crate) lease_ms: Option<u64>,
+    /// Of a pass: as how many of its class it counts; 0 is one.
+    pub(crate) hits: u32,
 }
 
 /// What became of a question.
@@ -101,18 +112,14 @@ impl ScopeDecider {
     /// Asks until one policy was in force here and in Redis. An error means that nothing is known to be decided; for a
     /// stale policy, that nothing was.
     pub(crate) async fn ask(&self, questions: Vec<Question>, mode: Mode) -> Result<Vec<Decided>, StoreError> {
-        let (mut requests, asked): (Vec<_>, Vec<_>) = questions
-            .into_iter()
-            .map(|Question { request, max_attempts, estimates }| (request, (max_attempts, estimates)))
-            .unzip();
+        let (mut requests, wishes): (Vec<_>, Vec<_>) =
+            questions.into_iter().map(|Question { request, wish }| (request, wish)).unzip();
         let mut round = 1;
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
-            let fitted = requests.iter_mut().zip(&asked).enumerate();
+            let fitted = requests.iter_mut().zip(&wishes).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
-                .filter_map(|(index, (request, (attempts, estimates)))| {
-                    Some((index, fit(request, *attempts, estimates, &policy).err()?))
-                })
+                .filter_map(|(index, (request, wish))| Some((index, fit(request, wish, &policy).err()?)))
                 .collect();
             let answer = if misfits.is_empty() {
                 self.call(&policy, &requests, mode).await
@@ -182,30 +189,26 @@ fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know
 /// its user type any longer, or its body is beyond bounds that were wider when it was read.
-fn fit(
-    request: &mut AdmitRequest,
-    max_attempts: Option<u32>,
-    estimates: &[(String, u64)],
-    policy: &PolicyInForce,
-) -> Result<(), Refused> {
+fn fit(request: &mut AdmitRequest, wish: &Wish, policy: &PolicyInForce) -> Result<(), Refused> {
     if !policy.compiled().knows(&request.user_type) {
         return Err(Refused::unauthenticated());
     }
     let document = policy.policy();
     if let Some(terms) = &mut request.pass {
         if terms.lease_ms > 0 {
-            terms.lease_ms = document.proxy.lease_ms;
+            terms.lease_ms = wish.lease_ms.unwrap_or(document.proxy.lease_ms);
         }
         let of_class = document.estimates_of(&request.kind);
-        let silent = of_class.into_iter().filter(|(unit, _)| estimates.iter().all(|(known, _)| known != unit));
-        request.estimates = estimates.iter().cloned().chain(silent).collect();
+        let silent = of_class.into_iter().filter(|(unit, _)| wish.estimates.iter().all(|(known, _)| known != unit));
+        request.estimates = wish.estimates.iter().cloned().chain(silent).collect();
     } else {
-        enqueue::within_bounds(request, max_attempts, document)?;
+        enqueue::within_bounds(request, wish.max_attempts, document)?;
     }
     // Checked documents have neither above a million.
-    request.cost = u32::try_from(document.cost_of(&request.kind)).unwrap_or(u32::MAX);
+    let cost = u32::try_from(document.cost_of(&request.kind)).unwrap_or(u32::MAX);
+    request.cost = cost.saturating_mul(wish.hits.max(1));
     let shipped = || u32::try_from(document.max_attempts_of(&request.kind)).unwrap_or(u32::MAX);
-    request.max_attempts = max_attempts.unwrap_or_else(shipped);
+    request.max_attempts = wish.max_attempts.unwrap_or_else(shipped);
     Ok(())
 }
 

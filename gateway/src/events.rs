@@ -152,7 +152,10 @@ impl EventStream {
             }
             tokio::select! {
                 () = self.watch.changed() => {}
-                () = closed.cancelled() => return None,
+                () = closed.cancelled() => {
+                    self.ended = true;
+                    return Some(frame::farewell(self.cursor, &self.task_id));
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;
+mod idempotency_key;
+mod trace_context;
 mod text;
 mod ratelimit_field;
 pub mod drain;
@@ -28,8 +30,10 @@ pub mod refusal;
 pub mod credential;
 pub mod client_address;
 mod dev_token;
+mod bearer_token;
 pub mod store_breaker;
 mod refusal_memory;
+mod limit_memory;
 mod tally;
 mod group_commit;
 mod pass_keeper;
@@ -43,6 +47,8 @@ pub mod state;
 mod admission;
 mod problem;
 mod respond;
+mod request_head;
+mod cors;
 mod task_view;
 mod prefer;
 mod tasks;
@@ -51,6 +57,8 @@ mod limits;
 mod health;
 mod openapi;
 pub mod proxy;
+mod decide;
+pub mod envoy_rls;
 mod public;
 mod server;
 mod admin;
@@ -67,17 +75,21 @@ pub use drain::Shutdown;
 pub use refusal_memory::{Shared, Term};
 pub use state::{Gateway, GatewayOptions};
 
+use bearer_token::BearerToken;
+use envoy_rls::RateLimitService;
 use public::Public;
 use scopes::Scopes;
 use server::Server;
 
-/// The two sockets of a gateway, bound by the caller so that a test can bind port 0.
+/// The sockets of a gateway, bound by the caller so that a test can bind port 0.
 #[derive(Debug)]
 pub struct Listeners {
     /// For clients.
     pub public: TcpListener,
     /// For operators: admin interface, metrics, console.
     pub admin: TcpListener,
+    /// For Envoy's rate limit service; `None`: it is not served.
+    pub rls: Option<TcpListener>,
 }
 
 /// How a gateway ended.
@@ -106,25 +118,41 @@ const FORCE_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// A dropped future ends everything it started.
 pub async fn run(listeners: Listeners, options: GatewayOptions, shutdown: Shutdown) -> Ended {
-    let drain_time = options.drain;
+    let (drain_time, keep_alive) = (options.drain, options.keep_alive);
     let gateway = Gateway::new(options);
     let background = gateway.background().clone();
     let _ends_when_dropped = background.stopping().clone().drop_guard();
     let looked = first_look(&gateway).await;
     spawn_owned_tasks(&gateway, looked);
 
-    let public = Server::start(listeners.public, Public::new(gateway.clone()));
-    let admin = Server::start(listeners.admin, admin::router(gateway.clone()));
+    let public = Server::start(listeners.public, Public::new(gateway.clone()), keep_alive);
+    let admin = Server::start(listeners.admin, admin::router(gateway.clone()), keep_alive);
+    let rls_token = gateway.rls_token().map(BearerToken::new);
+    let rls_service = RateLimitService::new(gateway.clone(), rls_token);
+    let rls = listeners.rls.map(|rls| Server::start(rls, rls_service, keep_alive));
     let drained = async {
         shutdown.drain_requested().await;
         tracing::info!(seconds = drain_time.as_secs_f64(), "draining: readiness fails, requests are still served");
         gateway.drain_state().leave();
+        public.leave();
+        rls.iter().for_each(Server::leave);
         tokio::time::sleep(drain_time).await;
+        // A client whose event stream ends comes back at once, and must find another gateway.
+        public.close().await;
+        if let Some(rls) = &rls {
+            rls.close().await;
+        }
         gateway.drain_state().close();
-        let finished = public.finish(FINISH_REQUESTS).await;
+        let answered = async {
+            match rls {
+                Some(rls) => rls.finish(FINISH_REQUESTS).await,
+                None => true,
+            }
+        };
+        let (finished, answered) = tokio::join!(public.finish(FINISH_REQUESTS), answered);
         // Operators can look at a draining gateway to the end.
         admin.finish(FINISH_TASKS).await;
-        finished
+        finished && answered
     };
     let finished = tokio::select! {
         finished = drained => finished,
@@ -208,8 +236,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_gateway_serves_until_told_to_drain_and_then_leaves_nothing_open() {
-        let listeners = Listeners { public: bind().await, admin: bind().await };
+        let listeners = Listeners { public: bind().await, admin: bind().await, rls: Some(bind().await) };
         let addresses = [listeners.public.local_addr().unwrap(), listeners.admin.local_addr().unwrap()];
+        let rls = listeners.rls.as_ref().unwrap().local_addr().unwrap();
         let shutdown = Shutdown::new();
         let running = tokio::spawn(run(listeners, options_without_redis(), shutdown.clone()));
         for address in addresses {
@@ -221,14 +250,14 @@ mod tests {
         }
         shutdown.drain();
         assert_eq!(running.await.unwrap(), Ended::Drained);
-        for address in addresses {
+        for address in addresses.into_iter().chain([rls]) {
             assert!(TcpStream::connect(address).await.is_err());
         }
     }
 
     #[tokio::test]
     async fn a_drain_can_be_cut_short() {
-        let listeners = Listeners { public: bind().await, admin: bind().await };
+        let listeners = Listeners { public: bind().await, admin: bind().await, rls: Some(bind().await) };
         let options = GatewayOptions { drain: Duration::from_secs(3600), ..options_without_redis() };
         let shutdown = Shutdown::new();
         let running = tokio::spawn(run(listeners, options, shutdown.clone()));

@@ -22,14 +22,15 @@ use utoipa::OpenApi;
 use crate::admission::session::Identity;
 use crate::credential::{API_KEY, INTERNAL_TOKEN, SESSION_COOKIES};
 use crate::respond::not_modified;
-use crate::{admin, digest, events, health, limits, tasks};
+use crate::{admin, decide, digest, events, health, limits, tasks};
 
 pub(crate) use parameters::{
-    AuditQuery, ChangeQuery, DecisionQuery, EventsHeader, LimitsQuery, RevisionPath, RevisionsQuery, ScopeQuery,
-    SubmitHeader, TaskIdPath,
+    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EventsHeader, LimitsQuery, PassIdPath, RevisionPath,
+    RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
 };
 pub(crate) use refusals::{
-    Asking, Changing, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf, Unguarded, Validating,
+    Asking, Changing, Deciding, EndingPass, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf,
+    Unguarded, Validating,
 };
 
 /// The credential that only event streams take.
@@ -43,8 +44,8 @@ const HEALTH: &str = "health";
 #[openapi(
     info(title = "Portcullis", description = PUBLIC),
     paths(
-        tasks::submit, tasks::show, tasks::cancel, events::follow, limits::show, public_document, health::healthz,
-        health::readyz
+        tasks::submit, tasks::show, tasks::cancel, events::follow, limits::show, decide::decide, decide::end,
+        public_document, health::healthz, health::readyz
     )
 )]
 struct PublicApi;
@@ -140,6 +141,8 @@ fn public() -> Value {
     });
     let mut document = complete(PublicApi::openapi(), schema::public(), credentials, true);
     document["components"]["responses"] = refusals::of_the_application();
+    // One handler answers both methods, and names of operations are unique.
+    document["paths"]["/v1/decide"]["post"]["operationId"] = json!("decide_by_post");
     document
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError};
+use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError, TaskId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,13 @@ impl Place {
     /// Gives it back, soon; `usage` by unit, and the time until the answer began.
     pub(crate) fn give_back(mut self, outcome: PassOutcome, usage: Vec<(String, u64)>, answered_ms: Option<u64>) {
         self.end(outcome, usage, answered_ms);
+    }
+
+    /// Leaves it to somebody else to give it back; `None` if it has lapsed.
+    pub(crate) fn hand_over(mut self) -> Option<TaskId> {
+        let (in_flight, pass_id) = self.keeper.kept().hand_over(self.number.take()?);
+        metric::passes_in_flight(in_flight);
+        pass_id
     }
 
     fn end(&mut self, outcome: PassOutcome, usage: Vec<(String, u64)>, answered_ms: Option<u64>) {
@@ -183,8 +190,6 @@ impl PassKeeper {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_lua::TaskId;
-
     use super::*;
     use crate::state::Gateway;
     use crate::state::tests::options_without_redis;

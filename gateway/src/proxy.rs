@@ -9,7 +9,7 @@ mod failure;
 mod field;
 mod upload;
 mod download;
-mod usage;
+pub(crate) mod usage;
 mod tunnel;
 mod upstream;
 
@@ -32,6 +32,7 @@ use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::respond::{Answered, RequestId, set_limits};
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 use bounds::Bounds;
 use download::{Account, Download};
@@ -82,9 +83,6 @@ pub(crate) async fn forward(
     mut parts: Parts,
     body: Body,
 ) -> Result<Answered, Refused> {
-    if gateway.drain_state().closing() {
-        return Err(Refused::draining());
-    }
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::invalid(vec![RequestFault::new("method", "is not passed on to the application")]));
     }
@@ -149,8 +147,8 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<A
                 Ok(Admitted { policy, class: name, pass })
             };
         };
-        let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let entry = Entry { class: name.clone(), throttled, in_flight: true, estimates: Vec::new(), traceparent };
+        let trace = TraceContext::of(&parts.headers);
+        let entry = Entry { class: name.clone(), throttled, in_flight: true, trace, ..Entry::default() };
         let outcome = pass::pass(gateway, caller.identity, caller.request_id.as_str(), entry).await;
         let decided_under = match &outcome {
             Ok(pass) => pass.policy().clone(),
@@ -201,6 +199,10 @@ impl Switch {
         let may = parts.version == Version::HTTP_11 && parts.method == Method::GET;
         if !may || !field::asks_for_websocket(&parts.headers) {
             return Ok(None);
+        }
+        if gateway.draining() {
+            // It would have to end as soon as it has begun.
+            return Err(Refused::draining());
         }
         let Some(client) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
         let detail = "This gateway carries as many tunnels as it can. Another one may have room: try again.";

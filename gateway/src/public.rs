@@ -19,11 +19,12 @@ use portcullis_lua::Step;
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
+use crate::cors::Sharing;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{events, health, limits, metric, openapi, proxy, tasks};
+use crate::{cors, decide, events, health, limits, metric, openapi, proxy, request_head, tasks};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -62,7 +63,9 @@ impl Public {
     /// Resolves the caller, lets the handler run, and finishes the answer.
     pub(crate) async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
         if health::is_check(request.uri().path()) {
-            return route(&self.health, request).await;
+            let request_id = RequestId::of(request.headers());
+            let response = route(&self.health, request).await;
+            return respond::finish_health(response, request_id, self.gateway.draining());
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
         let route = match request.uri().path() {
@@ -71,20 +74,54 @@ impl Public {
         };
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
-        let (identity, answer) = match session::resolve(gateway, &parts, peer).await {
+        let profile = decide::Profile::of(&parts);
+        // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
+        let own = gateway.scopes().default_scope().policy();
+        let sharing = Sharing::of(&own.policy().cors, &parts.headers);
+        // A page that another proxy asks about is the application's to allow.
+        let preflight = if profile.is_none() { cors::preflight(&own.policy().cors, &parts) } else { None };
+        let (identity, answer) = if let Some(response) = preflight {
+            (None, Ok(Answered { response, policy: Some(own) }))
+        } else {
+            self.identified(&request_id, parts, body, peer).await
+        };
+        let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
+        let code = answer.as_ref().err().map(|refused| refused.cause.code());
+        let mut response =
+            respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        if let Some(identity) = &identity {
+            let scope = identity.scope().number();
+            gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
+        }
+        if let Some(profile) = profile {
+            respond::tell(profile, code, &mut response);
+        }
+        sharing.write(response.headers_mut());
+        metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
+        response
+    }
+
+    /// The caller, if there is one, and the answer.
+    async fn identified(
+        &self,
+        request_id: &RequestId,
+        parts: Parts,
+        body: Body,
+        peer: SocketAddr,
+    ) -> (Option<Identity>, Result<Answered, Refused>) {
+        if let Err(refused) = request_head::check(&parts) {
+            return (None, Err(refused));
+        }
+        match session::resolve(&self.gateway, &parts, peer).await {
             Ok(identity) => {
-                let answer = self.handle(&identity, &request_id, peer, parts, body).await;
+                let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
             Err(refused) => {
                 metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
                 (None, Err(refused))
             }
-        };
-        let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
-        let response = respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
-        metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
-        response
+        }
     }
 
     async fn handle(
@@ -97,6 +134,10 @@ impl Public {
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
             return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+        }
+        if decide::takes(parts.uri.path()) {
+            let caller = decide::Caller { identity, request_id, peer };
+            return Box::pin(decide::answer(&self.gateway, caller, &parts)).await;
         }
         if let Some(upstream) = self.gateway.upstream()
             && proxy::takes(parts.uri.path())
@@ -117,6 +158,7 @@ fn route_name(path: &str) -> &'static str {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
         "/openapi.json" => "/openapi.json",
+        path if decide::takes(path) => "/v1/decide",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use portcullis_lua::{LimitState, Reason, Step};
 
 use crate::admission::session::Identity;
+use crate::decide::Profile;
 use crate::policy_in_force::PolicyInForce;
 use crate::problem::Problem;
 use crate::ratelimit_field;
@@ -23,9 +24,11 @@ use crate::refusal::{Cause, Refused};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
 const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
-const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
+pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
+const ADMIT_STATUS: HeaderName = HeaderName::from_static("x-admit-status");
+const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Kinds of problems that have a page; every other is `about:blank`.
 pub(crate) const PROBLEM_TYPES: [&str; 2] = [QUOTA_EXCEEDED, REDUCED_CAPACITY];
@@ -96,6 +99,27 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         },
+    }
+}
+
+/// The status by which the proxy that asked understands an answer of this status.
+pub(crate) fn status_for(profile: Profile, status: StatusCode) -> StatusCode {
+    match profile {
+        Profile::Nginx if !status.is_success() && status != StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+        Profile::Envoy if status.is_success() => StatusCode::OK,
+        Profile::Envoy if status.is_server_error() => StatusCode::TOO_MANY_REQUESTS,
+        Profile::Plain | Profile::Nginx | Profile::Envoy | Profile::Traefik | Profile::Caddy => status,
+    }
+}
+
+/// Makes an answer one that the proxy that asked understands; `code` is its refusal's. What it really was stands in
+/// `X-Admit-Status` and `X-Admit-Code`.
+pub(crate) fn tell(profile: Profile, code: Option<&'static str>, response: &mut Response) {
+    let status = response.status();
+    *response.status_mut() = status_for(profile, status);
+    if let Some(code) = code {
+        response.headers_mut().insert(ADMIT_STATUS, HeaderValue::from(status.as_u16()));
+        response.headers_mut().insert(ADMIT_CODE, HeaderValue::from_static(code));
     }
 }
 
@@ -222,6 +246,9 @@ pub(crate) fn finish(
     let policy = policy.unwrap_or_else(in_force);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.0.clone());
+    if draining {
+        say_goodbye(headers);
+    }
     headers.insert(POLICY_REVISION, policy.revision_header().clone());
     if let Some(identity) = identity {
         for (name, value) in [USER_TYPE, SESSION_ID].into_iter().zip(identity.headers()) {
@@ -233,11 +260,22 @@ pub(crate) fn finish(
             headers.insert(RATELIMIT_POLICY, field.clone());
         }
     }
+    response
+}
+
+/// The answer to a health check as it leaves: nobody's, under no policy.
+pub(crate) fn finish_health(mut response: Response, request_id: RequestId, draining: bool) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(REQUEST_ID).or_insert(request_id.0);
     if draining {
-        // The client's next request goes to another gateway.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(headers);
     }
     response
+}
+
+/// The client's next request goes to another gateway.
+fn say_goodbye(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
+use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
 use crate::proxy::{MAX_TUNNELS, Upstream, UpstreamUrl};
@@ -43,6 +44,8 @@ pub struct GatewayOptions {
     pub component: Component,
     /// Bearer token of the admin listener.
     pub admin_token: SecretString,
+    /// Bearer token of the listener of Envoy's rate limit service; `None`: whoever reaches it may ask.
+    pub rls_token: Option<SecretString>,
     /// Name of this gateway in logs, documents and the reports of replicas. No two gateways may share one: each would
     /// hide which policy the other holds.
     pub instance: String,
@@ -50,6 +53,8 @@ pub struct GatewayOptions {
     pub trusted_proxies: TrustedProxies,
     /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
+    /// How long a connection may be silent: longer than whatever stands in front keeps one.
+    pub keep_alive: Duration,
     /// How long requests are still served after readiness began to fail.
     pub drain: Duration,
     /// How long Redis may take for an answer before the caller gets a 503.
@@ -65,11 +70,13 @@ pub struct Gateway {
     scopes: Arc<Scopes>,
     force_boot: bool,
     admin_token: SecretString,
+    rls_token: Option<SecretString>,
     instance: String,
     trusted_proxies: TrustedProxies,
     resolvers: Vec<Box<dyn SessionResolver>>,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
+    limit_memory: LimitMemory,
     store_breaker: Arc<StoreBreaker>,
     drain_state: DrainState,
     watch_hub: Arc<WatchHub>,
@@ -102,11 +109,13 @@ impl Gateway {
             store: options.store,
             force_boot: options.force_boot,
             admin_token: options.admin_token,
+            rls_token: options.rls_token,
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
             resolvers,
             strangers: Strangers::new(),
             refusal_memory: RefusalMemory::new(),
+            limit_memory: LimitMemory::new(),
             store_breaker,
             drain_state: DrainState::default(),
             watch_hub: Arc::default(),
@@ -154,6 +163,10 @@ impl Gateway {
         self.event_streams.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn rls_token(&self) -> Option<&SecretString> {
+        self.rls_token.as_ref()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -185,6 +198,10 @@ impl Gateway {
 
     pub(crate) fn refusal_memory(&self) -> &RefusalMemory {
         &self.refusal_memory
+    }
+
+    pub(crate) fn limit_memory(&self) -> &LimitMemory {
+        &self.limit_memory
     }
 
     pub(crate) fn watch_hub(&self) -> &Arc<WatchHub> {
@@ -255,9 +272,11 @@ pub(crate) mod tests {
             force_boot: false,
             component: Component::Ingress,
             admin_token: "0123456789abcdef0123456789abcdef".into(),
+            rls_token: None,
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
             dev_tokens: true,
+            keep_alive: Duration::from_secs(75),
             drain: Duration::ZERO,
             store_timeout,
             upstream: None,

@@ -99,6 +99,7 @@ pub(crate) mod tests {
                 actor: None,
                 request_id: "r".to_owned(),
                 traceparent: None,
+                tracestate: None,
                 content_type: "application/json".to_owned(),
                 holds: Vec::new(),
             },

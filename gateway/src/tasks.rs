@@ -22,7 +22,7 @@ use crate::admission::session::Identity;
 use crate::admission::{self, Admission};
 use crate::openapi::{SubmitHeader, Submitting, TaskIdPath, TaskOf};
 use crate::policy_in_force::PolicyInForce;
-use crate::prefer;
+use crate::prefer::{self, Preferences};
 use crate::refusal::Refused;
 use crate::respond::{Answered, RequestId, set_limits};
 use crate::state::Gateway;
@@ -36,6 +36,9 @@ const READ_BODY: Duration = Duration::from_secs(30);
 const HEADERS: usize = 12;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Says that this is the task of an earlier request with the same key.
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The task a path names: `/v1/tasks/{id}` or `/v1/tasks/{id}/events`. A malformed id is a task that does not exist.
 #[derive(Debug)]
@@ -77,9 +80,6 @@ pub(crate) async fn submit(
     parts: Parts,
     body: Body,
 ) -> Result<Answered, Refused> {
-    if gateway.drain_state().closing() {
-        return Err(Refused::draining());
-    }
     let submission = async {
         let scope = identity.scope();
         let policy = scope.policy();
@@ -99,7 +99,7 @@ pub(crate) async fn submit(
         }
     };
     let admission = admission::admit(gateway, identity, request_id.as_str(), submission).await?;
-    let wait_seconds = prefer::wait_seconds(&parts.headers);
+    let Preferences { wait_seconds, respond_async } = Preferences::of(&parts.headers);
     let latest = match wait_seconds {
         // Rare, and large as futures: every submission would carry them.
         Some(seconds) => {
@@ -128,8 +128,11 @@ pub(crate) async fn submit(
     if let Ok(location) = HeaderValue::from_maybe_shared(location) {
         headers.insert(LOCATION, location);
     }
-    if let Some(applied) = wait_seconds.and_then(|seconds| HeaderValue::from_str(&format!("wait={seconds}")).ok()) {
+    if let Some(applied) = prefer::applied(wait_seconds, respond_async && status == StatusCode::ACCEPTED) {
         headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    if admission.replayed {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(Answered { response, policy: Some(admission.policy) })
 }

@@ -115,7 +115,8 @@ fn bad_usage_is_64() {
 fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
     let scope = [("TENANT_ID", "t"), ("PROJECT_ID", "p")];
     let with_token = [scope[0], scope[1], ("PORTCULLIS_ADMIN_TOKEN", TOKEN)];
-    let cases: [(Args<'_>, Variables<'_>, &str); 4] = [
+    let cases: [(Args<'_>, Variables<'_>, &str); 5] = [
+        (&["--dev-tokens", "--rls-listen", "0.0.0.0:0"], &with_token, "PORTCULLIS_RLS_TOKEN"),
         (&["--dev-tokens"], &scope, "PORTCULLIS_ADMIN_TOKEN"),
         (&[], &with_token, "PORTCULLIS_ALLOW_ANONYMOUS_ONLY"),
         (&["--allow-anonymous-only", "--listen", "0.0.0.0:0"], &with_token, "TRUSTED_PROXY_COUNT"),

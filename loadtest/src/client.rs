@@ -111,7 +111,7 @@ impl Client {
 
     /// `DELETE /v1/tasks/{id}`.
     pub async fn cancel(&self, id: &str) -> Result<Answer, HarnessError> {
-        self.send(self.request(Method::DELETE, &format!("/v1/tasks/{id}"))).await
+        self.delete(&format!("/v1/tasks/{id}")).await
     }
 
     /// `GET /v1/limits`.
@@ -122,6 +122,11 @@ impl Client {
     /// `GET` of any path.
     pub async fn get(&self, path: &str) -> Result<Answer, HarnessError> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// `DELETE` of any path.
+    pub async fn delete(&self, path: &str) -> Result<Answer, HarnessError> {
+        self.send(self.request(Method::DELETE, path)).await
     }
 
     /// `POST` of this JSON to any path.

@@ -46,6 +46,8 @@ pub struct AdmitRequest {
     pub request_id: String,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
+    /// What tracers on the way have added to it.
+    pub tracestate: Option<String>,
     /// Content type of the payload.
     pub content_type: String,
     /// The caller's payload.

@@ -4,7 +4,6 @@
 //! be read by a script. Packed rather than JSON, because Redis hashes each byte of it twice at every admission.
 
 use portcullis_config::UserType;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -16,6 +15,7 @@ pub(crate) const ENVELOPE_BYTES: usize = 192;
 /// Whether an envelope has the fields that not every one has.
 const HAS_ACTOR: u8 = 1;
 const HAS_TRACEPARENT: u8 = 2;
+const HAS_TRACESTATE: u8 = 4;
 
 /// What is kept about a task beside its payload: who sent it, what it is, what it holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Envelope {
     pub request_id: String,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
+    /// What tracers on the way had added to it.
+    pub tracestate: Option<String>,
     /// Content type of the payload.
     pub content_type: String,
     /// Budget holds taken at admission, released or committed when the task ends.
@@ -63,6 +65,7 @@ pub(crate) struct EnvelopeView<'a> {
     pub(crate) actor: Option<&'a str>,
     pub(crate) request_id: &'a str,
     pub(crate) traceparent: Option<&'a str>,
+    pub(crate) tracestate: Option<&'a str>,
     pub(crate) content_type: &'a str,
 }
 
@@ -76,11 +79,13 @@ pub(crate) struct HoldView<'a> {
 }
 
 impl EnvelopeView<'_> {
-    /// `[flags (1): 1 actor, 2 trace context][kind][user type][session][principal][actor][request id][trace context]
-    /// [content type][holds (2)]` and for each hold `[budget][subject][unit][amount (8)]`; texts with their lengths.
+    /// `[flags (1): 1 actor, 2 trace context, 4 trace state][kind][user type][session][principal][actor][request id]
+    /// [trace context][trace state][content type][holds (2)]` and for each hold `[budget][subject][unit][amount (8)]`;
+    /// texts with their lengths.
     pub(crate) fn pack<'h>(&self, packer: &mut Packer, holds: impl ExactSizeIterator<Item = HoldView<'h>>) {
         let flag = |field: Option<&str>, bit| if field.is_some() { bit } else { 0 };
-        packer.u8(flag(self.actor, HAS_ACTOR) | flag(self.traceparent, HAS_TRACEPARENT));
+        let trace = flag(self.traceparent, HAS_TRACEPARENT) | flag(self.tracestate, HAS_TRACESTATE);
+        packer.u8(flag(self.actor, HAS_ACTOR) | trace);
         packer.text(self.kind).text(self.user_type).text(self.session_id).text(self.principal);
         if let Some(actor) = self.actor {
             packer.text(actor);
@@ -88,6 +93,9 @@ impl EnvelopeView<'_> {
         packer.text(self.request_id);
         if let Some(traceparent) = self.traceparent {
             packer.text(traceparent);
+        }
+        if let Some(tracestate) = self.tracestate {
+            packer.text(tracestate);
         }
         packer.text(self.content_type).u16(holds.len() as u16);
         for hold in holds {
@@ -112,6 +120,7 @@ impl Envelope {
             actor: self.actor.as_deref(),
             request_id: &self.request_id,
             traceparent: self.traceparent.as_deref(),
+            tracestate: self.tracestate.as_deref(),
             content_type: &self.content_type,
         };
         view.pack(packer, self.holds.iter().map(Hold::view));
@@ -126,13 +135,25 @@ impl Envelope {
         let actor = if flags & HAS_ACTOR == 0 { None } else { Some(packed.text()?) };
         let request_id = packed.text()?;
         let traceparent = if flags & HAS_TRACEPARENT == 0 { None } else { Some(packed.text()?) };
+        let tracestate = if flags & HAS_TRACESTATE == 0 { None } else { Some(packed.text()?) };
         let (content_type, holds) = (packed.text()?, packed.u16()?);
         let hold = |_| {
             let (budget, subject, unit) = (packed.text()?, packed.text()?, packed.text()?);
             Ok::<_, StoreError>(Hold { budget, subject, unit, amount: packed.count()? })
         };
         let holds = (0..holds).map(hold).collect::<Result<_, _>>()?;
-        Ok(Self { kind, user_type, session_id, principal, actor, request_id, traceparent, content_type, holds })
+        Ok(Self {
+            kind,
+            user_type,
+            session_id,
+            principal,
+            actor,
+            request_id,
+            traceparent,
+            tracestate,
+            content_type,
+            holds,
+        })
     }
 
     /// Stands in for one that cannot be read: of no kind and no principal.
@@ -145,6 +166,7 @@ impl Envelope {
             actor: None,
             request_id: String::new(),
             traceparent: None,
+            tracestate: None,
             content_type: String::new(),
             holds: Vec::new(),
         }
@@ -160,7 +182,7 @@ mod tests {
     /// Envelopes with and without all that not every one has; their texts are as long as these, and odd.
     fn envelopes() -> impl Iterator<Item = Envelope> {
         let lengths = [0, 1, 254, 255, 256, 70_000];
-        lengths.into_iter().flat_map(|length| (0..8).map(move |fields| envelope(length, fields)))
+        lengths.into_iter().flat_map(|length| (0..16).map(move |fields| envelope(length, fields)))
     }
 
     fn envelope(length: usize, fields: u8) -> Envelope {
@@ -175,6 +197,7 @@ mod tests {
             actor: optional(1, 'a'),
             request_id: text('r'),
             traceparent: optional(2, 't'),
+            tracestate: optional(8, 'o'),
             content_type: text('c'),
             holds: if fields & 4 == 0 { Vec::new() } else { vec![hold('x'), hold('y')] },
         }
@@ -199,7 +222,7 @@ mod tests {
 
     #[test]
     fn one_that_is_cut_off_is_an_error() {
-        for fields in 0..8 {
+        for fields in 0..16 {
             let packed = packed(&envelope(3, fields));
             for length in 0..packed.len() {
                 assert!(Envelope::unpack(&mut Unpacker::new(packed.slice(..length))).is_err(), "{length}");

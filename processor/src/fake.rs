@@ -311,6 +311,7 @@ pub(crate) fn lease(kind: &str, token: u64) -> Lease {
             actor: None,
             request_id: "request-1".to_owned(),
             traceparent: None,
+            tracestate: None,
             content_type: "application/json".to_owned(),
             holds: Vec::new(),
         },

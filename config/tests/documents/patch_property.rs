@@ -74,6 +74,9 @@ fn value_of(leaf: &Leaf) -> BoxedStrategy<Value> {
             return prop::collection::vec("\\^/x[a-z]{1,6}\\$", 1..4).prop_map(|list| json!(list)).boxed();
         }
         "methods" => return prop::collection::vec("[A-Z]{1,7}", 1..3).prop_map(|list| json!(list)).boxed(),
+        "allowed_origins" => {
+            return prop::collection::vec("https://[a-z]{1,6}\\.example", 0..4).prop_map(|list| json!(list)).boxed();
+        }
         "redis_url" => return "redis://[a-z]{1,6}:6379".prop_map(Value::from).boxed(),
         "capacity_source_component" => return "[a-z:]{1,9}".prop_map(Value::from).boxed(),
         "falls_back_to" => return prop::sample::select(vec!["anonymous", "paid"]).prop_map(Value::from).boxed(),

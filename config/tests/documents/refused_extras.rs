@@ -181,3 +181,17 @@ fn classes_that_hide_each_other_and_pools_that_let_nobody_in_are_told() {
     );
     assert!(!warnings.iter().any(|warning| warning.path.starts_with("route_classes.c")), "{warnings:?}");
 }
+
+#[test]
+fn origins_are_whole_and_open_to_all_only_without_cookies() {
+    each(&[
+        ("cors: { allowed_origins: ['https://a.example', 'https://b.example/'] }", "cors.allowed_origins[1]", "slash"),
+        ("cors: { allowed_origins: ['https://*.example'] }", "cors.allowed_origins[0]", "pattern"),
+        ("cors: { allowed_origins: ['null'] }", "cors.allowed_origins[0]", "sandbox"),
+        ("cors: { allowed_origins: ['*'], allow_credentials: true }", "cors.allow_credentials", "any page"),
+        ("cors: { allowed_origins: ['*', 'https://a.example'] }", "cors.allowed_origins", "every origin"),
+        ("cors: { max_age_seconds: 86401 }", "cors.max_age_seconds", "at most 86400"),
+        ("cors: { allowed_origin: [] }", "cors.allowed_origin", "\"allowed_origins\""),
+    ]);
+    assert!(faults("cors: { allowed_origins: ['*'] }").is_empty());
+}

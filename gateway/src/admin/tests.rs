@@ -1,6 +1,7 @@
 //! The admin listener over a socket, with a Redis that is not there: what must hold whatever Redis does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use portcullis_config::{Component, parse_value};
 use serde_json::Value;
@@ -48,7 +49,7 @@ impl Fixture {
         let gateway = Gateway::new(GatewayOptions { boot, ..options_without_redis() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, _server: Server::start(listener, router(gateway)) }
+        Self { address, _server: Server::start(listener, router(gateway), Duration::from_secs(75)) }
     }
 
     async fn request(&self, method: &str, target: &str, headers: &str, body: &str) -> Answered {

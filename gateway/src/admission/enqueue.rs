@@ -16,8 +16,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::economics;
-use crate::digest;
 use crate::refusal::{Cause, Refused, RequestFault};
+use crate::trace_context::TraceContext;
+use crate::{digest, idempotency_key};
 
 /// Title and detail of `idempotency_mismatch`.
 pub(super) const WORDS: (&str, &str) = (
@@ -34,9 +35,6 @@ const ENVELOPE_BYTES: u64 = 16 * 1024;
 /// Longest deadline, ms: added to a time of the Redis clock it stays a whole number that a script can hold.
 pub(crate) const MAX_DEADLINE_MS: u64 = 1 << 52;
 
-/// Longest `Idempotency-Key`, bytes.
-pub(crate) const MAX_KEY_BYTES: usize = 255;
-
 /// A body that has been read and found sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Submission {
@@ -48,7 +46,7 @@ pub(crate) struct Submission {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) estimates: Vec<(String, u64)>,
     pub(crate) idempotency: Option<Idempotency>,
-    pub(crate) traceparent: Option<String>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Submission {
@@ -63,7 +61,7 @@ impl Submission {
             max_attempts: None,
             estimates: Vec::new(),
             idempotency: None,
-            traceparent: None,
+            trace: None,
         }
     }
 }
@@ -124,7 +122,7 @@ pub(crate) fn submission(
             if submission.payload.len() as u64 > policy.queue.max_payload_bytes {
                 return Err(payload_too_large());
             }
-            Ok(Submission { idempotency, traceparent: traceparent(headers), ..submission })
+            Ok(Submission { idempotency, trace: TraceContext::of(headers), ..submission })
         }
         _ => Err(Refused::invalid(faults)),
     }
@@ -231,33 +229,15 @@ fn content_type_is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-/// The key's quotes (draft-ietf-httpapi-idempotency-key-header) may be left out; a key belongs to its principal.
+/// A key belongs to its principal.
 fn idempotency(
     headers: &HeaderMap,
     body: &[u8],
     principal: &str,
     faults: &mut Vec<RequestFault>,
 ) -> Option<Idempotency> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let value = values.next()?;
-    let text = value.to_str().unwrap_or_default().trim();
-    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    if values.next().is_some() || !(1..=MAX_KEY_BYTES).contains(&key.len()) {
-        let message = format!("must be given once, with 1 to {MAX_KEY_BYTES} printable characters");
-        faults.push(RequestFault::new("Idempotency-Key", message));
-        return None;
-    }
-    Some(Idempotency { key_hash: digest::hex(&[principal, key]), body_hash: digest::body_hex(body) })
-}
-
-/// W3C trace context in the shape of version 00; anything else is dropped, as that specification asks.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let widths = [2, 32, 16, 2];
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let well_formed = parts.iter().map(|part| part.len()).eq(widths) && parts.iter().all(is_hex) && parts[0] != "ff";
-    well_formed.then(|| text.to_owned())
+    let key = idempotency_key::of(headers).map_err(|fault| faults.push(fault)).ok()??;
+    Some(Idempotency { key_hash: digest::hex(&[principal, &key]), body_hash: digest::body_hex(body) })
 }
 
 #[cfg(test)]

@@ -7,21 +7,24 @@
 //! and for a small part of the time in which another one is expected to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use portcullis_config::policy::GUARDED;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
 use super::session::Identity;
 use super::{backpressure, circuit_breaker, rate_limit, refused, subject};
-use crate::decider::{Decided, Question};
+use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
-/// What asks for a pass.
+/// What asks for a pass: of the built-in class, without a place, unless it says otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Its route class: its kind in limits, costs, budgets and breakers.
@@ -30,10 +33,28 @@ pub(crate) struct Entry {
     pub(crate) throttled: bool,
     /// Whether it is to have a place, and be finished. Without one only the decision counts.
     pub(crate) in_flight: bool,
+    /// How long that place lasts if its end is left to the caller; `None`: as long as this gateway keeps it.
+    pub(crate) lease: Option<Duration>,
+    /// As how many requests of its class it counts.
+    pub(crate) hits: u32,
     /// What it is expected to use, by unit, where it knows better than its class.
     pub(crate) estimates: Vec<(String, u64)>,
-    /// W3C trace context of the request.
-    pub(crate) traceparent: Option<String>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<TraceContext>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            class: GUARDED.into(),
+            throttled: true,
+            in_flight: false,
+            lease: None,
+            hits: 1,
+            estimates: Vec::new(),
+            trace: None,
+        }
+    }
 }
 
 /// The right to go on.
@@ -61,6 +82,11 @@ impl Pass {
     /// The answer begins: what comes after it is not slow, but long.
     pub(crate) fn note_answered(&mut self) {
         self.answered_ms = Some(self.began.elapsed().as_millis() as u64);
+    }
+
+    /// Leaves its end to whoever is told its id; `None` if it has no place. Nobody extends it from now on.
+    pub(crate) fn hand_over(self) -> Option<TaskId> {
+        self.place.and_then(Place::hand_over)
     }
 
     /// Ends it; units really used, by unit.
@@ -100,6 +126,8 @@ pub(crate) async fn pass(
 }
 
 fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+    let trace = entry.trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
@@ -117,11 +145,13 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
         idempotency: None,
         estimates: Vec::new(),
         request_id: request_id.to_owned(),
-        traceparent: entry.traceparent,
+        traceparent,
+        tracestate,
         content_type: String::new(),
         payload: Bytes::new(),
     };
-    Question { request, max_attempts: None, estimates: entry.estimates }
+    let lease_ms = entry.lease.map(|lease| lease.as_millis() as u64);
+    Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms, hits: entry.hits } }
 }
 
 fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decided) -> Result<Pass, Refused> {

@@ -12,6 +12,7 @@
 
 pub(crate) mod identity;
 pub(crate) mod strangers;
+mod vouched;
 
 use std::net::SocketAddr;
 
@@ -24,6 +25,7 @@ use crate::refusal::{Cause, Refused, RequestFault};
 use crate::state::Gateway;
 
 pub(crate) use identity::Identity;
+pub(crate) use vouched::{Vouched, resolve_vouched};
 
 /// Resolves the caller of a request that arrived from `peer`.
 pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {

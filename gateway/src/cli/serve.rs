@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
-use super::start::Exposure;
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN};
 use super::{Exit, complain, print};
 use crate::proxy::UpstreamUrl;
 use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
@@ -75,6 +75,15 @@ pub(crate) struct ServeArgs {
     /// [default: none: such paths are not found]
     #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
     upstream_url: Option<UpstreamUrl>,
+    /// Address of Envoy's rate limit service; off loopback it needs `PORTCULLIS_RLS_TOKEN`, the bearer token of whoever
+    /// may ask: who does, says who the caller is [default: not served]
+    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_RLS_LISTEN")]
+    rls_listen: Option<SocketAddr>,
+    /// How long a connection may be silent before this gateway closes it, seconds: longer than the idle timeout of the
+    /// balancer in front (60 for most, up to 4000 for an ALB), or it sends requests into connections that are closing
+    #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_KEEP_ALIVE_SECONDS", default_value = "75",
+        value_parser = value_parser!(u64).range(5..=7200))]
+    keep_alive_seconds: u64,
     /// How long requests are still served after readiness began to fail, seconds
     #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_DRAIN_SECONDS", default_value = "10",
         value_parser = value_parser!(u64).range(..=3600))]
@@ -100,8 +109,8 @@ const CLOSE_STORE: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 pub(crate) fn serve(args: ServeArgs) -> Exit {
-    let admin_token = variable("PORTCULLIS_ADMIN_TOKEN").map(SecretString::from);
-    let prepared = match prepare(args, admin_token) {
+    let [admin_token, rls_token] = [ADMIN_TOKEN, RLS_TOKEN].map(|name| variable(name).map(SecretString::from));
+    let prepared = match prepare(args, admin_token, rls_token) {
         Ok(prepared) => prepared,
         Err((exit, lines)) => {
             complain(lines);
@@ -125,6 +134,8 @@ pub(crate) fn serve(args: ServeArgs) -> Exit {
 struct Prepared {
     listen: SocketAddr,
     admin_listen: SocketAddr,
+    rls_listen: Option<SocketAddr>,
+    rls_token: Option<SecretString>,
     redis: StoreOptions,
     store_timeout: Duration,
     redis_wait: Option<Duration>,
@@ -136,12 +147,17 @@ struct Prepared {
     instance: String,
     trusted_proxies: TrustedProxies,
     dev_tokens: bool,
+    keep_alive: Duration,
     drain: Duration,
     upstream: Option<UpstreamUrl>,
 }
 
 /// Checks everything that can be checked without a socket, or says all that is wrong.
-fn prepare(args: ServeArgs, admin_token: Option<SecretString>) -> Result<Prepared, (Exit, Vec<String>)> {
+fn prepare(
+    args: ServeArgs,
+    admin_token: Option<SecretString>,
+    rls_token: Option<SecretString>,
+) -> Result<Prepared, (Exit, Vec<String>)> {
     let mut wrong = Vec::new();
     if let Err(error) = logging::init(&args.log, args.log_format) {
         wrong.push(format!("PORTCULLIS_LOG: {error}"));
@@ -157,31 +173,41 @@ fn prepare(args: ServeArgs, admin_token: Option<SecretString>) -> Result<Prepare
     let exposure = Exposure {
         public: args.listen,
         admin: args.admin_listen,
+        rls: args.rls_listen,
         admin_token,
+        rls_token,
         dev_tokens: args.dev_tokens,
         allow_anonymous_only: args.allow_anonymous_only,
         trusted_proxy_count: args.trusted_proxy_count,
     };
-    wrong.extend(exposure.token_fault());
+    wrong.extend(exposure.token_faults());
     let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
     let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
     wrong.extend(refusals);
     match (loaded, scope, exposure.admin_token) {
         (Some(loaded), Some(scope), Some(admin_token)) if wrong.is_empty() => {
-            Ok(args.prepared(loaded, scope, admin_token))
+            Ok(args.prepared(loaded, scope, admin_token, exposure.rls_token))
         }
         _ => Err((exit, wrong)),
     }
 }
 
 impl ServeArgs {
-    fn prepared(self, loaded: Loaded, scope: Scope, admin_token: SecretString) -> Prepared {
+    fn prepared(
+        self,
+        loaded: Loaded,
+        scope: Scope,
+        admin_token: SecretString,
+        rls_token: Option<SecretString>,
+    ) -> Prepared {
         let url = self.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
         let url = url.or_else(|| loaded.policy.redis_url.clone());
         let store_timeout = Duration::from_millis(self.store_timeout_ms);
         Prepared {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            rls_listen: self.rls_listen,
+            rls_token,
             redis: StoreOptions {
                 url: url.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()),
                 connections: usize::from(self.redis_connections),
@@ -194,6 +220,7 @@ impl ServeArgs {
             dev_tokens: self.dev_tokens,
             component: self.policy.component(),
             force_boot: self.force_env_on_startup,
+            keep_alive: Duration::from_secs(self.keep_alive_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             upstream: self.upstream_url,
             scope,
@@ -204,7 +231,7 @@ impl ServeArgs {
 }
 
 async fn run(prepared: Prepared) -> Exit {
-    let Prepared { listen, admin_listen, redis, redis_wait, .. } = prepared;
+    let Prepared { listen, admin_listen, rls_listen, redis, redis_wait, .. } = prepared;
     let store = match Store::open(&redis) {
         Ok(store) => store,
         Err(error) => {
@@ -221,7 +248,7 @@ async fn run(prepared: Prepared) -> Exit {
         (Ok(()), _) => {}
     }
     let bound = match Signals::catch() {
-        Ok(signals) => bind(listen, admin_listen).await.map(|listeners| (signals, listeners)),
+        Ok(signals) => bind(listen, admin_listen, rls_listen).await.map(|listeners| (signals, listeners)),
         Err(error) => Err(format!("signals cannot be received: {error}")),
     };
     let (signals, listeners) = match bound {
@@ -239,9 +266,11 @@ async fn run(prepared: Prepared) -> Exit {
         force_boot: prepared.force_boot,
         component: prepared.component,
         admin_token: prepared.admin_token,
+        rls_token: prepared.rls_token,
         instance: prepared.instance,
         trusted_proxies: prepared.trusted_proxies,
         dev_tokens: prepared.dev_tokens,
+        keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
         upstream: prepared.upstream,
@@ -257,13 +286,17 @@ async fn run(prepared: Prepared) -> Exit {
     if ended == Ended::Drained { Exit::Success } else { Exit::Failure }
 }
 
-async fn bind(public: SocketAddr, admin: SocketAddr) -> Result<Listeners, String> {
+async fn bind(public: SocketAddr, admin: SocketAddr, rls: Option<SocketAddr>) -> Result<Listeners, String> {
     let listener = async |setting: &str, address: SocketAddr| {
         TcpListener::bind(address).await.map_err(|error| format!("{setting}: cannot listen on {address}: {error}"))
     };
     Ok(Listeners {
         public: listener("PORTCULLIS_LISTEN", public).await?,
         admin: listener("PORTCULLIS_ADMIN_LISTEN", admin).await?,
+        rls: match rls {
+            Some(rls) => Some(listener("PORTCULLIS_RLS_LISTEN", rls).await?),
+            None => None,
+        },
     })
 }
 
@@ -281,7 +314,8 @@ fn announce(listeners: &Listeners, instance: &str, scope: &Scope, loaded: &Loade
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     let (public, admin) = (address(&listeners.public), address(&listeners.admin));
     tracing::info!(public, admin, instance, %scope, policy = %loaded.source, "listening");
-    print(&format!("listening public={public} admin={admin}\n"));
+    let rls = listeners.rls.as_ref().map(|listener| format!(" rls={}", address(listener))).unwrap_or_default();
+    print(&format!("listening public={public} admin={admin}{rls}\n"));
 }
 
 /// An address is a network of one.

@@ -6,13 +6,19 @@
 //! - The admin listener needs a token, on loopback too, because every user and web page of a machine reaches loopback.
 //! - Serving anonymous callers only has to be asked for. Development tokens count as a credential provider.
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
+//! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
 
 use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// Shortest admin token, bytes: what 128 bits take in hex.
+/// Bearer token of the admin listener.
+pub(crate) const ADMIN_TOKEN: &str = "PORTCULLIS_ADMIN_TOKEN";
+/// Bearer token of the listener of Envoy's rate limit service.
+pub(crate) const RLS_TOKEN: &str = "PORTCULLIS_RLS_TOKEN";
+
+/// Shortest token, bytes: what 128 bits take in hex.
 const MIN_TOKEN_BYTES: usize = 32;
 
 /// The settings that decide whether a gateway would be open.
@@ -20,7 +26,10 @@ const MIN_TOKEN_BYTES: usize = 32;
 pub(crate) struct Exposure {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Of Envoy's rate limit service, if it is served.
+    pub(crate) rls: Option<SocketAddr>,
     pub(crate) admin_token: Option<SecretString>,
+    pub(crate) rls_token: Option<SecretString>,
     pub(crate) dev_tokens: bool,
     pub(crate) allow_anonymous_only: bool,
     pub(crate) trusted_proxy_count: u8,
@@ -39,6 +48,13 @@ impl Exposure {
                  would be anonymous (on loopback, --dev-tokens is a provider)"
                     .to_owned(),
             );
+        }
+        if let Some(address) = self.rls.filter(|rls| !rls.ip().to_canonical().is_loopback())
+            && self.rls_token.is_none()
+        {
+            refusals.push(format!(
+                "{RLS_TOKEN} is not set while PORTCULLIS_RLS_LISTEN is {address}: who asks there says who the caller is"
+            ));
         }
         for (setting, address) in [("PORTCULLIS_LISTEN", self.public), ("PORTCULLIS_ADMIN_LISTEN", self.admin)] {
             if address.ip().to_canonical().is_loopback() {
@@ -59,20 +75,26 @@ impl Exposure {
         refusals
     }
 
-    /// What is wrong with the admin token that was given.
-    pub(crate) fn token_fault(&self) -> Option<String> {
-        let token = self.admin_token.as_ref()?.expose_secret().as_bytes();
-        if token.len() < MIN_TOKEN_BYTES {
-            return Some(format!("PORTCULLIS_ADMIN_TOKEN: must be at least {MIN_TOKEN_BYTES} bytes long"));
-        }
-        if token.iter().all(|byte| *byte == token[0]) {
-            return Some("PORTCULLIS_ADMIN_TOKEN: must not be one character repeated".to_owned());
-        }
-        if !token.iter().all(u8::is_ascii_graphic) {
-            return Some("PORTCULLIS_ADMIN_TOKEN: must be printable ASCII without spaces to fit a header".to_owned());
-        }
-        None
+    /// What is wrong with the tokens that were given.
+    pub(crate) fn token_faults(&self) -> Vec<String> {
+        let given = [(ADMIN_TOKEN, &self.admin_token), (RLS_TOKEN, &self.rls_token)];
+        let faulty = given.into_iter().filter_map(|(setting, token)| Some((setting, fault_of(token.as_ref()?)?)));
+        faulty.map(|(setting, fault)| format!("{setting}: {fault}")).collect()
     }
+}
+
+fn fault_of(token: &SecretString) -> Option<String> {
+    let token = token.expose_secret().as_bytes();
+    if token.len() < MIN_TOKEN_BYTES {
+        return Some(format!("must be at least {MIN_TOKEN_BYTES} bytes long"));
+    }
+    if token.iter().all(|byte| *byte == token[0]) {
+        return Some("must not be one character repeated".to_owned());
+    }
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Some("must be printable ASCII without spaces to fit a header".to_owned());
+    }
+    None
 }
 
 #[cfg(test)]
@@ -84,6 +106,8 @@ mod tests {
         Exposure {
             public: "127.0.0.1:8080".parse().unwrap(),
             admin: "[::1]:8081".parse().unwrap(),
+            rls: Some("127.0.0.1:8083".parse().unwrap()),
+            rls_token: None,
             admin_token: Some("0123456789abcdef0123456789abcdef".into()),
             dev_tokens: true,
             allow_anonymous_only: false,
@@ -117,6 +141,9 @@ mod tests {
             (Exposure { public: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
             (Exposure { admin: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
             (Exposure { public: off_loopback, trusted_proxy_count: 1, ..anonymous }, vec![]),
+            (Exposure { rls: Some(off_loopback), ..safe() }, vec!["PORTCULLIS_RLS_TOKEN"]),
+            (Exposure { rls: Some(off_loopback), rls_token: safe().admin_token, ..safe() }, vec![]),
+            (Exposure { rls: None, ..safe() }, vec![]),
         ];
         for (exposure, expected) in table {
             assert_eq!(settings(&exposure), expected, "{exposure:?}");
@@ -131,13 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_admin_token_is_a_fault_and_never_shown() {
-        let with = |token: &str| Exposure { admin_token: Some(token.into()), ..safe() };
+    fn a_weak_token_is_a_fault_and_never_shown() {
+        let with = |token: &str| Exposure { admin_token: Some(token.into()), rls_token: Some(token.into()), ..safe() };
         for token in ["short", &"x".repeat(40), "0123456789abcdef 0123456789abcdef"] {
-            let fault = with(token).token_fault().unwrap();
-            assert!(fault.starts_with("PORTCULLIS_ADMIN_TOKEN: ") && !fault.contains(token), "{fault}");
+            let faults = with(token).token_faults();
+            assert!(
+                faults[0].starts_with("PORTCULLIS_ADMIN_TOKEN: ") && faults[1].starts_with("PORTCULLIS_RLS_TOKEN: ")
+            );
+            assert!(faults.iter().all(|fault| !fault.contains(token)), "{faults:?}");
         }
-        assert_eq!(safe().token_fault(), None);
+        assert_eq!(safe().token_faults(), Vec::<String>::new());
         assert!(!format!("{:?}", safe()).contains("0123456789abcdef"));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_config::UserType;
-use portcullis_lua::{TaskId, Verdict};
+use portcullis_lua::{PassTerms, TaskId, Verdict};
 use serde_json::json;
 
 use super::*;
@@ -27,6 +27,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         estimates: Vec::new(),
         request_id: "r".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::from_static(b"12345678"),
     }
@@ -45,22 +46,22 @@ fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
     );
     let mut report = request("paid", "report");
     let mut fitted = |policy: &PolicyInForce, asked: Option<u32>| {
-        fit(&mut report, asked, &[], policy).unwrap();
+        fit(&mut report, &Wish { max_attempts: asked, ..Wish::default() }, policy).unwrap();
         (report.cost, report.max_attempts)
     };
     assert_eq!(fitted(&then, None), (5, 2));
     assert_eq!(fitted(&now, None), (7, 4));
     assert_eq!(fitted(&now, Some(1)), (7, 1), "what the caller asks for stays");
     let mut chat = request("paid", "chat");
-    fit(&mut chat, None, &[], &then).unwrap();
+    fit(&mut chat, &Wish::default(), &then).unwrap();
     assert_eq!(chat.cost, 1);
 }
 
 #[test]
 fn a_user_type_the_policy_has_forgotten_is_nobody_and_a_body_beyond_its_bounds_is_refused() {
     let policy = policy_for_tests(&json!({"queue": {"max_payload_bytes": 7}}), 1);
-    let cause =
-        |user_type: &str| fit(&mut request(user_type, "chat"), None, &[], &policy).map_err(|refused| refused.cause);
+    let fitted = |user_type: &str| fit(&mut request(user_type, "chat"), &Wish::default(), &policy);
+    let cause = |user_type: &str| fitted(user_type).map_err(|refused| refused.cause);
     assert_eq!(cause("nobility"), Err(Cause::Unauthenticated));
     assert_eq!(cause("paid"), Err(Cause::PayloadTooLarge));
 }
@@ -95,4 +96,20 @@ fn named_limits_that_may_apply_make_a_request_weigh_more() {
     let weights = ["anonymous", "paid"].map(|user_type| weight(&request(user_type, "chat"), &policy));
     let payload = request("paid", "chat").payload.len();
     assert_eq!(weights, [payload + LIMIT_BYTES, payload + 2 * LIMIT_BYTES]);
+}
+
+#[test]
+fn a_pass_lasts_and_weighs_as_it_asks_and_else_as_the_policy_says() {
+    let policy = policy_for_tests(&json!({"proxy": {"lease_ms": 7000}, "kinds": {"report": {"cost": 5}}}), 1);
+    let fitted = |lease_ms: u64, wish: Wish| {
+        let mut request = request("paid", "report");
+        request.pass = Some(PassTerms { lease_ms, throttled: true });
+        fit(&mut request, &wish, &policy).unwrap();
+        (request.pass.unwrap().lease_ms, request.cost)
+    };
+    let own = || Wish { lease_ms: Some(600_000), hits: 3, ..Wish::default() };
+    assert_eq!(fitted(1, Wish::default()), (7000, 5));
+    assert_eq!(fitted(1, own()), (600_000, 15));
+    assert_eq!(fitted(0, own()), (0, 15), "a decision without a place stays one");
+    assert_eq!(fitted(0, Wish { hits: u32::MAX, ..Wish::default() }).1, u32::MAX);
 }

@@ -4,6 +4,7 @@
 //! a prefix of its own.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use portcullis_lua::{TaskId, TaskRecord};
@@ -14,6 +15,9 @@ use crate::task_view;
 
 /// Tells the client how soon to connect again, ms, and gets the headers on their way.
 pub(super) const OPENING: &[u8] = b"retry: 1000\n\n";
+
+/// How soon the clients of a gateway that goes come back elsewhere, ms: spread, because they all do.
+const COME_BACK: RangeInclusive<u64> = 100..=2000;
 
 /// Means nothing to the client.
 pub(super) const COMMENT: &[u8] = b": keep-alive\n\n";
@@ -42,6 +46,13 @@ pub(super) fn encode(events: &[Event], task_id: &TaskId, ended: Option<&TaskReco
         }
     }
     Bytes::from(text)
+}
+
+/// The last words of a gateway that goes: no event, but where the client stands and how soon it may go on elsewhere.
+pub(super) fn farewell(last: Cursor, task_id: &TaskId) -> Bytes {
+    let mixed = task_id.as_str().bytes().fold(0_u64, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
+    let retry_ms = COME_BACK.start() + mixed % (COME_BACK.end() - COME_BACK.start() + 1);
+    Bytes::from(format!(": draining\nretry: {retry_ms}\nid: {last}\n\n"))
 }
 
 fn frame(text: &mut String, id: Cursor, event: &str, data: &str) {
@@ -85,6 +96,22 @@ mod tests {
             "id: 1-2\nevent: output\ndata:  a\ndata: b\ndata: c\ndata: id: 9-9\ndata: \n\n"
         );
         assert_eq!(output(""), "id: 1-2\nevent: output\ndata: \n\n");
+    }
+
+    #[test]
+    fn a_farewell_is_no_event_and_says_where_the_client_stands() {
+        let retries: std::collections::HashSet<String> = (0..100)
+            .map(|_| {
+                let bytes = farewell(Cursor::parse("2-7").unwrap(), &TaskId::generate());
+                let text = String::from_utf8(bytes.to_vec()).unwrap();
+                let [comment, retry, id, "", ""] = text.split('\n').collect::<Vec<_>>()[..] else { panic!("{text:?}") };
+                assert_eq!((comment, id), (": draining", "id: 2-7"));
+                let retry = retry.strip_prefix("retry: ").unwrap();
+                assert!(COME_BACK.contains(&retry.parse().unwrap()), "{retry}");
+                retry.to_owned()
+            })
+            .collect();
+        assert!(retries.len() > 10, "not all at the same time: {retries:?}");
     }
 
     #[test]

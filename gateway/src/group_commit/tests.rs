@@ -84,6 +84,7 @@ fn request(request_id: usize) -> AdmitRequest {
         estimates: Vec::new(),
         request_id: request_id.to_string(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::new(),
     }

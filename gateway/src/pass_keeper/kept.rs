@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{PassEnd, PassLease, PassOutcome};
+use portcullis_lua::{PassEnd, PassLease, PassOutcome, TaskId};
 use tokio::time::Instant;
 
 use super::PassScope;
@@ -132,6 +132,15 @@ impl Kept {
         if let Some(held) = self.held.remove(&number) {
             self.due.remove(&(held.extend_at, number));
         }
+    }
+
+    /// Somebody else ends it. How many are in flight now, and its id if it has not lapsed.
+    pub(super) fn hand_over(&mut self, number: u64) -> (usize, Option<TaskId>) {
+        let held = self.held.remove(&number);
+        if let Some(held) = &held {
+            self.due.remove(&(held.extend_at, number));
+        }
+        (self.held.len(), held.map(|held| held.lease.pass_id))
     }
 
     /// When there is something to do; `None`: not before something ends.

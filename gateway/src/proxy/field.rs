@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::admission::session::Identity;
 use crate::credential;
+use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 mod forwarded;
 
@@ -88,6 +89,7 @@ pub(super) fn of_request(
     forwarded: Forwarded,
     websocket: bool,
 ) {
+    let trace = TraceContext::of(headers);
     let trailers = tokens(headers, &TE).any(|token| token == "trailers");
     strip(headers, |name| is_one_of(name, &HOP_BY_HOP) || is_one_of(name, &OURS) || is_one_of(name, &CREDENTIALS));
     drop_session_cookies(headers);
@@ -99,6 +101,7 @@ pub(super) fn of_request(
     }
     headers.append(VIA, HeaderValue::from_static("1.1 portcullis"));
     forwarded.write(headers);
+    go_on_with(trace, headers);
     headers.insert(HeaderName::from_static("x-request-id"), request_id.clone());
     let scope = identity.scope().store().scope().clone();
     let said = [
@@ -113,6 +116,17 @@ pub(super) fn of_request(
         // Names of people may be UTF-8. One that could break the header apart is left out, and says nothing.
         if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
             headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// The application gets the trace as tasks get it: whole, or none.
+fn go_on_with(trace: Option<TraceContext>, headers: &mut HeaderMap) {
+    let (parent, state) = trace.map_or((None, None), |trace| (Some(trace.traceparent), trace.tracestate));
+    for (name, text) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+        headers.remove(&name);
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(name, value);
         }
     }
 }

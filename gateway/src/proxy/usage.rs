@@ -12,7 +12,7 @@ const UNITS_MAX: usize = 32;
 const AMOUNT_MAX: u64 = (1 << 53) - 1;
 
 /// Adds what these fields report; the later report of a unit counts. Unit in lower case, `-` read as `_`.
-pub(super) fn add(usage: &mut Vec<(String, u64)>, headers: &HeaderMap) {
+pub(crate) fn add(usage: &mut Vec<(String, u64)>, headers: &HeaderMap) {
     for (name, value) in headers {
         let Some(unit) = name.as_str().strip_prefix("x-usage-").filter(|unit| !unit.is_empty()) else { continue };
         let amount = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());

@@ -57,7 +57,7 @@ async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<Body>,
 ) -> Answer {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder().method(method).uri(path).header("host", "gateway.example");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -227,20 +227,24 @@ async fn a_caller_of_another_scope_waits_for_nobody_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn readiness_fails_first_and_new_work_is_refused_last() {
+async fn readiness_fails_first_and_whoever_comes_in_is_served_to_the_end() {
     let gateway = gateway();
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(&gateway, "GET", path, &[], "").await.status, 200, "{path} needs no Redis");
         assert_eq!(ask(&gateway, "POST", path, &[], "").await.code(), "not_found");
     }
     gateway.drain_state().leave();
-    assert_eq!(ask(&gateway, "GET", "/readyz", &[], "").await.status, 503);
+    let unready = ask(&gateway, "GET", "/readyz", &[("x-request-id", "probe-1")], "").await;
+    assert_eq!(
+        (unready.status, unready.header("connection"), unready.header("x-request-id")),
+        (503, "close", "probe-1")
+    );
     assert_eq!(ask(&gateway, "GET", "/healthz", &[], "").await.status, 200);
     let served = ask(&gateway, "POST", "/v1/tasks", &[], SOUND).await;
     assert_eq!((served.code().as_str(), served.header("connection")), ("store_unavailable", "close"));
     gateway.drain_state().close();
-    let refused = ask(&gateway, "POST", "/v1/tasks", &[], SOUND).await;
-    assert_eq!((refused.status, refused.code().as_str(), refused.header("retry-after")), (503, "draining", "1"));
+    let served = ask(&gateway, "POST", "/v1/tasks", &[], SOUND).await;
+    assert_eq!(served.code(), "store_unavailable", "whoever came in before the listener closed is served");
 }
 
 #[tokio::test]
@@ -249,6 +253,39 @@ async fn contradictions_about_the_caller_are_refused() {
     let twice = [("authorization", "Bearer dev:paid:a"), ("authorization", "Bearer dev:paid:b")];
     let answer = ask(&gateway, "GET", "/v1/limits", &twice, "").await;
     assert_eq!((answer.status, answer.json()["step"].as_str()), (400, Some("session")));
+}
+
+#[tokio::test]
+async fn pages_are_told_by_the_policy_in_force_and_a_preflight_is_nobodys() {
+    let boot = json!({"tenant": "acme", "project": "demo", "cors": {"allowed_origins": ["https://app.example"]}});
+    let boot = portcullis_config::parse_value(boot, portcullis_config::Component::Ingress, &|_| None).unwrap();
+    let gateway = Gateway::new(crate::GatewayOptions { boot, ..options_without_redis() });
+    let page = ("origin", "https://app.example");
+    let preflight = [page, ("access-control-request-method", "POST"), ("authorization", "Bearer nonsense")];
+    let answer = ask(&gateway, "OPTIONS", "/v1/tasks", &preflight, "").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, page.1));
+    assert!(!answer.header("x-request-id").is_empty());
+    assert_eq!((answer.header("x-user-type"), answer.header("vary")), ("", PREFLIGHT_VARIES));
+    for (path, headers, status) in [
+        ("/v1/tasks", vec![page], 404),
+        ("/v1/limits", vec![page], 503),
+        ("/v1/limits", vec![page, ("authorization", "Bearer nonsense")], 401),
+    ] {
+        let answer = ask(&gateway, "GET", path, &headers, "").await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, page.1), "{path}");
+        assert!(answer.header("access-control-expose-headers").contains("RateLimit"), "{path}");
+    }
+    let stranger = ask(&gateway, "GET", "/v1/limits", &[("origin", "https://app.example.evil")], "").await;
+    assert_eq!((stranger.header("access-control-allow-origin"), stranger.header("vary")), ("", "Origin"));
+}
+
+const PREFLIGHT_VARIES: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+
+#[tokio::test]
+async fn a_request_that_names_two_hosts_is_refused_before_anybody_is_resolved() {
+    let answer = ask(&gateway(), "GET", "/v1/limits", &[("host", "other.example")], "").await;
+    assert_eq!((answer.status, answer.code().as_str(), answer.header("x-user-type")), (400, "invalid_request", ""));
+    assert_eq!(answer.json()["errors"], json!([{"path": "Host", "message": "must be given once"}]));
 }
 
 #[test]

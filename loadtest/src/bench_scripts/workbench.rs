@@ -164,6 +164,7 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         estimates: Vec::new(),
         request_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::from(format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2))),
     }

@@ -64,6 +64,7 @@ impl Task {
                 actor: request.actor.clone(),
                 request_id: request.request_id.clone(),
                 traceparent: request.traceparent.clone(),
+                tracestate: request.tracestate.clone(),
                 content_type: request.content_type.clone(),
                 holds,
             },

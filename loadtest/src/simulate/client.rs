@@ -120,6 +120,7 @@ impl Client {
             estimates,
             request_id: String::new(),
             traceparent: None,
+            tracestate: None,
             content_type: String::new(),
             payload: Bytes::new(),
         }

@@ -47,6 +47,7 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         estimates: Vec::new(),
         request_id: "peek".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: "null".into(),
     };
@@ -125,6 +126,8 @@ async fn one_idempotency_key_a_hundred_times_at_once_is_one_task() {
     tasks.dedup();
     assert_eq!(by_code(&answers), BTreeMap::from([("admitted".to_owned(), 100)]));
     assert_eq!(tasks.len(), 1, "one key, but {tasks:?}");
+    let replayed = answers.iter().filter(|answer| answer.header("idempotent-replayed") == Some("true")).count();
+    assert_eq!(replayed, 99, "all but the first say so");
     let left = peek(&cluster, tasks[0]).await;
     assert_eq!(left.limits[0].remaining, left.limits[0].limit - 1, "repetitions cost nothing");
     let queues = cluster.store().await.expect("a store").queues(&cluster.compiled_policy()).await.expect("an answer");

@@ -19,6 +19,7 @@ pub(super) fn body(question: &Question<'_>) -> Bytes {
         actor: request.actor.as_deref(),
         request_id: &request.request_id,
         traceparent: request.traceparent.as_deref(),
+        tracestate: request.tracestate.as_deref(),
         content_type: &request.content_type,
     };
     let mut body = Packer::with_capacity(ENVELOPE_BYTES + request.payload.len());
@@ -66,11 +67,13 @@ mod tests {
             estimates: Vec::new(),
             request_id: "r".to_owned(),
             traceparent: None,
+            tracestate: None,
             content_type: "application/json".to_owned(),
             payload: Bytes::from_static(b"\x00{}"),
         };
         for actor in [None, Some("agent".to_owned())] {
-            (request.actor, request.traceparent) = (actor.clone(), actor);
+            (request.traceparent, request.tracestate) = (actor.clone(), actor.clone());
+            request.actor = actor;
             let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
             let mut written = Unpacker::new(body(&Question::new(&policy, &request).unwrap()));
             let envelope = Envelope::unpack(&mut written).unwrap();
@@ -78,6 +81,7 @@ mod tests {
             assert_eq!((&envelope.kind, &envelope.user_type), (&request.kind, &request.user_type));
             assert_eq!((&envelope.session_id, &envelope.principal), (&request.session_id, &request.principal));
             assert_eq!((&envelope.actor, &envelope.traceparent), (&request.actor, &request.traceparent));
+            assert_eq!(envelope.tracestate, request.tracestate);
             assert_eq!((&envelope.request_id, &envelope.content_type), (&request.request_id, &request.content_type));
             let [Hold { budget, subject, unit, amount }] = &envelope.holds[..] else { panic!("{envelope:?}") };
             assert_eq!((budget.as_str(), subject, unit.as_str(), *amount), ("daily", &request.principal, "tokens", 7));

@@ -139,6 +139,9 @@ fn request_headers(attempt: &AttemptContext) -> Result<HeaderMap, InvalidHeaderV
     put(HeaderName::from_static("x-request-id"), &envelope.request_id)?;
     put(HeaderName::from_static("x-deadline"), &deadline)?;
     put(HeaderName::from_static("traceparent"), &traceparent)?;
+    if let Some(tracestate) = &envelope.tracestate {
+        put(HeaderName::from_static("tracestate"), tracestate)?;
+    }
     Ok(headers)
 }
 

@@ -35,7 +35,7 @@ fn a_minimal_body_leaves_the_attempts_to_the_policy() {
     let submission = submit(r#"{"kind":"chat","payload":{"a": [1, 2]}}"#, &[]).unwrap();
     assert_eq!((submission.kind.as_str(), &submission.payload[..]), ("chat", &br#"{"a": [1, 2]}"#[..]));
     assert_eq!((submission.deadline_ms, submission.delay_ms, submission.max_attempts), (None, 0, None));
-    assert_eq!((submission.estimates.len(), submission.idempotency, submission.traceparent), (0, None, None));
+    assert_eq!((submission.estimates.len(), submission.idempotency, submission.trace), (0, None, None));
 }
 
 #[test]
@@ -147,14 +147,11 @@ fn idempotency_keys_belong_to_their_principal_and_quotes_do_not_matter() {
 }
 
 #[test]
-fn a_trace_context_is_kept_only_if_it_is_one() {
+fn the_trace_goes_along_with_the_task() {
     let body = r#"{"kind":"k","payload":1}"#;
-    let kept = |value: &str| submit(body, &[("traceparent", value)]).unwrap().traceparent;
     let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    assert_eq!(kept(good).as_deref(), Some(good));
-    for bad in ["", "00-0af7", &good.to_uppercase(), &good.replace("00-", "ff-"), &format!("{good}-00")] {
-        assert_eq!(kept(bad), None, "{bad}");
-    }
+    let trace = submit(body, &[("traceparent", good), ("tracestate", "a=1")]).unwrap().trace.unwrap();
+    assert_eq!((trace.traceparent.as_str(), trace.tracestate.as_deref()), (good, Some("a=1")));
 }
 
 #[test]
@@ -177,6 +174,7 @@ fn a_policy_with_narrower_bounds_refuses_what_was_read_before() {
         estimates: Vec::new(),
         request_id: "r".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
     };

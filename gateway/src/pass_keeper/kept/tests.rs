@@ -99,3 +99,14 @@ async fn an_outage_does_not_fill_the_memory() {
     let (number, ..) = kept.keep(scope, lease(), Instant::now());
     assert_eq!(end(&mut kept, number), (0, false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_is_neither_ended_nor_extended_here() {
+    let (mut kept, lease) = (Kept::default(), lease());
+    let pass_id = lease.pass_id.clone();
+    let number = kept.keep(scope(), lease, Instant::now()).0;
+    assert_eq!(kept.hand_over(number), (0, Some(pass_id)));
+    assert_eq!((kept.next_due(), kept.hand_over(number)), (None, (0, None)));
+    assert_eq!(end(&mut kept, number), (0, true));
+    assert!(kept.take_ended(Instant::now(), 64).is_empty());
+}

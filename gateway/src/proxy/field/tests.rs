@@ -158,6 +158,17 @@ async fn only_a_websocket_is_switched_to() {
     }
 }
 
+#[tokio::test]
+async fn a_trace_is_passed_on_whole_or_not_at_all() {
+    let sent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let passed = passed_on(&[sent, ("tracestate", "a=1"), ("tracestate", "b=2")], 0);
+    assert_eq!((text(&passed, "traceparent"), text(&passed, "tracestate")), (sent.1.into(), "a=1,b=2".into()));
+    let passed = passed_on(&[("traceparent", "nonsense"), ("tracestate", "a=1")], 0);
+    assert!(text(&passed, "traceparent").starts_with("00-") && text(&passed, "tracestate").is_empty());
+    let passed = passed_on(&[("tracestate", "a=1")], 0);
+    assert_eq!((text(&passed, "traceparent"), text(&passed, "tracestate")), (String::new(), String::new()));
+}
+
 #[test]
 fn an_answer_keeps_what_is_the_applications() {
     let mut headers = fields(&[

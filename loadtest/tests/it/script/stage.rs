@@ -131,6 +131,7 @@ pub(crate) fn request(user_type_name: &str, session: &str) -> AdmitRequest {
         estimates: Vec::new(),
         request_id: "r".to_owned(),
         traceparent: None,
+        tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::from_static(b"{}"),
     }

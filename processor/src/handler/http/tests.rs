@@ -76,6 +76,7 @@ async fn the_request_carries_what_the_interface_promises() {
     attempt.envelope.actor = Some("agent-7".to_owned());
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     attempt.envelope.traceparent = Some(traceparent.to_owned());
+    attempt.envelope.tracestate = Some("vendor=1".to_owned());
     let task_id = attempt.task_id.to_string();
     HttpHandler::new(&backend.url).unwrap().handle(attempt).await;
     let (headers, body) = seen.lock().unwrap().take().unwrap();
@@ -95,6 +96,7 @@ async fn the_request_carries_what_the_interface_promises() {
         ("x-request-id", "request-1"),
         ("x-deadline", "2023-11-14T22:14:20.005Z"),
         ("traceparent", traceparent),
+        ("tracestate", "vendor=1"),
     ] {
         assert_eq!(headers.get(name).map(String::as_str), Some(value), "{name}");
     }

@@ -1,4 +1,4 @@
-//! Who may use the admin listener: whoever shows the admin token.
+//! Who may use a listener that has a token: whoever shows it.
 //!
 //! Responsible for comparing tokens without telling how much of one was right: digests are compared, in constant time,
 //! so that neither the length nor a common beginning shows. Must never log or return what was presented, nor resolve
@@ -10,11 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The digest of the admin token.
+/// The digest of a listener's token.
 #[derive(Clone)]
-pub(crate) struct AdminToken([u8; 32]);
+pub(crate) struct BearerToken([u8; 32]);
 
-impl AdminToken {
+impl BearerToken {
     pub(crate) fn new(token: &SecretString) -> Self {
         Self(Sha256::digest(token.expose_secret().as_bytes()).into())
     }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn only_the_token_itself_is_admitted() {
-        let token = AdminToken::new(&TOKEN.into());
+        let token = BearerToken::new(&TOKEN.into());
         let bearer = format!("Bearer {TOKEN}");
         assert!(token.admits(&headers(&[&bearer])));
         assert!(token.admits(&headers(&[&bearer.replace("Bearer", "bearer")])));

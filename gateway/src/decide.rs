@@ -1,0 +1,167 @@
+//! `/v1/decide`: whether a request that another proxy holds may go on. `DELETE /v1/decide/{pass_id}` ends a place that
+//! such a request was given.
+//!
+//! Responsible for reading which request is asked about and for an answer that the asking proxy can copy into it. Must
+//! never be asked twice for one request of an admission: a decision consumes. What a proxy understands of an answer is
+//! `decide/profile.rs`; the caller is the one whose credential came along, as everywhere.
+
+mod asked;
+mod profile;
+mod request_line;
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use portcullis_lua::{PassEnd, TaskId};
+
+use crate::admission;
+use crate::admission::classed::{self, Classed};
+use crate::admission::pass::Entry;
+use crate::admission::session::Identity;
+use crate::openapi::{DecideQuery, Deciding, EndingPass, PassIdPath};
+use crate::proxy::usage;
+use crate::refusal::{Refused, RequestFault};
+use crate::respond::{Answered, RequestId, set_limits};
+use crate::state::Gateway;
+use crate::trace_context::TraceContext;
+
+use asked::Asked;
+
+pub(crate) use asked::MAX_LEASE_SECONDS;
+pub(crate) use profile::Profile;
+pub(crate) use request_line::RequestLine;
+
+const PATH: &str = "/v1/decide";
+const PASS_ID: HeaderName = HeaderName::from_static("x-pass-id");
+const ROUTE_CLASS: HeaderName = HeaderName::from_static("x-route-class");
+
+/// Who asks, and by which way.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) peer: SocketAddr,
+}
+
+/// Whether a path is under this endpoint.
+pub(crate) fn takes(path: &str) -> bool {
+    below(path).is_some()
+}
+
+/// What stands behind the endpoint's own path; with a slash in front, or empty.
+fn below(path: &str) -> Option<&str> {
+    path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers a request under this endpoint. Its method is the other proxy's affair, where that passes it on.
+pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
+    if gateway.drain_state().closing() {
+        return Err(Refused::draining());
+    }
+    if Profile::of(parts).is_some() {
+        return decide(gateway, caller, parts).await;
+    }
+    let pass_id = below(parts.uri.path()).and_then(|rest| rest.strip_prefix('/')).and_then(TaskId::parse);
+    match pass_id.filter(|_| parts.method == Method::DELETE) {
+        Some(pass_id) => end(gateway, caller, parts, &pass_id).await,
+        None => Err(Refused::not_found()),
+    }
+}
+
+#[utoipa::path(
+    method(get, post), path = "/v1/decide", operation_id = "decide", tag = "decide",
+    summary = "Whether a request that another proxy holds may go on",
+    description = "Takes the request asked about through the gates of its route class. Refusals have the status by which \
+        the asking proxy understands them; what it really was stands in `X-Admit-Status` and `X-Admit-Code`.",
+    params(DecideQuery),
+    responses(
+        (status = 200, description = "It may; the headers say who asks, for the proxy to copy", headers(
+            ("X-Principal" = String), ("X-Tenant" = String), ("X-Project" = String), ("X-Actor" = String),
+            ("X-Route-Class" = String), ("X-Pass-Id" = String, description = "The place it was given, or empty."),
+        )),
+        Deciding
+    )
+)]
+pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
+    let Asked { line, lease } = Asked::of(parts).map_err(Refused::invalid)?;
+    let trace = TraceContext::of(&parts.headers);
+    let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
+    let (identity, request_id) = (caller.identity, caller.request_id.as_str());
+    let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
+    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, entry).await?;
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    say_who(headers, identity);
+    if let Ok(class) = HeaderValue::from_str(&class) {
+        headers.insert(ROUTE_CLASS, class);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(pass) = pass {
+        set_limits(headers, pass.limits(), 0);
+        let pass_id = pass.hand_over().and_then(|pass_id| HeaderValue::from_str(pass_id.as_str()).ok());
+        headers.insert(PASS_ID, pass_id.unwrap_or(HeaderValue::from_static("")));
+    }
+    Ok(Answered { response, policy: Some(policy) })
+}
+
+/// Everything about the caller that an application may believe, for the proxy to copy. What is not known is said to be
+/// empty, because a proxy that finds nothing to copy leaves what the client wrote. User type and session stand in every
+/// answer.
+fn say_who(headers: &mut HeaderMap, identity: &Identity) {
+    let scope = identity.scope().store().scope();
+    let said = [
+        ("x-principal", identity.principal()),
+        ("x-tenant", scope.tenant()),
+        ("x-project", scope.project()),
+        ("x-actor", identity.actor().unwrap_or_default()),
+        ("x-pass-id", ""),
+    ];
+    for (name, text) in said {
+        // Names of people may be UTF-8. One that could break the header apart says nothing.
+        let value = HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Ends a place among the passes in flight, with what was really used in `X-Usage-<Unit>`.
+#[utoipa::path(
+    delete, path = "/v1/decide/{pass_id}", operation_id = "end_pass", tag = "decide",
+    summary = "Ends a place that a decision gave",
+    description = "What was really used stands in `X-Usage-<Unit>`.",
+    params(PassIdPath),
+    responses((status = 204, description = "It has ended"), EndingPass)
+)]
+pub(crate) async fn end(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    parts: &Parts,
+    pass_id: &TaskId,
+) -> Result<Answered, Refused> {
+    let outcome = asked::outcome(parts).map_err(Refused::invalid)?;
+    if outcome.is_judgement() && !gateway.trusted_proxies().believes(caller.peer) {
+        let message = "is believed of the operator's own proxies only (TRUSTED_PROXY_COUNT, TRUSTED_PROXY_CIDRS)";
+        return Err(Refused::invalid(vec![RequestFault::new("outcome", message)]));
+    }
+    let (scope, policy) = (caller.identity.scope(), caller.identity.scope().policy());
+    let record = admission::ask(gateway, scope.store().pass(pass_id)).await?;
+    let record = record.filter(|record| record.principal == caller.identity.principal());
+    let record = record.ok_or_else(Refused::not_found)?;
+    let mut reported = Vec::new();
+    usage::add(&mut reported, &parts.headers);
+    let ends = [PassEnd { lease: record.lease, outcome: outcome.of_pass(), usage: reported, answered_ms: None }];
+    let held = admission::ask(gateway, scope.store().finish(policy.compiled(), &ends)).await?;
+    if held != [true] {
+        return Err(Refused::not_found());
+    }
+    gateway.refusal_memory().note_place_free();
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(Answered { response, policy: Some(policy) })
+}
+
+#[cfg(test)]
+mod tests;
