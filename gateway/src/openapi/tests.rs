@@ -77,7 +77,8 @@ async fn every_operation_answers_something_else_than_an_unknown_path() {
             let target = ["{id}", "{pass_id}"]
                 .iter()
                 .fold(target, |target, id| target.replace(id, "01JD7Y5M3T0000000000000000"));
-            let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(&target);
+            let mut request =
+                Request::builder().method(method.to_uppercase().as_str()).uri(&target).header("host", "h");
             if on_admin {
                 request = request.header("authorization", format!("Bearer {}", gateway.admin_token().expose_secret()));
             }
@@ -259,7 +260,7 @@ async fn what_a_gateway_says_by_itself_is_as_described() {
 async fn a_document_is_not_sent_to_whoever_has_it() {
     let listener = Public::new(Gateway::new(options_without_redis()));
     let ask = async |known: Option<&HeaderValue>| {
-        let mut request = Request::get("/openapi.json");
+        let mut request = Request::get("/openapi.json").header("host", "h");
         if let Some(tag) = known {
             request = request.header(IF_NONE_MATCH, tag);
         }
@@ -269,7 +270,8 @@ async fn a_document_is_not_sent_to_whoever_has_it() {
         (parts.status.as_u16(), parts.headers, to_bytes(body, 1 << 20).await.unwrap())
     };
     let (status, headers, body) = ask(None).await;
-    assert_eq!((status, serde_json::from_slice::<Value>(&body).unwrap()), (200, public()));
+    assert_eq!(status, 200);
+    assert!(serde_json::from_slice::<Value>(&body).unwrap() == public());
     let (status, again, body) = ask(headers.get(ETAG)).await;
     assert_eq!((status, body.len(), again.get(ETAG)), (304, 0, headers.get(ETAG)));
     assert_eq!(ask(Some(&HeaderValue::from_static("\"other\""))).await.0, 200);
