@@ -22,6 +22,7 @@ use crate::admission;
 use crate::admission::classed::{self, Classed};
 use crate::admission::pass::Entry;
 use crate::admission::session::Identity;
+use crate::openapi::{DecideQuery, Deciding, EndingPass, PassIdPath};
 use crate::proxy::usage;
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{Answered, RequestId, set_limits};
@@ -30,6 +31,7 @@ use crate::trace_context::TraceContext;
 
 use asked::Asked;
 
+pub(crate) use asked::MAX_LEASE_SECONDS;
 pub(crate) use profile::Profile;
 pub(crate) use request_line::RequestLine;
 
@@ -67,7 +69,21 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
     }
 }
 
-async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
+#[utoipa::path(
+    method(get, post), path = "/v1/decide", operation_id = "decide", tag = "decide",
+    summary = "Whether a request that another proxy holds may go on",
+    description = "Takes the request asked about through the gates of its route class. Refusals have the status by which \
+        the asking proxy understands them; what it really was stands in `X-Admit-Status` and `X-Admit-Code`.",
+    params(DecideQuery),
+    responses(
+        (status = 200, description = "It may; the headers say who asks, for the proxy to copy", headers(
+            ("X-Principal" = String), ("X-Tenant" = String), ("X-Project" = String), ("X-Actor" = String),
+            ("X-Route-Class" = String), ("X-Pass-Id" = String, description = "The place it was given, or empty."),
+        )),
+        Deciding
+    )
+)]
+pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
     let Asked { line, lease } = Asked::of(parts).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
     let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
@@ -109,7 +125,19 @@ fn say_who(headers: &mut HeaderMap, identity: &Identity) {
 }
 
 /// Ends a place among the passes in flight, with what was really used in `X-Usage-<Unit>`.
-async fn end(gateway: &Gateway, caller: Caller<'_>, parts: &Parts, pass_id: &TaskId) -> Result<Answered, Refused> {
+#[utoipa::path(
+    delete, path = "/v1/decide/{pass_id}", operation_id = "end_pass", tag = "decide",
+    summary = "Ends a place that a decision gave",
+    description = "What was really used stands in `X-Usage-<Unit>`.",
+    params(PassIdPath),
+    responses((status = 204, description = "It has ended"), EndingPass)
+)]
+pub(crate) async fn end(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    parts: &Parts,
+    pass_id: &TaskId,
+) -> Result<Answered, Refused> {
     let outcome = asked::outcome(parts).map_err(Refused::invalid)?;
     if outcome.is_judgement() && !gateway.trusted_proxies().believes(caller.peer) {
         let message = "is believed of the operator's own proxies only (TRUSTED_PROXY_COUNT, TRUSTED_PROXY_CIDRS)";

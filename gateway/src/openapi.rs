@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
@@ -22,15 +22,19 @@ use utoipa::OpenApi;
 use crate::admission::session::Identity;
 use crate::credential::{API_KEY, INTERNAL_TOKEN, SESSION_COOKIES};
 use crate::respond::not_modified;
-use crate::{admin, digest, events, health, limits, tasks};
+use crate::{admin, decide, digest, events, health, limits, tasks};
 
 pub(crate) use parameters::{
-    AuditQuery, ChangeQuery, DecisionQuery, EventsHeader, LimitsQuery, RevisionPath, RevisionsQuery, ScopeQuery,
-    SubmitHeader, TaskIdPath,
+    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EventsHeader, LimitsQuery, PassIdPath, RevisionPath,
+    RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
 };
 pub(crate) use refusals::{
-    Asking, Changing, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf, Unguarded, Validating,
+    Asking, Changing, Deciding, EndingPass, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf,
+    Unguarded, Validating,
 };
+
+/// The credential that only event streams take.
+const EVENTS_BEARER: &str = "events_bearer";
 
 /// Routes that have no caller and the headers of no policy.
 const HEALTH: &str = "health";
@@ -40,8 +44,8 @@ const HEALTH: &str = "health";
 #[openapi(
     info(title = "Portcullis", description = PUBLIC),
     paths(
-        tasks::submit, tasks::show, tasks::cancel, events::follow, limits::show, public_document, health::healthz,
-        health::readyz
+        tasks::submit, tasks::show, tasks::cancel, events::follow, limits::show, decide::decide, decide::end,
+        public_document, health::healthz, health::readyz
     )
 )]
 struct PublicApi;
@@ -124,65 +128,55 @@ pub(crate) async fn admin_document(headers: HeaderMap) -> Response {
 }
 
 fn public() -> Value {
-    let title = |name: &HeaderName| name.as_str().to_owned();
-    let schemes = json!({
+    let credentials = json!({
         "bearer": {"type": "http", "scheme": "bearer"},
-        "internal_token": {"type": "apiKey", "in": "header", "name": title(&INTERNAL_TOKEN)},
+        "internal_token": {"type": "apiKey", "in": "header", "name": INTERNAL_TOKEN.as_str()},
         "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIES[0]},
         "session_insecure": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIES[1]},
-        "api_key": {"type": "apiKey", "in": "header", "name": title(&API_KEY)},
-        "events_bearer": {
+        "api_key": {"type": "apiKey", "in": "header", "name": API_KEY.as_str()},
+        EVENTS_BEARER: {
             "type": "apiKey", "in": "query", "name": "bearer_token",
             "description": "On `/v1/tasks/{id}/events` only: an `EventSource` cannot set a header.",
         },
     });
-    // Whoever presents nothing is known by its address.
-    let mut document = complete(PublicApi::openapi(), schema::public(), &schemes, &["events_bearer"], true);
+    let mut document = complete(PublicApi::openapi(), schema::public(), credentials, true);
     document["components"]["responses"] = refusals::of_the_application();
+    // One handler answers both methods, and names of operations are unique.
+    document["paths"]["/v1/decide"]["post"]["operationId"] = json!("decide_by_post");
     document
 }
 
 fn administration() -> Value {
-    let schemes = json!({"admin_token": {"type": "http", "scheme": "bearer"}});
-    complete(AdminApi::openapi(), admin_schema::all(), &schemes, &[], false)
+    let credentials = json!({"admin_token": {"type": "http", "scheme": "bearer"}});
+    complete(AdminApi::openapi(), admin_schema::all(), credentials, false)
 }
 
-/// Adds what every operation has: headers, security, and the schemas it names.
-fn complete(
-    api: utoipa::openapi::OpenApi,
-    schemas: Map<String, Value>,
-    schemes: &Value,
-    only_on_events: &[&str],
-    callers: bool,
-) -> Value {
+/// Adds what every operation has: headers, credentials, and the schemas it names. Where there are callers, one who
+/// presents nothing is known by its address.
+fn complete(api: utoipa::openapi::OpenApi, schemas: Map<String, Value>, credentials: Value, callers: bool) -> Value {
     // Types that are made to be written as JSON.
     let mut document = serde_json::to_value(api).unwrap_or_default();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
-    let names: Vec<&String> = schemes.as_object().into_iter().flat_map(Map::keys).collect();
-    let requirement = |events: bool| {
-        let usable = names.iter().filter(|name| events || !only_on_events.contains(&name.as_str()));
-        let mut list: Vec<Value> = usable.map(|name| json!({name.as_str(): []})).collect();
-        if callers {
-            list.insert(0, json!({}));
-        }
-        Value::Array(list)
+    let names: Vec<&String> = credentials.as_object().into_iter().flat_map(Map::keys).collect();
+    let accepted = |events: bool| -> Value {
+        let usable = names.iter().filter(|name| events || **name != EVENTS_BEARER);
+        let nothing = callers.then(|| json!({}));
+        nothing.into_iter().chain(usable.map(|name| json!({name.as_str(): []}))).collect()
     };
-    document["components"] = json!({
-        "schemas": schemas,
-        "headers": header::components(callers),
-        "parameters": header::parameters(),
-        "securitySchemes": schemes,
-    });
     for (path, operations) in document["paths"].as_object_mut().into_iter().flatten() {
         for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
             if operation["tags"][0] == HEALTH {
                 operation["security"] = json!([]);
                 continue;
             }
-            operation["security"] = requirement(path.ends_with("/events"));
+            operation["security"] = accepted(path.ends_with("/events"));
             header::attach(operation, callers);
         }
     }
+    let mut components = json!({"headers": header::components(callers), "parameters": header::parameters()});
+    components["schemas"] = Value::Object(schemas);
+    components["securitySchemes"] = credentials;
+    document["components"] = components;
     document
 }
 

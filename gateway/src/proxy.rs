@@ -40,6 +40,7 @@ use failure::Failure;
 use field::Forwarded;
 use tunnel::Tunnel;
 use upload::Upload;
+use upstream::Upstream;
 
 pub use upstream::{UnusableUpstream, UpstreamUrl};
 

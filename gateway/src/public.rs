@@ -157,8 +157,8 @@ fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
-        path if decide::takes(path) => "/v1/decide",
         "/openapi.json" => "/openapi.json",
+        path if decide::takes(path) => "/v1/decide",
         _ if !path.starts_with("/v1/tasks/") => "other",
         _ if path.ends_with("/events") => "/v1/tasks/{id}/events",
         _ => "/v1/tasks/{id}",

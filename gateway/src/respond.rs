@@ -100,7 +100,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
 }
 
 /// The status by which the proxy that asked understands an answer of this status.
-fn status_for(profile: Profile, status: StatusCode) -> StatusCode {
+pub(crate) fn status_for(profile: Profile, status: StatusCode) -> StatusCode {
     match profile {
         Profile::Nginx if !status.is_success() && status != StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
         Profile::Envoy if status.is_success() => StatusCode::OK,

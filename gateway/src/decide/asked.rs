@@ -15,7 +15,7 @@ use super::profile::{self, Profile};
 use super::{RequestLine, below};
 
 /// Longest place that may be asked for, seconds.
-const MAX_LEASE_SECONDS: u64 = 3600;
+pub(crate) const MAX_LEASE_SECONDS: u64 = 3600;
 
 const FORWARDED: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-uri"), HeaderName::from_static("x-forwarded-method")];

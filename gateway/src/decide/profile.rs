@@ -31,7 +31,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// All of them by name.
-    pub(super) const NAMES: [(&'static str, Self); 5] = [
+    pub(crate) const NAMES: [(&'static str, Self); 5] = [
         ("plain", Self::Plain),
         ("nginx", Self::Nginx),
         ("envoy", Self::Envoy),

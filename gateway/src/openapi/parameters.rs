@@ -12,7 +12,8 @@ use super::schema::{EVENT_ID_PATTERN, KIND_PATTERN, NAME_PATTERN};
 use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES, STEPS};
 use crate::admin::policy::request::MAX_WAIT_SECONDS as MAX_CHANGE_WAIT_SECONDS;
 use crate::admin::policy::{AUDIT_EVENTS, REVISIONS};
-use crate::idempotency_key;
+use crate::decide::{MAX_LEASE_SECONDS, Profile};
+use crate::idempotency_key::MAX_BYTES as MAX_KEY_BYTES;
 use crate::prefer::MAX_WAIT_SECONDS;
 
 macro_rules! parameters {
@@ -41,6 +42,10 @@ parameters! {
         "Id of the last event that was received; the stream goes on after it.",
         string(Some(EVENT_ID_PATTERN)),
     )];
+    /// Which proxy asks, about which request, on which terms.
+    DecideQuery = decide();
+    /// Which pass.
+    PassIdPath = vec![parameter(ParameterIn::Path, "pass_id", "The pass's id, a ULID.", string(Some(ULID_PATTERN)))];
     /// With tasks of which kind.
     LimitsQuery = vec![parameter(
         ParameterIn::Query,
@@ -70,8 +75,7 @@ parameters! {
 const ULID_PATTERN: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
 
 fn submit() -> Vec<Parameter> {
-    let key =
-        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(idempotency_key::MAX_BYTES));
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(MAX_KEY_BYTES));
     let wait = format!("`wait=N` (RFC 7240): hold the answer up to N seconds, at most {MAX_WAIT_SECONDS}.");
     vec![
         parameter(
@@ -82,6 +86,25 @@ fn submit() -> Vec<Parameter> {
         ),
         parameter(ParameterIn::Header, "Prefer", &wait, string(None)),
         parameter(ParameterIn::Header, "traceparent", "W3C trace context, carried to the handler.", string(None)),
+    ]
+}
+
+fn decide() -> Vec<Parameter> {
+    let names = Profile::NAMES.map(|(name, _)| name);
+    let profile = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build();
+    let header = |name, description| parameter(ParameterIn::Header, name, description, string(None));
+    vec![
+        parameter(ParameterIn::Query, "profile", "Which proxy asks; `plain` if not given.", profile),
+        parameter(
+            ParameterIn::Query,
+            "lease_seconds",
+            "Longest time for which a place among the passes in flight is wanted; none if not given.",
+            whole(1, MAX_LEASE_SECONDS as u32),
+        ),
+        header("X-Original-URI", "The request asked about, as nginx says it."),
+        header("X-Original-Method", "Its method, as nginx says it."),
+        header("X-Forwarded-Uri", "The request asked about, as Traefik and Caddy say it."),
+        header("X-Forwarded-Method", "Its method, as Traefik and Caddy say it."),
     ]
 }
 

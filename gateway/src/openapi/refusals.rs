@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_lua::Reason;
+use portcullis_lua::{Reason, Step};
 use serde_json::{Value, json};
 use utoipa::IntoResponses;
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::header;
+use crate::decide::Profile;
 use crate::refusal::Cause;
-use crate::respond::status;
+use crate::respond::{status, status_for};
 
 /// Whoever has a caller may fail to find out who it is.
 const SESSION: [Cause; 3] = [Cause::Unauthenticated, Cause::Unattributable, Cause::StoreUnavailable];
@@ -46,6 +47,8 @@ refusals! {
     Following = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound, Cause::Draining, Cause::StreamLimit]);
     /// A task of the caller's, which may not be there.
     TaskOf = SESSION.into_iter().chain([Cause::NotFound]);
+    /// A place of the caller's, which may not be there.
+    EndingPass = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound, Cause::Draining]);
     /// An operator's question that Redis is not asked.
     Unguarded = [Cause::Unauthenticated];
     /// An operator's question about a scope.
@@ -69,9 +72,35 @@ refusals! {
     ]);
 }
 
+/// Every status by which one of the proxies is told of a refusal.
+#[derive(Debug)]
+pub(crate) enum Deciding {}
+
+impl IntoResponses for Deciding {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let decided = Reason::ALL.into_iter().filter(|reason| reason.step() != Step::Enqueue).map(Cause::Decided);
+        let causes: Vec<Cause> =
+            decided.chain(SESSION).chain([Cause::Invalid, Cause::NotFound, Cause::Draining]).collect();
+        let mut codes: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+        for (_, profile) in Profile::NAMES {
+            for cause in &causes {
+                let told = codes.entry(status_for(profile, status(*cause)).as_u16()).or_default();
+                if !told.contains(&cause.code()) {
+                    told.push(cause.code());
+                }
+            }
+        }
+        // The body says the status it really was.
+        codes.into_iter().map(|(status, codes)| (status.to_string(), refusal(None, codes).into())).collect()
+    }
+}
+
 /// One response for each status these causes have, in the order of the causes.
 fn by_status(causes: impl IntoIterator<Item = Cause>) -> BTreeMap<String, RefOr<Response>> {
-    grouped(causes).into_iter().map(|(status, codes)| (status.to_string(), refusal(status, codes).into())).collect()
+    grouped(causes)
+        .into_iter()
+        .map(|(status, codes)| (status.to_string(), refusal(Some(status), codes).into()))
+        .collect()
 }
 
 fn grouped(causes: impl IntoIterator<Item = Cause>) -> BTreeMap<u16, Vec<&'static str>> {
@@ -85,11 +114,15 @@ fn grouped(causes: impl IntoIterator<Item = Cause>) -> BTreeMap<u16, Vec<&'stati
     codes
 }
 
-fn refusal(status: u16, codes: Vec<&'static str>) -> Response {
+/// Problem details with one of these codes, and this status, if it is always the one of the answer.
+fn refusal(status: Option<u16>, codes: Vec<&'static str>) -> Response {
     let description = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", ");
-    let narrowed = ObjectBuilder::new()
-        .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([status])))
-        .property("code", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)));
+    let code = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+    let mut narrowed = ObjectBuilder::new().property("code", code);
+    if let Some(status) = status {
+        narrowed =
+            narrowed.property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([status])));
+    }
     let schema = AllOfBuilder::new().item(Ref::from_schema_name("Problem")).item(narrowed);
     let content = Content::new(Some(schema));
     ResponseBuilder::new().description(description).content("application/problem+json", content).build()
@@ -101,7 +134,7 @@ pub(super) fn of_the_application() -> Value {
     let decided = Reason::ALL.into_iter().filter(|reason| *reason != Reason::IdempotencyMismatch).map(Cause::Decided);
     let causes = decided.chain(SESSION).chain(BODY).chain([Cause::Draining]).chain(upstream);
     let named = grouped(causes).into_iter().map(|(status, codes)| {
-        let mut operation = json!({"responses": {status.to_string(): refusal(status, codes)}});
+        let mut operation = json!({"responses": {status.to_string(): refusal(Some(status), codes)}});
         header::attach(&mut operation, true);
         (format!("Proxied{status}"), operation["responses"][status.to_string()].take())
     });

@@ -58,8 +58,10 @@ fn routes(source: &str) -> BTreeSet<Operation> {
 fn the_documents_list_the_routes_of_the_routers_and_no_others() {
     let mut served = routes(include_str!("../public.rs"));
     served.extend(routes(include_str!("../health.rs")));
-    // The one route that is not in the table.
-    served.insert(("post".to_owned(), "/v1/tasks".to_owned()));
+    // The routes that are not in the table.
+    let beside =
+        [("post", "/v1/tasks"), ("get", "/v1/decide"), ("post", "/v1/decide"), ("delete", "/v1/decide/{pass_id}")];
+    served.extend(beside.map(|(method, path)| (method.to_owned(), path.to_owned())));
     assert_eq!(operations(&public()), served);
     assert_eq!(operations(&administration()), routes(include_str!("../admin.rs")));
 }
@@ -71,8 +73,12 @@ async fn every_operation_answers_something_else_than_an_unknown_path() {
     let admin_listener = admin::router(gateway.clone());
     for (document, on_admin) in [(public(), false), (administration(), true)] {
         for (method, path) in operations(&document).into_iter().chain([("get".to_owned(), "/no/such".to_owned())]) {
-            let target = path.replace("{id}", "01JD7Y5M3T0000000000000000").replace("{n}", "1");
-            let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(&target);
+            let target = path.replace("{n}", "1");
+            let target = ["{id}", "{pass_id}"]
+                .iter()
+                .fold(target, |target, id| target.replace(id, "01JD7Y5M3T0000000000000000"));
+            let mut request =
+                Request::builder().method(method.to_uppercase().as_str()).uri(&target).header("host", "h");
             if on_admin {
                 request = request.header("authorization", format!("Bearer {}", gateway.admin_token().expose_secret()));
             }
@@ -136,8 +142,9 @@ fn every_refusal_is_listed_with_its_status() {
         let of_application = document["components"]["responses"].as_object().into_iter().flat_map(Map::values);
         for response in of_operations.chain(of_application) {
             let narrowed = &response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"];
+            // Without a status of its own it depends on which proxy asks.
+            let Some(status) = narrowed["status"]["enum"][0].as_u64().map(|status| status as u16) else { continue };
             for code in narrowed["code"]["enum"].as_array().into_iter().flatten() {
-                let status = narrowed["status"]["enum"][0].as_u64().unwrap() as u16;
                 listed.entry(code.as_str().unwrap().to_owned()).or_default().insert(status);
             }
         }
@@ -253,7 +260,7 @@ async fn what_a_gateway_says_by_itself_is_as_described() {
 async fn a_document_is_not_sent_to_whoever_has_it() {
     let listener = Public::new(Gateway::new(options_without_redis()));
     let ask = async |known: Option<&HeaderValue>| {
-        let mut request = Request::get("/openapi.json");
+        let mut request = Request::get("/openapi.json").header("host", "h");
         if let Some(tag) = known {
             request = request.header(IF_NONE_MATCH, tag);
         }
@@ -263,7 +270,8 @@ async fn a_document_is_not_sent_to_whoever_has_it() {
         (parts.status.as_u16(), parts.headers, to_bytes(body, 1 << 20).await.unwrap())
     };
     let (status, headers, body) = ask(None).await;
-    assert_eq!((status, serde_json::from_slice::<Value>(&body).unwrap()), (200, public()));
+    assert_eq!(status, 200);
+    assert!(serde_json::from_slice::<Value>(&body).unwrap() == public());
     let (status, again, body) = ask(headers.get(ETAG)).await;
     assert_eq!((status, body.len(), again.get(ETAG)), (304, 0, headers.get(ETAG)));
     assert_eq!(ask(Some(&HeaderValue::from_static("\"other\""))).await.0, 200);

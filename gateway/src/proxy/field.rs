@@ -8,7 +8,7 @@
 use axum::http::header::{CONNECTION, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::admission::session::Identity;
+use crate::admission::session::identity::Identity;
 use crate::credential;
 use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 

@@ -16,8 +16,11 @@ pub const WAYS: [Point; 4] = [Point::Upstream, Point::Nginx, Point::ProxiedRead,
 /// What a time is held against.
 const BASES: [(Point, &str); 2] = [(Point::Upstream, "over_upstream"), (Point::Nginx, "over_nginx")];
 
+/// What is taken of a round.
+type Part = fn(&Sample) -> f64;
+
 /// Which part of the answers.
-const QUANTILES: [(&str, fn(&Sample) -> f64); 2] = [("p50", |sample| sample.p50_ms), ("p99", |sample| sample.p99_ms)];
+const QUANTILES: [(&str, Part); 2] = [("p50", |sample| sample.p50_ms), ("p99", |sample| sample.p99_ms)];
 
 /// One row for each way.
 #[must_use]
