@@ -173,7 +173,10 @@ pub(crate) async fn metrics_text(State(admin): Shared) -> Response {
     get, path = "/monitoring/system", operation_id = "read_system", tag = "monitoring",
     summary = "The state of a gateway and a scope in one document",
     params(ScopeQuery),
-    responses((status = 200, description = "What Redis does not tell is null", body = ref("#/components/schemas/System")), Surveying)
+    responses(
+        (status = 200, description = "What Redis does not tell is null", body = ref("#/components/schemas/System")),
+        Surveying
+    )
 )]
 pub(crate) async fn system(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
@@ -184,7 +187,10 @@ pub(crate) async fn system(State(admin): Shared, asked: Asked) -> Answer {
     get, path = "/admin/processors", operation_id = "read_processors", tag = "monitoring",
     summary = "Who works, how much at once",
     params(ScopeQuery),
-    responses((status = 200, description = "Live ones and those lost lately", body = ref("#/components/schemas/Processors")), Surveying)
+    responses(
+        (status = 200, description = "Live ones and those lost lately", body = ref("#/components/schemas/Processors")),
+        Surveying
+    )
 )]
 pub(crate) async fn processors(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
@@ -224,7 +230,11 @@ pub(crate) async fn recent_decisions(State(admin): Shared, asked: Asked) -> Answ
     get, path = "/admin/circuit-breakers", operation_id = "read_circuit_breakers", tag = "monitoring",
     summary = "The breaker of each task kind, and the one for Redis",
     params(ScopeQuery),
-    responses((status = 200, description = "Of kinds that were settled lately", body = ref("#/components/schemas/CircuitBreakers")), Surveying)
+    responses(
+        (status = 200, description = "Of kinds that were settled lately",
+            body = ref("#/components/schemas/CircuitBreakers")),
+        Surveying
+    )
 )]
 pub(crate) async fn circuit_breakers(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;

@@ -72,8 +72,8 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
 #[utoipa::path(
     method(get, post), path = "/v1/decide", operation_id = "decide", tag = "decide",
     summary = "Whether a request that another proxy holds may go on",
-    description = "Takes the request asked about through the gates of its route class. Refusals have the status by which \
-        the asking proxy understands them; what it really was stands in `X-Admit-Status` and `X-Admit-Code`.",
+    description = "Takes the request asked about through the gates of its route class. Refusals have the status by \
+        which the asking proxy understands them; what it really was stands in `X-Admit-Status` and `X-Admit-Code`.",
     params(DecideQuery),
     responses(
         (status = 200, description = "It may; the headers say who asks, for the proxy to copy", headers(

@@ -158,7 +158,11 @@ pub(crate) async fn show(
     delete, path = "/v1/tasks/{id}", operation_id = "cancel_task", tag = "tasks",
     summary = "Cancels a task of the caller",
     params(TaskIdPath),
-    responses((status = 200, description = "As it stands now; one that runs ends as soon as its processor hears of it", body = ref("#/components/schemas/Task")), TaskOf)
+    responses(
+        (status = 200, description = "As it stands now; one that runs ends as soon as its processor hears of it",
+            body = ref("#/components/schemas/Task")),
+        TaskOf
+    )
 )]
 pub(crate) async fn cancel(
     State(gateway): State<Arc<Gateway>>,

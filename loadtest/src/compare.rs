@@ -1,7 +1,8 @@
 //! The same work against points of reference, in one run on one machine.
 //!
 //! Responsible for ratios: a bare answer, a bare `EVALSHA return 1`, a static 429 and Redis alone beside an admission
-//! and both kinds of refusal, and an application asked directly, through nginx and through a gateway; and for the time from a submission to the start of its handler. Must never assert a time.
+//! and both kinds of refusal; an application asked directly, through nginx and through a gateway; and the time from a
+//! submission to the start of its handler. Must never assert a time.
 //!
 //! Rounds are interleaved (ABC ABC ABC) and ratios taken within a round, so that what else the machine does hits all
 //! alike. Every server is a process of its own and the client writes its requests byte for byte, so that what differs

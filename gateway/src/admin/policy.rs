@@ -40,7 +40,10 @@ pub(crate) const AUDIT_EVENTS: (u32, u32) = (50, 1000);
     post, path = "/admin/gateway/validate-config", operation_id = "validate_config", tag = "policy",
     summary = "What a patch or a document would mean, or all that is wrong with it",
     request_body(content = ref("#/components/schemas/Candidate"), content_type = "application/json"),
-    responses((status = 200, description = "Nothing is changed", body = ref("#/components/schemas/Validation")), Validating)
+    responses(
+        (status = 200, description = "Nothing is changed", body = ref("#/components/schemas/Validation")),
+        Validating
+    )
 )]
 pub(crate) async fn validate(State(admin): Shared, asked: Asked, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
@@ -181,7 +184,10 @@ pub(crate) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
     get, path = "/admin/gateway/config/revisions/{n}", operation_id = "read_revision", tag = "policy",
     summary = "A revision with the document before it and its own",
     params(RevisionPath, ScopeQuery),
-    responses((status = 200, description = "As it was stored", body = ref("#/components/schemas/RevisionRecord")), Finding)
+    responses(
+        (status = 200, description = "As it was stored", body = ref("#/components/schemas/RevisionRecord")),
+        Finding
+    )
 )]
 pub(crate) async fn revision(State(admin): Shared, asked: Asked, Path(number): Path<String>) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
@@ -195,7 +201,11 @@ pub(crate) async fn revision(State(admin): Shared, asked: Asked, Path(number): P
     get, path = "/admin/gateway/config/convergence", operation_id = "read_convergence", tag = "policy",
     summary = "Which replica holds which revision",
     params(ScopeQuery),
-    responses((status = 200, description = "Silent ones are shown and do not count", body = ref("#/components/schemas/Convergence")), Surveying)
+    responses(
+        (status = 200, description = "Silent ones are shown and do not count",
+            body = ref("#/components/schemas/Convergence")),
+        Surveying
+    )
 )]
 pub(crate) async fn convergence(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;

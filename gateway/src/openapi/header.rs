@@ -38,7 +38,8 @@ pub(super) fn components(callers: bool) -> Value {
         headers["X-User-Type"] =
             json!({"description": "The tier the caller is served as.", "schema": {"type": "string"}});
         headers["RateLimit-Policy"] = json!({
-            "description": "The caller's limits: draft-ietf-httpapi-ratelimit-headers-11.", "schema": {"type": "string"},
+            "description": "The caller's limits: draft-ietf-httpapi-ratelimit-headers-11.",
+            "schema": {"type": "string"},
         });
         headers["RateLimit"] = json!({
             "description": "What is left of them, where that was looked at.", "schema": {"type": "string"},

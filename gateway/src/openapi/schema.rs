@@ -172,7 +172,7 @@ fn event() -> Value {
             "data",
             json!({
                 "type": "string",
-                "description": "JSON for `status`, the piece of output itself for `output`, the task as JSON for `done`.",
+                "description": "JSON for `status`, the piece itself for `output`, the task as JSON for `done`.",
             }),
         ),
     ])
