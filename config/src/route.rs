@@ -1,7 +1,7 @@
 //! Which gates a path takes, by the patterns of the policy.
 //!
-//! Responsible for reading a path as an application would: percent-decoded, without empty and dot segments, so that no
-//! other spelling of a guarded path escapes its guard. Must never take longer than its bounds allow: patterns compile
+//! Responsible for reading a path in all the ways an application may: decoded before it is taken apart or after, with
+//! dot segments resolved or not, so that no other spelling of a guarded path escapes its guard. Must never take longer than its bounds allow: patterns compile
 //! into a bounded size and run in linear time, and a path deeper than `MAX_SEGMENTS` is not searched but guarded.
 
 use std::sync::Arc;
@@ -71,13 +71,15 @@ impl Routes {
     #[must_use]
     pub fn classify(&self, method: &str, path: &str) -> RouteClass {
         let guarded = |throttled| RouteClass::Guarded { class: Arc::clone(&self.built_in), throttled };
-        let Some(path) = plain(path) else { return guarded(true) };
-        let bypass = matches(&self.bypass, &path);
-        if let Some(declared) = self.declared.iter().find(|declared| declared.takes(method, &path)) {
+        let Some(readings) = readings(path) else { return guarded(true) };
+        // Which of them is the application's is not known: what guards holds in any, what frees only in all.
+        let bypass = readings.iter().all(|path| matches(&self.bypass, path));
+        let takes = |declared: &&Declared| readings.iter().any(|path| declared.takes(method, path));
+        if let Some(declared) = self.declared.iter().find(takes) {
             let throttled = declared.throttled && !bypass;
             return RouteClass::Guarded { class: Arc::clone(&declared.name), throttled };
         }
-        match (matches(&self.guarded, &path), bypass) {
+        match (readings.iter().any(|path| matches(&self.guarded, path)), bypass) {
             (true, bypass) => guarded(!bypass),
             (false, false) => RouteClass::Read,
             (false, true) => RouteClass::Bypass,
@@ -129,11 +131,37 @@ pub(crate) fn matches(patterns: &RegexSet, path: &str) -> bool {
     !patterns.is_empty() && path.match_indices('/').any(|(start, _)| patterns.is_match(&path[start..]))
 }
 
-/// The path as an application reads it; `None` if it is deeper than is searched.
-fn plain(path: &str) -> Option<String> {
-    let decoded = percent_decoded(path);
+/// The path as applications may read it: all of it decoded before it is taken apart, or segment by segment, dots as they
+/// are; with or without the parameters of its segments (RFC 3986 §3.3). `None` if it is deeper than is searched.
+fn readings(path: &str) -> Option<Vec<String>> {
+    let mut readings = vec![resolved(&percent_decoded(path))?];
+    if path.contains(['%', ';']) || path.contains("/.") {
+        readings.push(verbatim(path)?);
+    }
+    if path.contains([';', '%']) {
+        let bare = |path: &str| path.split('/').map(without_parameters).collect::<Vec<_>>().join("/");
+        readings.push(resolved(&bare(&percent_decoded(path)))?);
+        readings.push(verbatim(&bare(path))?);
+    }
+    Some(readings)
+}
+
+/// A segment before its first `;`.
+fn without_parameters(segment: &str) -> &str {
+    segment.split_once(';').map_or(segment, |(name, _)| name)
+}
+
+/// Each segment decoded by itself; an encoded slash in it stays one.
+fn verbatim(path: &str) -> Option<String> {
+    let decoded = |segment: &str| percent_decoded(segment).replace('/', "%2F");
+    let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect();
+    (segments.len() <= MAX_SEGMENTS).then(|| format!("/{}", segments.join("/")))
+}
+
+/// Without empty and dot segments.
+fn resolved(path: &str) -> Option<String> {
     let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split('/') {
+    for segment in path.split('/') {
         match segment {
             "" | "." => {}
             ".." => {
@@ -243,6 +271,22 @@ mod tests {
             "/webhooks/stripe/../../resources/link-preview",
         ] {
             assert_eq!(routes().classify("GET", path), guarded("guarded", true), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_guarded_in_one_reading_is_guarded_and_one_that_is_free_in_one_is_not_free() {
+        for (path, class) in [
+            ("/reports/..%2f..%2fnews", guarded("reports", true)),
+            ("/reports/..%2F..%2Fwebhooks%2Fstripe", guarded("reports", true)),
+            ("/both/x/../../news", guarded("guarded", true)),
+            ("/resources;v=1/link-preview;w=2", guarded("guarded", true)),
+            ("/resources/link-preview%3bw=2", guarded("guarded", true)),
+            ("/news/..%2fwebhooks%2fstripe", RouteClass::Read),
+            ("/webhooks/stripe/../../news", RouteClass::Read),
+            ("/webhooks/%73tripe", RouteClass::Bypass),
+        ] {
+            assert_eq!(routes().classify("GET", path), class, "{path}");
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, Response, Version};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{self, OnUpgrade};
 use portcullis_config::RouteClass;
@@ -199,7 +199,7 @@ impl Switch {
         if !may || !field::asks_for_websocket(&parts.headers) {
             return Ok(None);
         }
-        if gateway.draining() {
+        if gateway.drain_state().closing() {
             // It would have to end as soon as it has begun.
             return Err(Refused::draining());
         }
@@ -226,13 +226,15 @@ fn pass_on(
     if answer.status().is_informational() {
         return switch_over(gateway, answer, account, bounds, switch);
     }
-    account.outcome = if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Succeeded };
+    account.outcome = if failed(answer.status()) { Outcome::Failed } else { Outcome::Succeeded };
     if bounds.response_bytes.is_some_and(|most| answer.body().size_hint().lower() > most) {
         account.close(Outcome::Failed);
         return Err(Failure::Invalid);
     }
     let (mut parts, body) = answer.into_parts();
     parts.extensions.clear();
+    // What an application of HTTP/1.0 cuts off must not look complete to a client of HTTP/1.1.
+    parts.version = Version::HTTP_11;
     field::of_answer(&mut parts.headers, false);
     let endless = body.size_hint().exact().is_none();
     if endless {
@@ -241,6 +243,16 @@ fn pass_on(
     let going = (endless && is_event_stream(&parts.headers)).then(|| gateway.drain_state().closed().cancelled_owned());
     let body = Download::new(body, account, bounds.response_bytes, bounds.pause, going);
     Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// Whether an answer says that the application failed: three of its codes only say what the client asked for.
+fn failed(status: StatusCode) -> bool {
+    let asked_for = [
+        StatusCode::NOT_IMPLEMENTED,
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
+    ];
+    status.is_server_error() && !asked_for.contains(&status)
 }
 
 /// Goes on as a tunnel, if that is what the client asked for.

@@ -55,6 +55,8 @@ pub(crate) struct Subject<'a> {
 #[derive(Debug)]
 struct Remembered {
     refusal: Refusal,
+    /// As whom its caller was refused.
+    user_type: UserType,
     limits: Arc<[LimitState]>,
     term: Term,
     /// Somebody asks ahead of its end.
@@ -144,7 +146,13 @@ impl RefusalMemory {
             term = term.of_pass(refusal);
         }
         let asked_ahead = AtomicBool::new(false);
-        let remembered = Arc::new(Remembered { refusal: refusal.clone(), limits: limits.clone(), term, asked_ahead });
+        let limits = match shared {
+            Shared::BySession => limits.clone(),
+            // They are told to others, whose limits these are not.
+            Shared::ByUserType => Arc::from([]),
+        };
+        let (refusal_of, user_type) = (refusal.clone(), subject.user_type.clone());
+        let remembered = Arc::new(Remembered { refusal: refusal_of, user_type, limits, term, asked_ahead });
         let scope = subject.scope;
         match shared {
             Shared::BySession => {
@@ -170,7 +178,8 @@ impl RefusalMemory {
     /// The refusal of this session by one of its windows, if it would be repeated now.
     pub(crate) fn session(&self, subject: Subject<'_>, stamp: PolicyStamp) -> Option<Recalled> {
         let key = Borrowed { scope: subject.scope, name: subject.session_id };
-        self.sessions.get(&key).and_then(|remembered| remembered.recall(stamp))
+        let remembered = self.sessions.get(&key).filter(|remembered| remembered.user_type == *subject.user_type)?;
+        remembered.recall(stamp)
     }
 
     /// The refusal of this user type by pressure in tasks or in its class, if it would be repeated now and this caller

@@ -241,9 +241,11 @@ pub(crate) fn finish(
         Err(refused) => (problem_for(&refused, request_id, identity), refused.policy),
     };
     let policy = policy.unwrap_or_else(in_force);
+    // A tunnel that begins is not closed by the field that makes it one.
+    let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id.0.clone());
-    if draining {
+    if draining && !stays {
         say_goodbye(headers);
     }
     headers.insert(POLICY_REVISION, policy.revision_header().clone());

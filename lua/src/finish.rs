@@ -76,7 +76,12 @@ impl<'a> Ending<'a> {
             outcome,
             answered_ms: end.answered_ms.map_or(-1.0, |answered_ms| answered_ms as f64),
             usage: &end.usage,
-            estimates_count: end.outcome == PassOutcome::Succeeded,
+            // Who leaves in the middle of an answer has had the work done.
+            estimates_count: match end.outcome {
+                PassOutcome::Succeeded => true,
+                PassOutcome::Abandoned => end.answered_ms.is_some(),
+                PassOutcome::Failed => false,
+            },
         }
     }
 

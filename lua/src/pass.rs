@@ -52,7 +52,8 @@ pub struct PassEnd {
     pub lease: PassLease,
     /// What became of the request.
     pub outcome: PassOutcome,
-    /// Units really used, by unit. A hold without an entry commits its estimate if the pass succeeded, else nothing.
+    /// Units really used, by unit. A hold without an entry commits its estimate if the pass succeeded, or
+    /// was abandoned after the head of its answer had come; else nothing.
     pub usage: Vec<(String, u64)>,
     /// Time from the start to the head of the response, ms, by the holder's clock: what can be slow. `None`: until now,
     /// by the clock of Redis.

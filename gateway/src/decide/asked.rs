@@ -224,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_in_the_query_goes_before_a_header_that_a_client_may_have_written() {
+    fn the_profile_is_named_by_the_path_or_the_query_and_by_no_header() {
         let profile = |uri: &str| {
             let request = Request::get(uri).header("x-portcullis-profile", "nginx").body(()).unwrap();
             Profile::of(&request.into_parts().0)
         };
-        assert_eq!(profile("/v1/decide"), Some(Profile::Nginx));
+        assert_eq!(profile("/v1/decide"), Some(Profile::Plain));
         assert_eq!(profile("/v1/decide?profile=traefik"), Some(Profile::Traefik));
         assert_eq!(profile("/v1/decide?profile=squid"), Some(Profile::Plain));
         assert_eq!(profile("/v1/decide/envoy/x?profile=plain"), Some(Profile::Envoy));

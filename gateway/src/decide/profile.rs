@@ -39,8 +39,8 @@ impl Profile {
         ("caddy", Self::Caddy),
     ];
 
-    /// Of a request for a decision: what its path says, else its query, else `X-Portcullis-Profile`. An unknown name is
-    /// answered plainly, and refused. `None`: it is no request for a decision.
+    /// Of a request for a decision: what its path says, else its query; never a header, which may be a client's. An
+    /// unknown name is answered plainly, and refused. `None`: it is no request for a decision.
     pub(crate) fn of(parts: &Parts) -> Option<Self> {
         let rest = below(parts.uri.path())?;
         if original_path(rest).is_some() {
@@ -55,11 +55,9 @@ impl Profile {
     }
 }
 
-/// The name given in query or header; the query is the operator's, a header may be a client's that was passed on.
+/// The name given in the query, which is the operator's.
 pub(super) fn name(parts: &Parts) -> Option<String> {
-    let in_query = pairs(parts).into_iter().find(|(name, _)| name == "profile").map(|(_, value)| value);
-    let header = || Some(String::from_utf8_lossy(parts.headers.get("x-portcullis-profile")?.as_bytes()).into_owned());
-    in_query.or_else(header)
+    pairs(parts).into_iter().find(|(name, _)| name == "profile").map(|(_, value)| value)
 }
 
 /// The query of this endpoint.

@@ -29,8 +29,8 @@ const HOP_BY_HOP: [&str; 8] = [
 ];
 
 /// What only this gateway says to an application: who calls, by which way, and what only a processor says to a handler.
-/// Two more would let a client have another path served than the one that was classed.
-const OURS: [&str; 24] = [
+/// Others would let a client have another path or method served than the one that was classed.
+const OURS: [&str; 29] = [
     "x-user-type",
     "x-session-id",
     "x-principal",
@@ -50,6 +50,11 @@ const OURS: [&str; 24] = [
     "forwarded",
     "x-original-url",
     "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-pass-id",
+    "x-route-class",
     "x-task-id",
     "x-attempt",
     "x-fencing-token",

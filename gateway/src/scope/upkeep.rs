@@ -81,9 +81,9 @@ impl ServedScope {
 
     /// Whether there is anything for [`keep_in_step`](Self::keep_in_step) to do.
     pub(crate) fn is_due(&self) -> bool {
-        let (holding, guards) = (self.holding(), self.policy().guards_paths());
+        let holding = self.holding();
         let (now, due) = (Instant::now(), self.due());
-        let lapse = guards && now >= due.lapse_at;
+        let lapse = now >= due.lapse_at;
         now >= due.not_before && (!due.subscribed || due.heard != due.looked || lapse || due.report(&holding))
     }
 
@@ -117,7 +117,8 @@ impl ServedScope {
         if report {
             self.report(holding).await?;
         }
-        let lapse = self.policy().guards_paths() && Instant::now() >= self.due().lapse_at;
+        // Whatever the policy guards: there may be passes of a policy before it, and of decisions for other proxies.
+        let lapse = Instant::now() >= self.due().lapse_at;
         if lapse { self.take_back_lapsed().await } else { Ok(()) }
     }
 
@@ -128,7 +129,7 @@ impl ServedScope {
         metric::passes_taken_back(taken);
         let pause = match self.unused_for() {
             _ if taken as usize >= PASS_BATCH => Duration::ZERO,
-            unused if unused < QUIET => LAPSE,
+            unused if unused < QUIET && policy.guards_paths() => LAPSE,
             _ => LONGEST_SILENCE,
         };
         self.due().lapse_at = Instant::now() + pause;

@@ -111,7 +111,7 @@ impl Model {
         let (sign, otherwise) = match end.outcome {
             PassOutcome::Succeeded => (Sign::Success(slow), None),
             PassOutcome::Failed => (Sign::Failure, Some(0)),
-            PassOutcome::Abandoned => (Sign::None, Some(0)),
+            PassOutcome::Abandoned => (Sign::None, if end.answered_ms.is_some() { None } else { Some(0) }),
         };
         if sign != Sign::None {
             let pool = if pass.lease.pooled { pass.lease.kind.clone() } else { String::new() };

@@ -9,7 +9,7 @@ use super::{asked, client_of};
 use crate::fixture::{Fixture, start, until};
 
 /// What a client can write that would count for something if it were believed.
-const SPOOFED: [(&str, &str); 13] = [
+const SPOOFED: [(&str, &str); 12] = [
     ("x_user_type", "privileged"),
     ("x-user-type", "privileged"),
     ("x-session-id", "mine"),
@@ -21,7 +21,6 @@ const SPOOFED: [(&str, &str); 13] = [
     ("x-original-method", "GET"),
     ("x-forwarded-uri", "/free"),
     ("x-forwarded-method", "GET"),
-    ("x-portcullis-profile", "plain"),
     ("x-forwarded-for", "203.0.113.9"),
 ];
 

@@ -77,8 +77,8 @@ impl House {
         body_of(self.cluster.admin(index).get(&path).await.expect("an answer"))
     }
 
-    /// Every key of a scope but the gateways' reports, which they repeat, and the counts of decisions, which they write a
-    /// while after.
+    /// Every key of a scope but the gateways' reports, which they repeat, and the counts of decisions, which they write
+    /// a while after.
     async fn dump(&self, (tenant, project): (&str, &str)) -> BTreeMap<String, String> {
         let probe = self.cluster.probe().await.expect("a connection");
         let mut dump = probe.dump(&format!("{{{tenant}:{project}}}")).await.expect("a dump");
