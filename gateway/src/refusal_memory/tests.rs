@@ -46,6 +46,15 @@ async fn a_session_is_refused_with_the_time_that_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_told_the_limits_of_another_or_refused_as_another_type() {
+    let pressed = memory(Reason::PressureThreshold, 50);
+    assert!(pressed.pressure(subject(1, "other"), seventh()).unwrap().limits.states.is_empty());
+    let full = memory(Reason::BurstLimit, 30_000);
+    let anonymous = UserType::anonymous();
+    assert_eq!(full.session(Subject { user_type: &anonymous, ..subject(1, "s") }, seventh()), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_is_forgotten_within_a_second_or_when_its_time_has_come() {
     let long = memory(Reason::HourlyLimit, 30_000);
     let short = memory(Reason::BurstLimit, 200);

@@ -17,6 +17,7 @@ impl ServedScope {
         due.looked = due.heard;
         due.reported = Some(holding);
         due.report_at = Instant::now() + Duration::from_secs(5);
+        due.lapse_at = Instant::now() + Duration::from_secs(5);
     }
 }
 
@@ -30,6 +31,16 @@ async fn a_new_scope_is_reported_and_then_from_time_to_time() {
     assert!(scope.is_due());
     scope.settle_for_tests();
     assert!(!scope.is_due());
+    advance(Duration::from_secs(5)).await;
+    assert!(scope.is_due());
+}
+
+#[tokio::test(start_paused = true)]
+async fn passes_are_taken_back_from_time_to_time_whether_or_not_the_policy_guards_a_path() {
+    let scope = scope();
+    scope.settle_for_tests();
+    scope.due().report_at = Instant::now() + Duration::from_secs(3600);
+    assert!(!scope.policy().guards_paths() && !scope.is_due());
     advance(Duration::from_secs(5)).await;
     assert!(scope.is_due());
 }
