@@ -1,8 +1,9 @@
 //! Which gates a path takes, by the patterns of the policy.
 //!
 //! Responsible for reading a path in all the ways an application may: decoded before it is taken apart or after, with
-//! dot segments resolved or not, so that no other spelling of a guarded path escapes its guard. Must never take longer than its bounds allow: patterns compile
-//! into a bounded size and run in linear time, and a path deeper than `MAX_SEGMENTS` is not searched but guarded.
+//! dot segments resolved or not, so that no other spelling of a guarded path escapes its guard. Must never take longer
+//! than its bounds allow: patterns compile into a bounded size and run in linear time, and a path deeper than
+//! `MAX_SEGMENTS` is not searched but guarded.
 
 use std::sync::Arc;
 
@@ -131,8 +132,8 @@ pub(crate) fn matches(patterns: &RegexSet, path: &str) -> bool {
     !patterns.is_empty() && path.match_indices('/').any(|(start, _)| patterns.is_match(&path[start..]))
 }
 
-/// The path as applications may read it: all of it decoded before it is taken apart, or segment by segment, dots as they
-/// are; with or without the parameters of its segments (RFC 3986 §3.3). `None` if it is deeper than is searched.
+/// The path as applications may read it: all of it decoded before it is taken apart, or segment by segment, dots as
+/// they are; with or without the parameters of its segments (RFC 3986 §3.3). `None` if it is deeper than is searched.
 fn readings(path: &str) -> Option<Vec<String>> {
     let mut readings = vec![resolved(&percent_decoded(path))?];
     if path.contains(['%', ';']) || path.contains("/.") {

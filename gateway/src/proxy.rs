@@ -247,12 +247,7 @@ fn pass_on(
 
 /// Whether an answer says that the application failed: three of its codes only say what the client asked for.
 fn failed(status: StatusCode) -> bool {
-    let asked_for = [
-        StatusCode::NOT_IMPLEMENTED,
-        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
-    ];
-    status.is_server_error() && !asked_for.contains(&status)
+    status.is_server_error() && !matches!(status.as_u16(), 501 | 505 | 511)
 }
 
 /// Goes on as a tunnel, if that is what the client asked for.
