@@ -115,7 +115,8 @@ local function window_carry(w, b, now, kind, tick, from, entries)
     local units
     units, at = units_at(kind, entries, at)
     if from * tick > over then
-      ticks[#ticks + 1], counts[#counts + 1], inside = from * tick, units, inside + units
+      -- A coarse tick may lie ahead; what stands at it came no later than now.
+      ticks[#ticks + 1], counts[#counts + 1], inside = math.min(from * tick, now + 1), units, inside + units
     end
     if at > #entries then break end
     local distance

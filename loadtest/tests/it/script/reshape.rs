@@ -140,6 +140,10 @@ async fn play(act: &Act, rules: &[Rule], seed: u64) {
 async fn a_changed_limit_is_never_exceeded_and_forgets_nothing() {
     let stage = Stage::set().await;
     let rules = rules(&stage).await;
+    // Two entries of a coarse window were carried into a fine one, further apart than a distance reaches.
+    let act = stage.act();
+    play(&act, &rules, 240_713_516_044_343_769).await;
+    act.strike().await;
     let first_seed = rand::random::<u64>() >> 1;
     for case in 0..cases(300) as u64 {
         let act = stage.act();
