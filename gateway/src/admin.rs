@@ -1,7 +1,8 @@
 //! The admin listener: metrics, monitoring, the state of a scope and its policy, for operators.
 //!
-//! Responsible for letting nobody in without the admin token, except to the two health checks, and for what the routes
-//! below answer. Must never touch a task, nor show a secret of the configuration.
+//! Responsible for letting nobody in without the admin token, except privileged callers of a scope with the OAuth scope
+//! `admin`, who reach their scope and nothing else, and anybody to the two health checks; and for what the routes below
+//! answer. Must never touch a task, nor show a secret of the configuration.
 //!
 //! What is about a scope is about the default one unless the request says otherwise: a `GET` by `?tenant=&project=`, a
 //! `POST` by `"tenant"` and `"project"` in its body.
@@ -28,6 +29,7 @@
 
 pub(crate) mod redact;
 mod view;
+pub(crate) mod operator;
 mod scoped;
 mod asked;
 mod submitted;
@@ -57,6 +59,7 @@ use crate::state::Gateway;
 use crate::{health, metric};
 use asked::{Addressed, Asked, ScopeNames};
 use decisions::Filter;
+use operator::Operator;
 use scope_gauges::ScopeGauges;
 use scoped::{Scoped, unanswered};
 use upkeep::Upkeep;
@@ -111,7 +114,7 @@ pub(crate) struct Admin {
 
 impl Admin {
     fn default_scope(&self) -> Scoped {
-        Scoped::new(self.gateway.clone(), self.gateway.scopes().default_scope().clone())
+        Scoped::new(self.gateway.clone(), self.gateway.scopes().default_scope().clone(), Operator::Token)
     }
 
     /// The scope that is asked about by a question without other parameters.
@@ -124,14 +127,18 @@ impl Admin {
     async fn address(&self, names: &ScopeNames, asked: &Asked, faults: &[RequestFault]) -> Result<Scoped, Refused> {
         let also = |found: Vec<RequestFault>| Refused::invalid(faults.iter().cloned().chain(found).collect());
         let default = self.gateway.scopes().default_scope();
-        let scope = names.scope(default.store().scope()).map_err(also)?;
+        let operator = asked.operator();
+        let scope = names.scope(operator.scope().unwrap_or(default.store().scope())).map_err(also)?;
+        if !operator.reaches(&scope) {
+            return Err(Refused::not_found());
+        }
         let served = match self.gateway.scopes().serve(&scope).await {
             Ok(served) => served,
             // What is known to be wrong stays wrong when Redis is back.
             Err(_) if !faults.is_empty() => return Err(also(Vec::new())),
             Err(error) => return Err(unanswered(&error)),
         };
-        let scoped = Scoped::new(self.gateway.clone(), served);
+        let scoped = Scoped::new(self.gateway.clone(), served, operator.clone());
         asked.addressed().is(&scoped);
         Ok(scoped)
     }
@@ -148,10 +155,20 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     let addressed = Addressed::default();
     request.extensions_mut().insert(request_id.clone());
     request.extensions_mut().insert(addressed.clone());
-    let response = if admin.token.admits(request.headers()) {
-        next.run(request).await
+    let operator = if admin.token.admits(request.headers()) {
+        Ok(Operator::Token)
     } else {
-        Refused::unauthenticated().into_response()
+        let (parts, body) = request.into_parts();
+        let operator = Operator::caller(&admin.gateway, &parts).await;
+        request = Request::from_parts(parts, body);
+        operator
+    };
+    let response = match operator {
+        Ok(operator) => {
+            request.extensions_mut().insert(operator);
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
@@ -164,7 +181,10 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     summary = "Metrics for Prometheus",
     responses((status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"), Unguarded)
 )]
-pub(crate) async fn metrics_text(State(admin): Shared) -> Response {
+pub(crate) async fn metrics_text(State(admin): Shared, operator: Operator) -> Response {
+    if !operator.reaches_everything() {
+        return Refused::not_found().into_response();
+    }
     admin.gauges.refresh(&admin.default_scope()).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
 }

@@ -4,21 +4,27 @@
 //! it: that is a [`SessionResolver`]'s. Must never print one: the type has no text form.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use axum::extract::Query;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use portcullis_config::{Scope, UserType};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use portcullis_lua::StoreError;
 use serde::Deserialize;
+
+use crate::caller::Caller;
 
 /// A credential as presented, by the place it was found in.
 #[derive(Clone, Copy)]
 pub enum Credential<'a> {
-    /// `Authorization: Bearer …`, or `bearer_token` in the query of an event stream.
+    /// `Authorization: Bearer …`.
     Bearer(&'a str),
+    /// `bearer_token` in the query of an event stream.
+    QueryToken(&'a str),
+    /// `Authorization: DPoP …`: of a bearer who proves to hold a key (RFC 9449).
+    Bound(&'a str),
     /// `Authorization` of another scheme, or not text.
     Foreign,
     /// `X-Internal-Token`.
@@ -27,54 +33,64 @@ pub enum Credential<'a> {
     SessionCookie(&'a str),
     /// `X-API-Key`.
     ApiKey(&'a [u8]),
+    /// `x-amzn-oidc-data`, written by a balancer that logs its callers in.
+    BalancerData(&'a [u8]),
 }
 
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bearer(_) => "Bearer(***)",
+            Self::QueryToken(_) => "QueryToken(***)",
+            Self::Bound(_) => "Bound(***)",
             Self::Foreign => "Foreign(***)",
             Self::InternalToken(_) => "InternalToken(***)",
             Self::SessionCookie(_) => "SessionCookie(***)",
             Self::ApiKey(_) => "ApiKey(***)",
+            Self::BalancerData(_) => "BalancerData(***)",
         })
     }
 }
 
-/// What a resolver knows about the bearer of a credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// Where it may do anything; `None`: in the gateway's default scope.
-    pub scope: Option<Scope>,
-    /// Whom the caller's tasks belong to.
-    pub principal: String,
-    /// The tier it is served as.
-    pub user_type: UserType,
-    /// The session its limits are counted on.
-    pub session_id: String,
-    /// The agent acting for the principal, if any.
-    pub actor: Option<String>,
-    /// Which kind of credential said so.
-    pub source: Source,
+/// A request as far as it may say who makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// What was presented.
+    pub credential: Credential<'a>,
+    /// The method, to which a proof of possession is bound.
+    pub method: &'a Method,
+    /// The target, to which it is bound as well.
+    pub uri: &'a Uri,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// `DPoP` (RFC 9449), if it was sent.
+    pub proof: Option<&'a [u8]>,
 }
 
-/// How a caller was identified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// By the address it came from, without a credential.
-    Address,
-    /// By a development token.
-    DevToken,
-    /// By a proxy that knows its callers, and whom this gateway takes at its word.
-    Vouched,
+/// Why a credential proves nobody, or cannot be judged.
+#[derive(Debug)]
+pub enum Unproven {
+    /// It is worth nothing, for a reason that audit events name and callers are not told.
+    Failed(&'static str),
+    /// What it says about its bearer could not be looked up.
+    Store(StoreError),
+    /// Whoever issues such credentials cannot be asked for its keys.
+    Provider,
+    /// Nobody can say at the moment whether it has been revoked.
+    Unknown,
+}
+
+impl From<StoreError> for Unproven {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Resolves one kind of credential.
 #[async_trait]
 pub trait SessionResolver: fmt::Debug + Send + Sync {
-    /// The caller this credential proves; `None` when it is not of this resolver's kind or proves nobody.
-    /// An error only when the answer depends on a store that could not be asked.
-    async fn resolve(&self, credential: &Credential<'_>) -> Result<Option<Caller>, StoreError>;
+    /// The caller this credential proves; `None` when it is not of this resolver's kind.
+    async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven>;
 }
 
 /// The same header twice: which of them was meant cannot be known.
@@ -83,6 +99,10 @@ pub(crate) struct AmbiguousCredential;
 
 pub(crate) const INTERNAL_TOKEN: HeaderName = HeaderName::from_static("x-internal-token");
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The claims of a balancer's caller, signed by it (AWS, "Authenticate users using an Application Load Balancer").
+pub(crate) const BALANCER_DATA: HeaderName = HeaderName::from_static("x-amzn-oidc-data");
+/// Proof of possession (RFC 9449 §4.1).
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
 pub(crate) const SESSION_COOKIES: [&str; 2] = ["__Host-portcullis_session", "portcullis_session"];
 
 /// The query of an event stream: `EventSource` cannot set a header.
@@ -100,10 +120,12 @@ pub(crate) fn query_token(parts: &Parts) -> Option<String> {
     Query::<EventsQuery>::try_from_uri(&parts.uri).ok().and_then(|Query(query)| query.bearer_token)
 }
 
-/// The first credential presented, in the fixed order; `None` when there is none at all.
+/// The first credential presented, in the fixed order; `None` when there is none at all. `balanced` says whether the
+/// peer is a balancer that logs callers in: of others its header means nothing.
 pub(crate) fn presented<'a>(
     headers: &'a HeaderMap,
     query_token: Option<&'a str>,
+    balanced: bool,
 ) -> Result<Option<Credential<'a>>, AmbiguousCredential> {
     if let Some(value) = single(headers, &AUTHORIZATION)? {
         return Ok(Some(bearer(value)));
@@ -117,7 +139,11 @@ pub(crate) fn presented<'a>(
     if let Some(value) = single(headers, &API_KEY)? {
         return Ok(Some(Credential::ApiKey(value.as_bytes())));
     }
-    Ok(query_token.map(Credential::Bearer))
+    if let Some(token) = query_token {
+        return Ok(Some(Credential::QueryToken(token)));
+    }
+    let data = if balanced { single(headers, &BALANCER_DATA)? } else { None };
+    Ok(data.map(|value| Credential::BalancerData(value.as_bytes())))
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, AmbiguousCredential> {
@@ -130,6 +156,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a He
 fn bearer(value: &HeaderValue) -> Credential<'_> {
     match value.to_str().ok().and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Credential::Bearer(token.trim()),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("dpop") => Credential::Bound(token.trim()),
         _ => Credential::Foreign,
     }
 }
@@ -162,12 +189,19 @@ mod tests {
     }
 
     fn kind(lines: &[(&'static str, &'static str)], query: Option<&str>) -> String {
+        kind_from(lines, query, true)
+    }
+
+    fn kind_from(lines: &[(&'static str, &'static str)], query: Option<&str>, balanced: bool) -> String {
         let headers = headers(lines);
-        match presented(&headers, query) {
+        match presented(&headers, query, balanced) {
             Err(AmbiguousCredential) => "ambiguous".to_owned(),
             Ok(None) => "none".to_owned(),
             Ok(Some(Credential::Foreign)) => "foreign".to_owned(),
             Ok(Some(Credential::Bearer(text))) => format!("bearer {text}"),
+            Ok(Some(Credential::QueryToken(text))) => format!("query {text}"),
+            Ok(Some(Credential::Bound(text))) => format!("bound {text}"),
+            Ok(Some(Credential::BalancerData(bytes))) => format!("balancer {}", String::from_utf8_lossy(bytes)),
             Ok(Some(Credential::SessionCookie(text))) => format!("cookie {text}"),
             Ok(Some(Credential::InternalToken(bytes))) => format!("internal {}", String::from_utf8_lossy(bytes)),
             Ok(Some(Credential::ApiKey(bytes))) => format!("key {}", String::from_utf8_lossy(bytes)),
@@ -186,7 +220,10 @@ mod tests {
         assert_eq!(kind(&all[..3], Some("q")), "internal i");
         assert_eq!(kind(&all[..2], Some("q")), "cookie s");
         assert_eq!(kind(&all[..1], Some("q")), "key k");
-        assert_eq!(kind(&[], Some("q")), "bearer q");
+        let balanced = [("x-amzn-oidc-data", "d")];
+        assert_eq!(kind(&balanced, Some("q")), "query q");
+        assert_eq!(kind(&balanced, None), "balancer d");
+        assert_eq!(kind_from(&balanced, None, false), "none", "anybody can write a header");
         assert_eq!(kind(&[], None), "none");
     }
 
@@ -195,6 +232,7 @@ mod tests {
         assert_eq!(kind(&[("authorization", "Basic abc")], None), "foreign");
         assert_eq!(kind(&[("authorization", "")], None), "foreign");
         assert_eq!(kind(&[("authorization", "bEARER  t ")], None), "bearer t");
+        assert_eq!(kind(&[("authorization", "DPoP t")], None), "bound t");
         assert_eq!(kind(&[("x-api-key", "")], None), "key ");
     }
 

@@ -6,10 +6,12 @@
 
 use async_trait::async_trait;
 use portcullis_config::{Scope, UserType};
-use portcullis_lua::StoreError;
 
-use crate::credential::{Caller, Credential, SessionResolver, Source};
+use crate::caller::{Caller, Source};
+use crate::credential::{Credential, Presented, SessionResolver, Unproven};
 use crate::digest;
+
+const PREFIX: &str = "dev:";
 
 /// Longest principal a development token may name, bytes.
 const MAX_PRINCIPAL: usize = 128;
@@ -20,14 +22,17 @@ pub(crate) struct DevTokens;
 
 #[async_trait]
 impl SessionResolver for DevTokens {
-    async fn resolve(&self, credential: &Credential<'_>) -> Result<Option<Caller>, StoreError> {
-        let Credential::Bearer(token) = credential else { return Ok(None) };
-        Ok(parse(token))
+    async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
+        let (Credential::Bearer(token) | Credential::QueryToken(token)) = presented.credential else { return Ok(None) };
+        if !token.starts_with(PREFIX) {
+            return Ok(None);
+        }
+        parse(token).map(Some).ok_or(Unproven::Failed("malformed"))
     }
 }
 
 fn parse(token: &str) -> Option<Caller> {
-    let (first, rest) = token.strip_prefix("dev:")?.split_once(':')?;
+    let (first, rest) = token.strip_prefix(PREFIX)?.split_once(':')?;
     // A user type has no slash, so the two forms cannot be taken for each other.
     let (scope, user_type, principal) = match first.split_once('/') {
         Some((tenant, project)) => {
@@ -40,13 +45,10 @@ fn parse(token: &str) -> Option<Caller> {
     let well_formed =
         (1..=MAX_PRINCIPAL).contains(&principal.len()) && principal.bytes().all(|byte| byte.is_ascii_graphic());
     // The name as well as the type makes the session: `dev:paid:ada` and `dev:registered:ada` have limits of their own.
-    well_formed.then(|| Caller {
-        scope,
-        principal: format!("dev:{principal}"),
-        session_id: format!("dev-{}", digest::short_hex(&["dev", user_type.as_str(), principal])),
-        user_type,
-        actor: None,
-        source: Source::DevToken,
+    well_formed.then(|| {
+        let session_id = format!("dev-{}", digest::short_hex(&["dev", user_type.as_str(), principal]));
+        let principal = format!("dev:{principal}");
+        Caller { scope, ..Caller::new(principal, user_type, session_id, Source::DevToken) }
     })
 }
 

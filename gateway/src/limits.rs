@@ -21,6 +21,7 @@ use crate::admission::session::Identity;
 use crate::openapi::{Asking, LimitsQuery};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{RequestId, set_limits, set_policy};
+use crate::right;
 use crate::state::Gateway;
 
 /// What is asked about.
@@ -79,6 +80,7 @@ pub(crate) async fn show(
     request_id: RequestId,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Refused> {
+    identity.require(right::READ_QUOTA)?;
     let unreadable = |error: QueryRejection| Refused::invalid(vec![RequestFault::new("query", error.body_text())]);
     let Query(Asked { kind }) = asked.map_err(unreadable)?;
     if let Some(fault) = kind.as_deref().and_then(enqueue::kind_fault) {

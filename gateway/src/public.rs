@@ -9,8 +9,9 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
@@ -75,6 +76,7 @@ impl Public {
         let (parts, body) = request.into_parts();
         let request_id = RequestId::of(&parts.headers);
         let profile = decide::Profile::of(&parts);
+        let presented = parts.headers.contains_key(AUTHORIZATION);
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
         let own = gateway.scopes().default_scope().policy();
         let sharing = Sharing::of(&own.policy().cors, &parts.headers);
@@ -89,6 +91,9 @@ impl Public {
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        if response.status() == StatusCode::UNAUTHORIZED && code.is_some() {
+            response.headers_mut().insert(WWW_AUTHENTICATE, gateway.challenge().to(presented).clone());
+        }
         if let Some(identity) = &identity {
             let scope = identity.scope().number();
             gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());

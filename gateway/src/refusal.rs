@@ -20,6 +20,18 @@ pub enum Cause {
     Unauthenticated,
     /// The request cannot be attributed to anybody: contradictory credentials or an absurd forwarding header.
     Unattributable,
+    /// The caller may not do this, whatever it is about.
+    Forbidden,
+    /// The credential was not given for this; `name` says for what it would have to be.
+    InsufficientScope,
+    /// Nobody from this address is let in.
+    AddressRefused,
+    /// Too many credentials from this address were worth nothing.
+    FailedAttempts,
+    /// Too many changes or credentials were asked for by this caller.
+    TooManyWrites,
+    /// Who vouches for the credential cannot be asked, or nobody can say whether it has been revoked.
+    IdentityUnavailable,
     /// Redis cannot be asked, or did not answer in time.
     StoreUnavailable,
     /// The body or a header says something this interface does not know.
@@ -49,9 +61,15 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is but those the script decides.
-    const OWN: [Self; 13] = [
+    const OWN: [Self; 19] = [
         Self::Unauthenticated,
         Self::Unattributable,
+        Self::Forbidden,
+        Self::InsufficientScope,
+        Self::AddressRefused,
+        Self::FailedAttempts,
+        Self::TooManyWrites,
+        Self::IdentityUnavailable,
         Self::StoreUnavailable,
         Self::Invalid,
         Self::BodyTimeout,
@@ -76,6 +94,11 @@ impl Cause {
         match self {
             Self::Decided(reason) => reason.code(),
             Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::AddressRefused => "ip_refused",
+            Self::FailedAttempts | Self::TooManyWrites => Reason::RateLimit.code(),
+            Self::IdentityUnavailable => "identity_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::Unattributable | Self::Invalid | Self::BodyTimeout => "invalid_request",
             Self::PayloadTooLarge => "payload_too_large",
@@ -94,7 +117,13 @@ impl Cause {
     pub fn step(self) -> Option<Step> {
         match self {
             Self::Decided(reason) => Some(reason.step()),
-            Self::Unauthenticated | Self::Unattributable => Some(Step::Session),
+            Self::Unauthenticated
+            | Self::Unattributable
+            | Self::Forbidden
+            | Self::InsufficientScope
+            | Self::AddressRefused
+            | Self::IdentityUnavailable => Some(Step::Session),
+            Self::FailedAttempts | Self::TooManyWrites => Some(Step::RateLimit),
             Self::StreamLimit => Some(Step::Backpressure),
             Self::StoreUnavailable => Some(Step::CircuitBreaker),
             Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
@@ -178,6 +207,19 @@ impl Refused {
         Self::new(Cause::Unauthenticated, "Unauthenticated", "The presented credential is not accepted here.")
     }
 
+    /// The credential was not given for what is asked, whatever it is about: `needed` would have to be among its scopes.
+    #[must_use]
+    pub fn insufficient_scope(needed: &str) -> Self {
+        let detail = "The presented credential was not given for this.";
+        Self { name: Some(needed.into()), ..Self::new(Cause::InsufficientScope, "Insufficient scope", detail) }
+    }
+
+    /// This caller may not do this, whatever it is about.
+    #[must_use]
+    pub fn forbidden(detail: &'static str) -> Self {
+        Self::new(Cause::Forbidden, "Forbidden", detail)
+    }
+
     /// The request is malformed, in these places.
     #[must_use]
     pub fn invalid(faults: Vec<RequestFault>) -> Self {
@@ -212,19 +254,25 @@ mod tests {
             Cause::Decided(_) => 0,
             Cause::Unauthenticated => 1,
             Cause::Unattributable => 2,
-            Cause::StoreUnavailable => 3,
-            Cause::Invalid => 4,
-            Cause::BodyTimeout => 5,
-            Cause::PayloadTooLarge => 6,
-            Cause::NotFound => 7,
-            Cause::RevisionConflict { .. } => 8,
-            Cause::Draining => 9,
-            Cause::StreamLimit => 10,
-            Cause::UpstreamUnreachable => 11,
-            Cause::UpstreamTimeout => 12,
-            Cause::UpstreamInvalid => 13,
+            Cause::Forbidden => 3,
+            Cause::InsufficientScope => 4,
+            Cause::AddressRefused => 5,
+            Cause::FailedAttempts => 6,
+            Cause::TooManyWrites => 7,
+            Cause::IdentityUnavailable => 8,
+            Cause::StoreUnavailable => 9,
+            Cause::Invalid => 10,
+            Cause::BodyTimeout => 11,
+            Cause::PayloadTooLarge => 12,
+            Cause::NotFound => 13,
+            Cause::RevisionConflict { .. } => 14,
+            Cause::Draining => 15,
+            Cause::StreamLimit => 16,
+            Cause::UpstreamUnreachable => 17,
+            Cause::UpstreamTimeout => 18,
+            Cause::UpstreamInvalid => 19,
         };
-        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=19).collect::<Vec<_>>());
         assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use portcullis_lua::{LimitState, Reason, Step};
 
 use crate::admission::session::Identity;
+use crate::challenge;
 use crate::decide::profile::Profile;
 use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
 use crate::problem::Problem;
@@ -81,12 +82,16 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 pub(crate) fn status(cause: Cause) -> StatusCode {
     match cause {
         Cause::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Cause::Forbidden | Cause::InsufficientScope | Cause::AddressRefused => StatusCode::FORBIDDEN,
+        Cause::FailedAttempts | Cause::TooManyWrites => StatusCode::TOO_MANY_REQUESTS,
         Cause::Unattributable | Cause::Invalid => StatusCode::BAD_REQUEST,
         Cause::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Cause::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::NotFound => StatusCode::NOT_FOUND,
         Cause::RevisionConflict { .. } => StatusCode::CONFLICT,
-        Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::IdentityUnavailable | Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -137,7 +142,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     let exact_ms = if refused.retry_after_ms == 0 { wait_seconds * 1000 } else { refused.retry_after_ms };
     let name_in = |step| refused.name.as_deref().filter(|_| cause.step() == Some(step));
     let violated = match cause {
-        Cause::Decided(_) => &[refused.name.as_deref().unwrap_or(cause.code())][..],
+        Cause::Decided(_) | Cause::FailedAttempts | Cause::TooManyWrites => &[refused.name.as_deref().unwrap_or(cause.code())][..],
         _ => &[],
     };
     let body = Problem {
@@ -176,6 +181,11 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     if status == StatusCode::UNAUTHORIZED {
         // RFC 9110 §11.6.1: a 401 names a scheme that would be accepted.
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let (Cause::InsufficientScope, Some(needed)) = (cause, &refused.name)
+        && let Ok(challenge) = HeaderValue::from_str(&challenge::insufficient_scope(needed))
+    {
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     set_limits(headers, &refused.limits.states, refused.limits.aged_ms);
     response

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -37,9 +38,10 @@ pub(crate) trait Serve: Clone + Send + Sync + Unpin + 'static {
     fn serve(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
 }
 
-/// For routes that do not ask where a request comes from.
+/// For routes that ask where a request comes from by its extensions.
 impl Serve for Router {
-    async fn serve(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
+    async fn serve(&self, mut request: hyper::Request<Incoming>, peer: SocketAddr) -> Response {
+        request.extensions_mut().insert(ConnectInfo(peer));
         route(self, request.map(Body::new)).await
     }
 }

@@ -25,6 +25,7 @@ use crate::policy_in_force::PolicyInForce;
 use crate::prefer::{self, Preferences};
 use crate::refusal::Refused;
 use crate::respond::{Answered, RequestId, set_limits};
+use crate::right;
 use crate::state::Gateway;
 use crate::task_view;
 use crate::text::{push_number, push_string};
@@ -93,10 +94,14 @@ pub(crate) async fn submit(
         let policy = scope.policy();
         let read =
             |policy: &PolicyInForce| enqueue::submission(&parts.headers, &body, identity.principal(), policy.policy());
-        match read(&policy) {
+        let submission = match read(&policy) {
             Err(_) if scope.has_moved_on_from(policy.stamp()).await => read(&scope.policy()),
             outcome => outcome,
+        }?;
+        if identity.caller().rights.is_some() {
+            identity.require(&right::submit(&submission.kind))?;
         }
+        Ok(submission)
     };
     let admission = admission::admit(gateway, identity, request_id.as_str(), submission).await?;
     let Preferences { wait_seconds, respond_async } = Preferences::of(&parts.headers);
@@ -169,18 +174,24 @@ pub(crate) async fn cancel(
     identity: Identity,
     TaskPath(task_id): TaskPath,
 ) -> Result<Response, Refused> {
+    if !identity.may(right::CANCEL_TASKS) {
+        return Err(Refused::not_found());
+    }
     let (scope, policy) = (identity.scope(), identity.scope().policy());
     let cancelled = scope.store().cancel(policy.compiled(), &task_id, identity.principal());
     let record = admission::ask(&gateway, cancelled).await?.ok_or_else(Refused::not_found)?;
     Ok(task_response(&record))
 }
 
-/// The task, if it is there and the caller's.
+/// The task, if it is there, the caller's, and for its credential to see.
 pub(crate) async fn owned_task(
     gateway: &Gateway,
     identity: &Identity,
     task_id: &TaskId,
 ) -> Result<TaskRecord, Refused> {
+    if !identity.may(right::READ_TASKS) {
+        return Err(Refused::not_found());
+    }
     let record = admission::ask(gateway, identity.scope().store().task(task_id)).await?;
     record.filter(|record| record.envelope.principal == identity.principal()).ok_or_else(Refused::not_found)
 }

@@ -10,6 +10,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use portcullis_config::Scope;
 
+use super::operator::Operator;
 use super::scoped::Scoped;
 use crate::refusal::{Refused, RequestFault};
 
@@ -18,6 +19,7 @@ use crate::refusal::{Refused, RequestFault};
 pub(crate) struct Asked {
     parameters: Vec<(String, String)>,
     addressed: Addressed,
+    operator: Operator,
 }
 
 impl Asked {
@@ -63,6 +65,11 @@ impl Asked {
         faults
     }
 
+    /// Who asks.
+    pub(crate) fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
     /// Where to say whom the request was about.
     pub(crate) fn addressed(&self) -> &Addressed {
         &self.addressed
@@ -72,12 +79,13 @@ impl Asked {
 impl<S: Sync> FromRequestParts<S> for Asked {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let operator = Operator::from_request_parts(parts, state).await?;
         let unreadable = |error: axum::extract::rejection::QueryRejection| {
             Refused::invalid(vec![RequestFault::new("query", error.body_text())])
         };
         let Query(parameters) = Query::try_from_uri(&parts.uri).map_err(unreadable)?;
-        Ok(Self { parameters, addressed: parts.extensions.get().cloned().unwrap_or_default() })
+        Ok(Self { parameters, operator, addressed: parts.extensions.get().cloned().unwrap_or_default() })
     }
 }
 
@@ -135,7 +143,7 @@ pub(crate) mod tests {
     /// A question with these parameters.
     pub(crate) fn asked(parameters: &[(&str, &str)]) -> Asked {
         let pairs = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Asked { parameters: pairs.collect(), addressed: Addressed::default() }
+        Asked { parameters: pairs.collect(), addressed: Addressed::default(), operator: Operator::Token }
     }
 
     #[test]

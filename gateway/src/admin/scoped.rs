@@ -10,6 +10,7 @@ use std::time::Duration;
 use portcullis_lua::{LivePolicy, ScopeStore, StoreError};
 use tokio::time::timeout;
 
+use super::operator::Operator;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Refused};
 use crate::scope::ServedScope;
@@ -23,11 +24,17 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Scoped {
     gateway: Arc<Gateway>,
     scope: Arc<ServedScope>,
+    operator: Operator,
 }
 
 impl Scoped {
-    pub(crate) fn new(gateway: Arc<Gateway>, scope: Arc<ServedScope>) -> Self {
-        Self { gateway, scope }
+    pub(crate) fn new(gateway: Arc<Gateway>, scope: Arc<ServedScope>, operator: Operator) -> Self {
+        Self { gateway, scope, operator }
+    }
+
+    /// On whose behalf.
+    pub(crate) fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     pub(crate) fn gateway(&self) -> &Arc<Gateway> {

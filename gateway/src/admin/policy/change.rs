@@ -14,10 +14,6 @@ use super::request::ChangeRequest;
 use crate::admin::scoped::Scoped;
 use crate::refusal::{Cause, Refused, RequestFault};
 
-/// Who changes policies on this listener: nobody gets here without the admin token, and what a client says of itself
-/// decides nothing.
-pub(crate) const ACTOR: &str = "admin_token";
-
 /// How often a change that names no revision is made anew on top of somebody else's.
 const ROUNDS: usize = 8;
 
@@ -154,7 +150,7 @@ async fn store(
 ) -> Result<Revised, Refused> {
     let about = About {
         origin: plan.origin,
-        actor: ACTOR.to_owned(),
+        actor: scoped.operator().actor(),
         reason: request.reason.clone(),
         rolled_back_to: plan.rolled_back_to,
         changed: amended.changes.iter().map(|change| change.path.clone()).collect(),

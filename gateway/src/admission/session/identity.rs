@@ -10,8 +10,9 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use portcullis_config::UserType;
 
-use crate::credential::Caller;
+use crate::caller::{Caller, Source};
 use crate::refusal::Refused;
+use crate::right;
 use crate::scope::ServedScope;
 
 /// A resolved caller. Cheap to clone.
@@ -48,6 +49,26 @@ impl Identity {
 
     pub(crate) fn actor(&self) -> Option<&str> {
         self.0.caller.actor.as_deref()
+    }
+
+    /// How it was identified.
+    pub(crate) fn source(&self) -> Source {
+        self.0.caller.source
+    }
+
+    /// What it knows of itself, as its credential says it.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// Whether its credential was given for this; see [`right`](crate::right).
+    pub(crate) fn may(&self, needed: &str) -> bool {
+        self.0.caller.rights.as_ref().is_none_or(|rights| rights.iter().any(|right| right::covers(right, needed)))
+    }
+
+    /// Refuses where it was not. For what names no object: who may not see an object is told that there is none.
+    pub(crate) fn require(&self, needed: &str) -> Result<(), Refused> {
+        if self.may(needed) { Ok(()) } else { Err(Refused::insufficient_scope(needed)) }
     }
 
     /// The scope everything it asks for happens in.

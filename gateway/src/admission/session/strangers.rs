@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 
 use super::identity::Identity;
 use crate::client_address::ClientAddress;
-use crate::credential::{Caller, Source};
+use crate::caller::{Caller, Source};
 use crate::digest;
 use crate::scope::ServedScope;
 
@@ -44,12 +44,5 @@ impl Strangers {
 /// The session of an address; whatever else a client can choose, such as its user agent, does not make a new one.
 fn caller_at(client_address: &str) -> Caller {
     let session_id = format!("anon-{client_address}");
-    Caller {
-        scope: None,
-        principal: session_id.clone(),
-        user_type: UserType::anonymous(),
-        session_id,
-        actor: None,
-        source: Source::Address,
-    }
+    Caller::new(session_id.clone(), UserType::anonymous(), session_id, Source::Address)
 }

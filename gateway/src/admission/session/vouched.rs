@@ -8,7 +8,7 @@ use portcullis_config::{Scope, UserType};
 use super::identity::Identity;
 use crate::admission::circuit_breaker;
 use crate::client_address::ClientAddress;
-use crate::credential::{Caller, Source};
+use crate::caller::{Caller, Source};
 use crate::digest;
 use crate::refusal::Refused;
 use crate::state::Gateway;
@@ -47,7 +47,7 @@ pub(crate) async fn resolve_vouched(gateway: &Gateway, vouched: Vouched) -> Resu
         None => nobody.session_id().to_owned(),
     });
     let principal = principal.unwrap_or_else(|| session_id.clone());
-    let caller = Caller { scope, principal, user_type, session_id, actor, source: Source::Vouched };
+    let caller = Caller { scope, actor, ..Caller::new(principal, user_type, session_id, Source::Vouched) };
     let identity = Identity::new(caller, served, nobody.shared_client_address());
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;

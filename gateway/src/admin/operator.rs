@@ -1,0 +1,89 @@
+//! Who operates: the bearer of the admin token, or a privileged caller of a scope.
+//!
+//! Responsible for how far each of them reaches: the token everywhere, a caller in the scope it is a caller of, and
+//! nowhere else, where there is nothing for it. Must never take a name from anything but the token that was compared or
+//! the credential that was verified.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use portcullis_config::Scope;
+
+use crate::admission::session::{self, Identity};
+use crate::refusal::Refused;
+use crate::right;
+use crate::state::Gateway;
+
+/// The user type whose callers may operate their scope.
+const PRIVILEGED: &str = "privileged";
+
+/// Whoever got past the token layer.
+#[derive(Clone, Debug)]
+pub(crate) enum Operator {
+    /// The bearer of the admin token.
+    Token,
+    /// A privileged caller with the scope `admin`.
+    Caller(Identity),
+}
+
+impl Operator {
+    /// The caller behind a request that does not bear the admin token, if it may operate at all. Whatever is wrong is
+    /// told alike: 401.
+    pub(crate) async fn caller(gateway: &Gateway, parts: &Parts) -> Result<Self, Refused> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        let peer = peer.ok_or_else(Refused::unauthenticated)?;
+        let identity = session::resolve(gateway, parts, peer).await?;
+        if identity.user_type().as_str() == PRIVILEGED && identity.may(right::ADMIN) {
+            Ok(Self::Caller(identity))
+        } else {
+            Err(Refused::unauthenticated())
+        }
+    }
+
+    /// Who it is in records of what was changed.
+    pub(crate) fn actor(&self) -> String {
+        match self {
+            Self::Token => "admin_token".to_owned(),
+            Self::Caller(identity) => match identity.actor() {
+                Some(agent) => format!("agent:{agent}"),
+                None => format!("user:{}", identity.principal()),
+            },
+        }
+    }
+
+    /// Whether an agent acts, who has to say what it has seen before it changes anything.
+    pub(crate) fn is_agent(&self) -> bool {
+        matches!(self, Self::Caller(identity) if identity.actor().is_some())
+    }
+
+    /// What it is about unless it says otherwise; `None`: the gateway's default scope.
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        match self {
+            Self::Token => None,
+            Self::Caller(identity) => Some(identity.scope().store().scope()),
+        }
+    }
+
+    /// Whether this scope is there for it.
+    pub(crate) fn reaches(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Token => true,
+            Self::Caller(identity) => identity.scope().store().scope() == scope,
+        }
+    }
+
+    /// Whether it may see what belongs to the process and to no scope.
+    pub(crate) fn reaches_everything(&self) -> bool {
+        matches!(self, Self::Token)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Refused;
+
+    /// Closed by default: a route outside the token layer has no operator.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refused::unauthenticated)
+    }
+}
