@@ -89,7 +89,7 @@ pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
     let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
-    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, entry).await?;
+    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, |_, _| Ok(()), entry).await?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     say_who(headers, identity);
