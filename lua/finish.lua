@@ -7,6 +7,8 @@ Guarantees
   - What lapsed is ended as such only (outcome 4): its holds are released and its probe makes room for another. It says
     nothing about the application, because its gateway vanished.
   - A pass that ends, in whatever way, is counted out of its pool, and releases or commits all it held, exactly once.
+  - One whose record is gone or damaged ends like any other, but no breaker hears of it.
+  - No place outlasts its lease in a pool by more than the next end in that pool, whoever knows whose it was.
 
 KEYS
   1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET
@@ -16,7 +18,7 @@ ARGV
   2 the rules of breakers, packed, as `settle` takes them
   then for each pass (at most 64): its id; packed [outcome B][ms from its start to the response's head d, or -1: until
     now][rules of the kind's breaker B, from 1, as listed above][holds B] and for each hold [period B][estimate d]
-    [actual d]; kind, '' if the record cannot be read
+    [actual d]; kind, '' if it is not known
   outcome: 1 succeeded, 2 failed, 3 abandoned, 4 lapsed
 Returns  for each: 1 ended by this call, 0 nothing changed
 ]]
@@ -38,12 +40,12 @@ for i = 1, #ids do
   local outcome, answered_ms, rules, holds, at = unpack_struct('<BdBB', head)
   local expires = tonumber(expiries[i] or nil)
   reply[i] = 0
-  if expires and (records[i] or kind == '') and not ended[id] and (now >= expires) == (outcome == LAPSED) then
+  if expires and not ended[id] and (now >= expires) == (outcome == LAPSED) then
     ended[id], reply[i] = true, 1
     gone[#gone + 1] = id
     places[pool_key] = places[pool_key] or {}
     table.insert(places[pool_key], id)
-    if kind ~= '' then
+    if kind ~= '' and #(records[i] or '') >= struct.size(PASS) then
       local started, epoch = unpack_struct(PASS, records[i])
       local failed, slow
       rules = breaker_rules(ARGV[2], rules)
@@ -77,7 +79,11 @@ end
 if #gone == 0 then return reply end
 call('ZREM', pass_key, unpack(gone))
 call('HDEL', record_key, unpack(gone))
-for key, taken in pairs(places) do call('ZREM', key, unpack(taken)) end
+for key, taken in pairs(places) do
+  call('ZREM', key, unpack(taken))
+  -- Of a pass whose record cannot be read, nobody knows the pool.
+  call('ZREMRANGEBYSCORE', key, '-inf', string.format('%d', now))
+end
 for key, mean_ms in pairs(services) do call('SET', key, pack('<d', mean_ms), 'PX', '86400000') end
 for key, account in pairs(accounts) do account_store(key, account, now) end
 breakers_store(breakers, kind_key, now)

@@ -16,6 +16,7 @@ pub(crate) mod classed;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
@@ -24,6 +25,7 @@ use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
 use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
 use crate::state::Gateway;
+use crate::trace_context::TraceContext;
 
 use enqueue::Submission;
 use session::Identity;
@@ -132,31 +134,44 @@ pub(crate) fn ask<'a, T: 'a>(
 }
 
 fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
-    let trace = submission.trace.map(|trace| (trace.traceparent, trace.tracestate));
-    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
+        deadline_ms: submission.deadline_ms,
+        delay_ms: submission.delay_ms,
+        idempotency: submission.idempotency,
+        estimates: submission.estimates,
+        content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
+        payload: submission.payload,
+        ..asked_by(identity, request_id, submission.kind, submission.trace)
+    };
+    Question { request, wish: Wish { max_attempts: submission.max_attempts, ..Wish::default() } }
+}
+
+/// What every question says: who asks, for what kind of work, and in which trace.
+fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<TraceContext>) -> AdmitRequest {
+    let trace = trace.map(|trace| (trace.traceparent, trace.tracestate));
+    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
+    AdmitRequest {
         task_id: TaskId::generate(),
         user_type: identity.user_type().clone(),
         session_id: identity.session_id().to_owned(),
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
-        kind: submission.kind,
+        kind,
         pass: None,
         // This and the attempts are settled when it is known under which policy.
         cost: 1,
-        deadline_ms: submission.deadline_ms,
-        delay_ms: submission.delay_ms,
+        deadline_ms: None,
+        delay_ms: 0,
         max_attempts: 1,
-        idempotency: submission.idempotency,
-        estimates: submission.estimates,
+        idempotency: None,
+        estimates: Vec::new(),
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,
-        content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
-        payload: submission.payload,
-    };
-    Question { request, wish: Wish { max_attempts: submission.max_attempts, ..Wish::default() } }
+        content_type: String::new(),
+        payload: Bytes::new(),
+    }
 }
 
 /// What a decision means for the caller, and for the next one of its kind.

@@ -5,6 +5,7 @@
 //! never be asked twice for one request of an admission: a decision consumes. What a proxy understands of an answer is
 //! `decide/profile.rs`; the caller is the one whose credential came along, as everywhere.
 
+pub(crate) mod asker;
 mod asked;
 pub(crate) mod profile;
 mod request_line;
@@ -20,18 +21,18 @@ use portcullis_lua::{PassEnd, TaskId};
 
 use crate::admission;
 use crate::admission::classed::{self, Classed};
-use crate::admission::pass::Entry;
+use crate::admission::pass::{Entry, Outcome};
 use crate::admission::session::Identity;
-use crate::openapi::{DecideQuery, Deciding, EndingPass, PassIdPath};
+use crate::openapi::{DecideQuery, Deciding, EndingPass, EndingQuery, PassIdPath};
 use crate::proxy::usage;
-use crate::refusal::{Refused, RequestFault};
+use crate::refusal::Refused;
 use crate::respond::{Answered, RequestId, set_limits};
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
 use asked::Asked;
 
-pub(crate) use asked::MAX_LEASE_SECONDS;
+pub(crate) use asked::{MAX_LEASE_SECONDS, OUTCOMES};
 pub(crate) use profile::Profile;
 pub(crate) use request_line::RequestLine;
 
@@ -84,12 +85,14 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
     )
 )]
 pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
-    let Asked { line, lease } = Asked::of(parts).map_err(Refused::invalid)?;
+    let may_hold = gateway.decide_askers().include(caller.peer);
+    let Asked { line, lease } = Asked::of(parts, may_hold).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
     let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
-    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, entry).await?;
+    let fits = |policy: &_, _: &str| RequestLine::has_one_class(line.as_ref(), policy);
+    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, fits, entry).await?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     say_who(headers, identity);
@@ -128,8 +131,9 @@ fn say_who(headers: &mut HeaderMap, identity: &Identity) {
 #[utoipa::path(
     delete, path = "/v1/decide/{pass_id}", operation_id = "end_pass", tag = "decide",
     summary = "Ends a place that a decision gave",
-    description = "What was really used stands in `X-Usage-<Unit>`.",
-    params(PassIdPath),
+    description = "For the operator's own proxies (`PORTCULLIS_DECIDE_CIDRS`), with the credential that it was given \
+        to; nobody else finds it. What was really used stands in `X-Usage-<Unit>`; without, the estimates count.",
+    params(PassIdPath, EndingQuery),
     responses((status = 204, description = "It has ended"), EndingPass)
 )]
 pub(crate) async fn end(
@@ -138,18 +142,22 @@ pub(crate) async fn end(
     parts: &Parts,
     pass_id: &TaskId,
 ) -> Result<Answered, Refused> {
-    let outcome = asked::outcome(parts).map_err(Refused::invalid)?;
-    if outcome.is_judgement() && !gateway.trusted_proxies().believes(caller.peer) {
-        let message = "is believed of the operator's own proxies only (TRUSTED_PROXY_COUNT, TRUSTED_PROXY_CIDRS)";
-        return Err(Refused::invalid(vec![RequestFault::new("outcome", message)]));
+    // Usage and outcome are the asker's word: a caller who reported its own would pay what it likes.
+    if !gateway.decide_askers().include(caller.peer) {
+        return Err(Refused::not_found());
     }
+    let (outcome, answered_ms) = match asked::outcome(parts).map_err(Refused::invalid)? {
+        Some(outcome) => (outcome, None),
+        // Nothing is said about the application, and the work is taken to have been done.
+        None => (Outcome::Abandoned, Some(0)),
+    };
     let (scope, policy) = (caller.identity.scope(), caller.identity.scope().policy());
     let record = admission::ask(gateway, scope.store().pass(pass_id)).await?;
     let record = record.filter(|record| record.principal == caller.identity.principal());
     let record = record.ok_or_else(Refused::not_found)?;
     let mut reported = Vec::new();
     usage::add(&mut reported, &parts.headers);
-    let ends = [PassEnd { lease: record.lease, outcome: outcome.of_pass(), usage: reported, answered_ms: None }];
+    let ends = [PassEnd { lease: record.lease, outcome, usage: reported, answered_ms }];
     let held = admission::ask(gateway, scope.store().finish(policy.compiled(), &ends)).await?;
     if held != [true] {
         return Err(Refused::not_found());

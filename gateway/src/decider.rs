@@ -45,8 +45,6 @@ pub(crate) struct Wish {
     pub(crate) estimates: Vec<(String, u64)>,
     /// Of a pass: how long its place lasts, ms; `None` leaves it to the policy.
     pub(crate) lease_ms: Option<u64>,
-    /// Of a pass: as how many of its class it counts; 0 is one.
-    pub(crate) hits: u32,
 }
 
 /// What became of a question.
@@ -206,7 +204,7 @@ fn fit(request: &mut AdmitRequest, wish: &Wish, policy: &PolicyInForce) -> Resul
     }
     // Checked documents have neither above a million.
     let cost = u32::try_from(document.cost_of(&request.kind)).unwrap_or(u32::MAX);
-    request.cost = cost.saturating_mul(wish.hits.max(1));
+    request.cost = cost.saturating_mul(request.pass.map_or(1, |terms| terms.hits.max(1)));
     let shipped = || u32::try_from(document.max_attempts_of(&request.kind)).unwrap_or(u32::MAX);
     request.max_attempts = wish.max_attempts.unwrap_or_else(shipped);
     Ok(())

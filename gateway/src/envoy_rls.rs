@@ -111,7 +111,11 @@ async fn answer(
     let identity = resolve_vouched(gateway, caller).await.map_err(refused_early)?;
     let entry = Entry { hits, trace, ..Entry::default() };
     let classify = |policy: &PolicyInForce| class(&target, policy);
-    match classed::admit(gateway, &identity, request_id.as_str(), classify, entry).await {
+    let fits = |policy: &PolicyInForce, _: &str| match &target {
+        Target::Line(line) => RequestLine::has_one_class(line.as_ref(), policy),
+        Target::Named(_) => Ok(()),
+    };
+    match classed::admit(gateway, &identity, request_id.as_str(), classify, fits, entry).await {
         Ok(Classed { policy, pass, .. }) => {
             let limits = pass.as_ref().map_or_else(Vec::new, |pass| pass.limits().to_vec());
             let mut response = Response::new(Body::empty());

@@ -74,6 +74,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 pub use client_address::TrustedProxies;
+pub use decide::asker::DecideAskers;
 pub use drain::Shutdown;
 pub use refusal_memory::{Shared, Term};
 pub use state::{Gateway, GatewayOptions};

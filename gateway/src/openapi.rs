@@ -25,8 +25,8 @@ use crate::respond::not_modified;
 use crate::{admin, decide, digest, events, health, limits, tasks};
 
 pub(crate) use parameters::{
-    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EventsHeader, LimitsQuery, PassIdPath, RevisionPath,
-    RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
+    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EndingQuery, EventsHeader, LimitsQuery, PassIdPath,
+    RevisionPath, RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
 };
 pub(crate) use refusals::{
     Asking, Changing, Deciding, EndingPass, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf,

@@ -14,7 +14,6 @@ mod tunnel;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -22,10 +21,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{self, OnUpgrade};
-use portcullis_config::RouteClass;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::admission::pass::{self, Entry, Outcome, Pass};
+use crate::admission::classed::{self, Classed};
+use crate::admission::pass::{Entry, Outcome};
 use crate::admission::session::Identity;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
@@ -43,9 +42,6 @@ use upload::Upload;
 use upstream::Upstream;
 
 pub use upstream::{UnusableUpstream, UpstreamUrl};
-
-/// How often a path is classed: policies that change twice while a request is being decided are not changed by people.
-const ROUNDS: usize = 3;
 
 /// Paths that are this gateway's own, with everything below them: they are never the application's.
 const OWN: [&str; 9] = [
@@ -86,7 +82,7 @@ pub(crate) async fn forward(
         return Err(Refused::invalid(vec![RequestFault::new("method", "is not passed on to the application")]));
     }
     let switch = Switch::asked_for(gateway, &mut parts)?;
-    let Admitted { policy, class, pass } = admit(caller, gateway, &parts).await?;
+    let Classed { policy, class, pass } = admit(caller, gateway, &parts).await?;
     let bounds = Bounds::of(policy.policy(), &class);
     let mut account = Account { pass, outcome: Outcome::Abandoned, usage: Vec::new() };
     let limits = account.pass.as_ref().map(|pass| pass.limits().to_vec());
@@ -111,55 +107,16 @@ pub(crate) async fn forward(
     Ok(Answered { response, policy: Some(policy) })
 }
 
-/// A request that may go to the application.
-struct Admitted {
-    policy: Arc<PolicyInForce>,
-    class: Arc<str>,
-    /// `None`: its class takes no gates.
-    pass: Option<Pass>,
-}
-
-/// Takes a request through the gates of its class. The class is the one that its path has under the policy it is
-/// decided under, and under no other.
-async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<Admitted, Refused> {
-    let scope = caller.identity.scope();
-    let mut policy = scope.policy();
-    let mut round = 1;
-    loop {
-        let class = policy.route_class(parts.method.as_str(), parts.uri.path());
-        let (name, throttled) = match &class {
-            RouteClass::Guarded { class, throttled } => (class.clone(), Some(*throttled)),
-            RouteClass::Read => ("read".into(), None),
-            RouteClass::Bypass => ("bypass".into(), None),
-        };
-        let too_large = announced(&parts.headers) > Bounds::of(policy.policy(), &name).request_bytes;
-        let Some(throttled) = throttled.filter(|_| !too_large) else {
-            // Nothing is asked of the script, which would say whether this policy still counts.
-            if round < ROUNDS && scope.has_moved_on_from(policy.stamp()).await {
-                (policy, round) = (scope.policy(), round + 1);
-                continue;
-            }
-            let pass = None;
-            return if too_large {
-                Err(Failure::TooMuchSent.refused())
-            } else {
-                Ok(Admitted { policy, class: name, pass })
-            };
-        };
-        let trace = TraceContext::of(&parts.headers);
-        let entry = Entry { class: name.clone(), throttled, in_flight: true, trace, ..Entry::default() };
-        let outcome = pass::pass(gateway, caller.identity, caller.request_id.as_str(), entry).await;
-        let decided_under = match &outcome {
-            Ok(pass) => pass.policy().clone(),
-            Err(refused) => refused.policy.clone().unwrap_or_else(|| policy.clone()),
-        };
-        let same = decided_under.stamp() == policy.stamp()
-            || decided_under.route_class(parts.method.as_str(), parts.uri.path()) == class;
-        if same || round == ROUNDS {
-            return outcome.map(|pass| Admitted { policy: decided_under, class: name, pass: Some(pass) });
-        }
-        (policy, round) = (decided_under, round + 1);
-    }
+/// Takes a request through the gates of its class, unless it says that it is larger than its class may be.
+async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<Classed, Refused> {
+    let classify = |policy: &PolicyInForce| policy.route_class(parts.method.as_str(), parts.uri.path());
+    let length = announced(&parts.headers);
+    let fits = |policy: &PolicyInForce, class: &str| {
+        let too_large = length > Bounds::of(policy.policy(), class).request_bytes;
+        if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(()) }
+    };
+    let entry = Entry { in_flight: true, trace: TraceContext::of(&parts.headers), ..Entry::default() };
+    classed::admit(gateway, caller.identity, caller.request_id.as_str(), classify, fits, entry).await
 }
 
 /// The request as the application gets it; `None` where its path cannot be one of the application's.

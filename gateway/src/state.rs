@@ -17,6 +17,7 @@ use crate::admission::session::strangers::Strangers;
 use crate::background::Background;
 use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
+use crate::decide::asker::DecideAskers;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
 use crate::limit_memory::LimitMemory;
@@ -54,6 +55,8 @@ pub struct GatewayOptions {
     pub instance: String,
     /// Whom to believe about the client's address.
     pub trusted_proxies: TrustedProxies,
+    /// Who may hold places for requests of others, and end them.
+    pub decide_askers: DecideAskers,
     /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
     /// How long a connection may be silent: longer than whatever stands in front keeps one.
@@ -76,6 +79,7 @@ pub struct Gateway {
     rls_token: Option<SecretString>,
     instance: String,
     trusted_proxies: TrustedProxies,
+    decide_askers: DecideAskers,
     resolvers: Vec<Box<dyn SessionResolver>>,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
@@ -115,6 +119,7 @@ impl Gateway {
             rls_token: options.rls_token,
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
+            decide_askers: options.decide_askers,
             resolvers,
             strangers: Strangers::new(),
             refusal_memory: RefusalMemory::new(),
@@ -180,6 +185,10 @@ impl Gateway {
 
     pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
         &self.trusted_proxies
+    }
+
+    pub(crate) fn decide_askers(&self) -> &DecideAskers {
+        &self.decide_askers
     }
 
     pub(crate) fn resolvers(&self) -> &[Box<dyn SessionResolver>] {
@@ -278,6 +287,7 @@ pub(crate) mod tests {
             rls_token: None,
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),
+            decide_askers: DecideAskers::default(),
             dev_tokens: true,
             keep_alive: Duration::from_secs(75),
             drain: Duration::ZERO,

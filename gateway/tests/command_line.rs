@@ -112,6 +112,19 @@ fn bad_usage_is_64() {
 }
 
 #[test]
+fn a_network_that_is_none_is_64_and_is_named() {
+    for (variable, networks) in [
+        ("PORTCULLIS_DECIDE_CIDRS", "10.0.0.0/8,10.0.0.0/33"),
+        ("PORTCULLIS_DECIDE_CIDRS", "10.0.0.0/33"),
+        ("TRUSTED_PROXY_CIDRS", "10.0.0.0/33"),
+    ] {
+        let output = run(&["serve"], &[(variable, networks)], "");
+        assert_eq!((status(&output), text(&output.stdout)), (Some(64), ""), "{variable}={networks}");
+        assert!(text(&output.stderr).contains("'10.0.0.0/33'"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
     let scope = [("TENANT_ID", "t"), ("PROJECT_ID", "p")];
     let with_token = [scope[0], scope[1], ("PORTCULLIS_ADMIN_TOKEN", TOKEN)];

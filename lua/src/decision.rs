@@ -10,6 +10,9 @@ use portcullis_config::policy::Subject;
 use crate::pass::{PassLease, PassTerms};
 use crate::task::TaskId;
 
+/// Most units of a request: the largest integer that a number of a script keeps exactly.
+const MOST_UNITS: u64 = (1 << 53) - 1;
+
 /// One request for admission, its caller already resolved.
 #[derive(Clone, Debug)]
 pub struct AdmitRequest {
@@ -72,7 +75,9 @@ impl AdmitRequest {
         if unit == "requests" {
             return u64::from(self.cost.max(1));
         }
-        self.estimates.iter().find(|(name, _)| name == unit).map_or(default, |&(_, amount)| amount)
+        let of_one = self.estimates.iter().find(|(name, _)| name == unit).map_or(default, |&(_, amount)| amount);
+        let hits = self.pass.map_or(1, |terms| terms.hits.max(1));
+        of_one.saturating_mul(u64::from(hits)).min(MOST_UNITS)
     }
 }
 

@@ -28,6 +28,9 @@ pub struct PassTerms {
     pub lease_ms: u64,
     /// Whether rate limits apply.
     pub throttled: bool,
+    /// How many times its estimates count, also those that a limit or budget has for it; 0 is once. Its cost says so
+    /// already.
+    pub hits: u32,
 }
 
 /// The right to a place among the passes in flight, until it lapses.

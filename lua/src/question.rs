@@ -82,3 +82,67 @@ impl<'a> Question<'a> {
         self.half_open_probes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use portcullis_config::{Policy, UserType};
+    use serde_json::json;
+
+    use super::*;
+    use crate::pass::PassTerms;
+    use crate::stamp::PolicyStamp;
+    use crate::task::TaskId;
+
+    fn asked(hits: Option<u32>, cost: u32, estimates: &[(&str, u64)]) -> AdmitRequest {
+        AdmitRequest {
+            task_id: TaskId::generate(),
+            user_type: UserType::new("paid").unwrap(),
+            session_id: "s".to_owned(),
+            principal: "p".to_owned(),
+            actor: None,
+            client_address: None,
+            kind: "chat".to_owned(),
+            pass: hits.map(|hits| PassTerms { lease_ms: 0, throttled: true, hits }),
+            cost,
+            deadline_ms: None,
+            delay_ms: 0,
+            max_attempts: 1,
+            idempotency: None,
+            estimates: estimates.iter().map(|(unit, amount)| ((*unit).to_owned(), *amount)).collect(),
+            request_id: "r".to_owned(),
+            traceparent: None,
+            tracestate: None,
+            content_type: String::new(),
+            payload: Bytes::new(),
+        }
+    }
+
+    /// What a request draws on budgets and uses of limits of two units and of requests, in this order.
+    fn drawn(request: &AdmitRequest) -> (Vec<u64>, Vec<u64>) {
+        let mut policy = Policy::shipped("acme", "demo");
+        for (name, unit, estimate) in [("a", "tokens", 7), ("b", "dollars", 2), ("c", "requests", 1)] {
+            let budget =
+                json!({"unit": unit, "amount": 1000, "period": "day", "per": "tenant", "default_estimate": estimate});
+            policy.budgets.insert(name.to_owned(), serde_json::from_value(budget).unwrap());
+            let mut limit = json!({"per": "tenant", "unit": unit, "limit": 1000, "window_seconds": 60});
+            if unit != "requests" {
+                limit["default_estimate"] = json!(estimate + 1);
+            }
+            policy.rate_limits.named.insert(name.to_owned(), serde_json::from_value(limit).unwrap());
+        }
+        let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
+        let question = Question::new(&policy, request).unwrap();
+        let draws = question.draws.iter().map(|draw| draw.estimate).collect();
+        (draws, question.uses.iter().map(|used| used.units).collect())
+    }
+
+    #[test]
+    fn one_question_about_several_requests_is_expected_to_use_what_they_all_do() {
+        assert_eq!(drawn(&asked(None, 2, &[])), (vec![7, 2, 2], vec![8, 3, 2]), "a task is one");
+        assert_eq!(drawn(&asked(Some(0), 2, &[("tokens", 5)])), (vec![5, 2, 2], vec![5, 3, 2]));
+        assert_eq!(drawn(&asked(Some(10), 20, &[("tokens", 5)])), (vec![50, 20, 20], vec![50, 30, 20]));
+        let endless = drawn(&asked(Some(u32::MAX), 1, &[("tokens", u64::MAX)]));
+        assert_eq!(endless.0[0], (1 << 53) - 1, "an integer that scripts keep exactly");
+    }
+}

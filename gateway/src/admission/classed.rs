@@ -27,12 +27,14 @@ pub(crate) struct Classed {
     pub(crate) pass: Option<Pass>,
 }
 
-/// Takes a request through the gates of its class. `entry` is its request for a pass, but for class and throttling.
+/// Takes a request through the gates of its class. `entry` is its request for a pass, but for class and throttling;
+/// what does not fit its class, by name, is refused before a gate is asked.
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
     request_id: &str,
     classify: impl Fn(&PolicyInForce) -> RouteClass,
+    fits: impl Fn(&PolicyInForce, &str) -> Result<(), Refused>,
     entry: Entry,
 ) -> Result<Classed, Refused> {
     let scope = identity.scope();
@@ -40,17 +42,22 @@ pub(crate) async fn admit(
     let mut round = 1;
     loop {
         let class = classify(&policy);
-        let (name, throttled) = match &class {
-            RouteClass::Guarded { class, throttled } => (class.clone(), *throttled),
-            RouteClass::Read | RouteClass::Bypass => {
-                // Nothing is asked of the script, which would say whether this policy still counts.
-                if round < ROUNDS && scope.has_moved_on_from(policy.stamp()).await {
-                    (policy, round) = (scope.policy(), round + 1);
-                    continue;
-                }
-                let name = if class == RouteClass::Read { "read" } else { "bypass" };
-                return Ok(Classed { policy, class: name.into(), pass: None });
+        let (name, throttled): (Arc<str>, _) = match &class {
+            RouteClass::Guarded { class, throttled } => (class.clone(), Some(*throttled)),
+            RouteClass::Read => ("read".into(), None),
+            RouteClass::Bypass => ("bypass".into(), None),
+        };
+        let misfit = fits(&policy, &name).err();
+        let Some(throttled) = throttled.filter(|_| misfit.is_none()) else {
+            // Nothing is asked of the script, which would say whether this policy still counts.
+            if round < ROUNDS && scope.has_moved_on_from(policy.stamp()).await {
+                (policy, round) = (scope.policy(), round + 1);
+                continue;
             }
+            return match misfit {
+                Some(refused) => Err(Refused { policy: Some(policy), ..refused }),
+                None => Ok(Classed { policy, class: name, pass: None }),
+            };
         };
         let entry = Entry { class: name.clone(), throttled, ..entry.clone() };
         let outcome = pass::pass(gateway, identity, request_id, entry).await;

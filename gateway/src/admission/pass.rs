@@ -9,14 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_config::policy::GUARDED;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
 use super::session::Identity;
-use super::{backpressure, circuit_breaker, rate_limit, refused, subject};
+use super::{asked_by, backpressure, circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
@@ -126,32 +125,13 @@ pub(crate) async fn pass(
 }
 
 fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
-    let trace = entry.trace.map(|trace| (trace.traceparent, trace.tracestate));
-    let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     let request = AdmitRequest {
-        task_id: TaskId::generate(),
-        user_type: identity.user_type().clone(),
-        session_id: identity.session_id().to_owned(),
-        principal: identity.principal().to_owned(),
-        actor: identity.actor().map(str::to_owned),
-        client_address: Some(identity.client_address().to_owned()),
-        kind: entry.class.to_string(),
-        // How long the lease is, the cost and the estimates are settled when it is known under which policy.
-        pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled }),
-        cost: 1,
-        deadline_ms: None,
-        delay_ms: 0,
-        max_attempts: 1,
-        idempotency: None,
-        estimates: Vec::new(),
-        request_id: request_id.to_owned(),
-        traceparent,
-        tracestate,
-        content_type: String::new(),
-        payload: Bytes::new(),
+        // How long the lease is, and the estimates, are settled when it is known under which policy.
+        pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled, hits: entry.hits }),
+        ..asked_by(identity, request_id, entry.class.to_string(), entry.trace)
     };
     let lease_ms = entry.lease.map(|lease| lease.as_millis() as u64);
-    Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms, hits: entry.hits } }
+    Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms } }
 }
 
 fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decided) -> Result<Pass, Refused> {

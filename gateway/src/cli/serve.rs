@@ -20,7 +20,7 @@ use super::signals::Signals;
 use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN};
 use super::{Exit, complain, print};
 use crate::proxy::UpstreamUrl;
-use crate::{Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
+use crate::{DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
 /// up, short enough that a fleet that starts during an outage is there when Redis is.
@@ -71,6 +71,11 @@ pub(crate) struct ServeArgs {
     /// Networks or addresses of the last proxy, comma-separated [default: any peer]
     #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
     trusted_proxy_cidrs: Vec<IpNet>,
+    /// Networks or addresses of the proxies that may hold places for requests by `/v1/decide` and end them,
+    /// comma-separated [default: loopback if `TRUSTED_PROXY_COUNT` is 0, else nobody]
+    #[arg(long, value_name = "CIDR", env = "PORTCULLIS_DECIDE_CIDRS", value_delimiter = ',',
+        value_parser = parse_network)]
+    decide_cidrs: Vec<IpNet>,
     /// Application behind this gateway, `http://HOST:PORT`: gets the requests for paths that are not the gateway's own
     /// [default: none: such paths are not found]
     #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
@@ -146,6 +151,7 @@ struct Prepared {
     admin_token: SecretString,
     instance: String,
     trusted_proxies: TrustedProxies,
+    decide_askers: DecideAskers,
     dev_tokens: bool,
     keep_alive: Duration,
     drain: Duration,
@@ -216,6 +222,7 @@ impl ServeArgs {
             store_timeout,
             redis_wait: self.redis_wait_ms.map(Duration::from_millis),
             instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
+            decide_askers: DecideAskers::named(self.decide_cidrs, self.trusted_proxy_count),
             trusted_proxies: TrustedProxies { count: self.trusted_proxy_count, networks: self.trusted_proxy_cidrs },
             dev_tokens: self.dev_tokens,
             component: self.policy.component(),
@@ -269,6 +276,7 @@ async fn run(prepared: Prepared) -> Exit {
         rls_token: prepared.rls_token,
         instance: prepared.instance,
         trusted_proxies: prepared.trusted_proxies,
+        decide_askers: prepared.decide_askers,
         dev_tokens: prepared.dev_tokens,
         keep_alive: prepared.keep_alive,
         drain: prepared.drain,

@@ -17,6 +17,12 @@ use super::{RequestLine, below};
 /// Longest place that may be asked for, seconds.
 pub(crate) const MAX_LEASE_SECONDS: u64 = 3600;
 
+/// How a request may be said to have ended.
+pub(crate) const OUTCOMES: [(&str, Outcome); 3] =
+    [("succeeded", Outcome::Succeeded), ("failed", Outcome::Failed), ("abandoned", Outcome::Abandoned)];
+
+const NOT_AN_ASKER: &str = "may only be asked for by the operator's own proxies (PORTCULLIS_DECIDE_CIDRS)";
+
 const FORWARDED: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-uri"), HeaderName::from_static("x-forwarded-method")];
 const ORIGINAL: [HeaderName; 2] =
@@ -32,8 +38,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Reads it, or says all that is wrong.
-    pub(super) fn of(parts: &Parts) -> Result<Self, Vec<RequestFault>> {
+    /// Reads it, or says all that is wrong; `may_hold`: whether a place may be asked for.
+    pub(super) fn of(parts: &Parts, may_hold: bool) -> Result<Self, Vec<RequestFault>> {
         let original = below(parts.uri.path()).and_then(profile::original_path);
         if let Some(path) = original {
             // The query is the original request's as well.
@@ -47,13 +53,13 @@ impl Asked {
             let names = Profile::NAMES.map(|(name, _)| name).join(", ");
             faults.push(RequestFault::new("profile", format!("must be one of {names}; not {name:?}")));
         }
-        let lease = lease(parts, &mut faults);
+        let lease = lease(parts, may_hold, &mut faults);
         let line = line(Profile::of(parts).unwrap_or(Profile::Plain), &parts.headers, &mut faults);
         if faults.is_empty() { Ok(Self { line, lease }) } else { Err(faults) }
     }
 }
 
-fn lease(parts: &Parts, faults: &mut Vec<RequestFault>) -> Option<Duration> {
+fn lease(parts: &Parts, may_hold: bool, faults: &mut Vec<RequestFault>) -> Option<Duration> {
     let mut lease = None;
     let mut seen = Vec::new();
     for (name, value) in profile::pairs(parts) {
@@ -62,6 +68,7 @@ fn lease(parts: &Parts, faults: &mut Vec<RequestFault>) -> Option<Duration> {
         }
         match name.as_str() {
             "profile" => {}
+            "lease_seconds" if !may_hold => faults.push(RequestFault::new(name.clone(), NOT_AN_ASKER)),
             "lease_seconds" => {
                 lease = value.parse().ok().filter(|seconds| (1..=MAX_LEASE_SECONDS).contains(seconds));
                 if lease.is_none() {
@@ -125,38 +132,20 @@ fn described(
     }
 }
 
-/// How a request is said to have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    outcome: Option<Outcome>,
-}
-
-impl Said {
-    /// Whether it says something about the application, which breakers go by.
-    pub(super) fn is_judgement(self) -> bool {
-        self.outcome.is_some()
-    }
-
-    /// What is taken from it.
-    pub(super) fn of_pass(self) -> Outcome {
-        self.outcome.unwrap_or(Outcome::Succeeded)
-    }
-}
-
-/// `?outcome=` of the end of a pass; nothing is said where it is left out, and it is taken to have gone well.
-pub(super) fn outcome(parts: &Parts) -> Result<Said, Vec<RequestFault>> {
+/// `?outcome=` of the end of a pass; `None`: nothing is said about the application.
+pub(super) fn outcome(parts: &Parts) -> Result<Option<Outcome>, Vec<RequestFault>> {
     let pairs = profile::pairs(parts);
-    let outcome = match pairs.as_slice() {
-        [] => None,
-        [(name, value)] if name == "outcome" => match value.as_str() {
-            "succeeded" => Some(Outcome::Succeeded),
-            "failed" => Some(Outcome::Failed),
-            "abandoned" => Some(Outcome::Abandoned),
-            _ => return Err(vec![RequestFault::new("outcome", "must be one of succeeded, failed, abandoned")]),
+    match pairs.as_slice() {
+        [] => Ok(None),
+        [(name, value)] if name == "outcome" => match OUTCOMES.into_iter().find(|(known, _)| known == value) {
+            Some((_, outcome)) => Ok(Some(outcome)),
+            None => {
+                let names = OUTCOMES.map(|(name, _)| name).join(", ");
+                Err(vec![RequestFault::new("outcome", format!("must be one of {names}"))])
+            }
         },
-        _ => return Err(vec![RequestFault::new("query", "may have `outcome`, once, and nothing else")]),
-    };
-    Ok(Said { outcome })
+        _ => Err(vec![RequestFault::new("query", "may have `outcome`, once, and nothing else")]),
+    }
 }
 
 #[cfg(test)]
@@ -168,7 +157,7 @@ mod tests {
     fn asked(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Asked, Vec<String>> {
         let request = Request::builder().method(method).uri(uri);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let asked = Asked::of(&request.body(()).unwrap().into_parts().0);
+        let asked = Asked::of(&request.body(()).unwrap().into_parts().0, true);
         asked.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
     }
 
@@ -224,6 +213,19 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_for_those_who_may_hold_one_and_a_plain_question_is_for_anybody() {
+        let asked = |query: &str| {
+            let request = Request::get(format!("/v1/decide{query}")).header("x-original-uri", "/a").body(()).unwrap();
+            let asked = Asked::of(&request.into_parts().0, false).map(|asked| asked.lease);
+            asked.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>())
+        };
+        assert_eq!(asked("?profile=nginx"), Ok(None));
+        for query in ["?lease_seconds=60", "?profile=plain&lease_seconds=0"] {
+            assert_eq!(asked(query), Err(vec!["lease_seconds".to_owned()]), "{query}");
+        }
+    }
+
+    #[test]
     fn the_profile_is_named_by_the_path_or_the_query_and_by_no_header() {
         let profile = |uri: &str| {
             let request = Request::get(uri).header("x-portcullis-profile", "nginx").body(()).unwrap();
@@ -241,8 +243,8 @@ mod tests {
     fn an_end_says_one_outcome_or_none() {
         let said =
             |query: &str| outcome(&Request::delete(format!("/v1/decide/x{query}")).body(()).unwrap().into_parts().0);
-        assert!(said("").is_ok_and(|said| !said.is_judgement() && said.of_pass() == Outcome::Succeeded));
-        assert!(said("?outcome=failed").is_ok_and(|said| said.is_judgement() && said.of_pass() == Outcome::Failed));
+        assert_eq!(said("").unwrap(), None);
+        assert_eq!(said("?outcome=failed").unwrap(), Some(Outcome::Failed));
         for query in ["?outcome=", "?outcome=ok", "?result=failed", "?outcome=failed&outcome=failed"] {
             assert!(said(query).is_err(), "{query}");
         }

@@ -7,6 +7,7 @@ use axum::http::Request;
 use portcullis_config::Component;
 use serde_json::{Value, json};
 
+use super::asker::DecideAskers;
 use super::*;
 use crate::client_address::TrustedProxies;
 use crate::public::Public;
@@ -105,8 +106,8 @@ async fn a_question_with_faults_is_no_yes() {
     let gateway = gateway();
     for (path, expected) in [
         ("/v1/decide?profile=squid", 400),
-        ("/v1/decide?lease_seconds=0", 400),
-        ("/v1/decide?profile=nginx&lease_seconds=0", 403),
+        ("/v1/decide?lease_seconds=60", 400),
+        ("/v1/decide?profile=nginx&lease_seconds=60", 403),
     ] {
         let answer = ask(&gateway, "GET", path, &[]).await;
         assert_eq!(answer.statuses(), (expected, Some("400"), Some("invalid_request")), "{path}");
@@ -118,25 +119,45 @@ async fn a_question_with_faults_is_no_yes() {
 #[tokio::test]
 async fn what_is_no_pass_is_nothing() {
     let gateway = gateway();
-    let id = "01JD7Y5M3T0000000000000000";
-    for (method, path) in
-        [("DELETE", "/v1/decide/malformed"), ("DELETE", "/v1/decide/"), ("GET", &*format!("/v1/decide/{id}"))]
-    {
+    for (method, path) in [
+        ("DELETE", "/v1/decide/malformed"),
+        ("DELETE", "/v1/decide/"),
+        ("GET", "/v1/decide/01JD7Y5M3T0000000000000000"),
+    ] {
         assert_eq!((ask(&gateway, method, path, &[]).await.statuses()), (404, None, None), "{method} {path}");
     }
-    let unknown = ask(&gateway, "DELETE", &format!("/v1/decide/{id}"), &[]).await;
-    assert_eq!((unknown.status, unknown.body["code"].as_str()), (503, Some("store_unavailable")));
+}
+
+/// What is the same in every answer that says the same.
+fn essence(answer: &Answer) -> (u16, HeaderMap, Value) {
+    let (mut headers, mut body) = (answer.headers.clone(), answer.body.clone());
+    headers.remove("x-request-id");
+    body["request_id"] = Value::Null;
+    (answer.status, headers, body)
 }
 
 #[tokio::test]
-async fn judging_the_application_is_for_the_operators_proxies() {
-    let gateway = gateway();
-    let path = "/v1/decide/01JD7Y5M3T0000000000000000?outcome=failed";
-    let answer = ask(&gateway, "DELETE", path, &[]).await;
-    assert_eq!((answer.status, answer.body["errors"][0]["path"].as_str()), (400, Some("outcome")));
-    let trusted_proxies = TrustedProxies { count: 1, networks: Vec::new() };
-    let gateway = Gateway::new(GatewayOptions { trusted_proxies, ..options_without_redis() });
-    assert_eq!(ask(&gateway, "DELETE", path, &[]).await.status, 503, "it is looked for");
+async fn a_place_is_held_and_ended_by_the_operators_own_proxies_and_by_nobody_else() {
+    let credential = [("authorization", "Bearer dev:paid:ada")];
+    let path = "/v1/decide/01JD7Y5M3T0000000000000000";
+    for (named, is_one) in [(None, false), (Some("198.51.100.0/24"), false), (Some("203.0.113.0/24"), true)] {
+        let trusted_proxies = TrustedProxies { count: 1, networks: Vec::new() };
+        let named = named.map(|network| network.parse().unwrap());
+        let decide_askers = DecideAskers::named(named.into_iter().collect(), trusted_proxies.count);
+        let gateway = Gateway::new(GatewayOptions { decide_askers, trusted_proxies, ..options_without_redis() });
+        let held = ask(&gateway, "GET", "/v1/decide?lease_seconds=60", &credential).await;
+        let fault = held.body["errors"][0]["path"].as_str();
+        assert_eq!((held.status, fault), if is_one { (503, None) } else { (400, Some("lease_seconds")) });
+        let missing = ask(&gateway, "DELETE", "/v1/decide/malformed", &credential).await;
+        for (query, looked_for) in [("", 503), ("?outcome=failed", 503), ("?outcome=nonsense", 400), ("?x=1", 400)] {
+            let ended = ask(&gateway, "DELETE", &format!("{path}{query}"), &credential).await;
+            if is_one {
+                assert_eq!(ended.status, looked_for, "{query}: {}", ended.body);
+            } else {
+                assert_eq!(essence(&ended), essence(&missing), "{query}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -101,15 +101,15 @@ fn named_limits_that_may_apply_make_a_request_weigh_more() {
 #[test]
 fn a_pass_lasts_and_weighs_as_it_asks_and_else_as_the_policy_says() {
     let policy = policy_for_tests(&json!({"proxy": {"lease_ms": 7000}, "kinds": {"report": {"cost": 5}}}), 1);
-    let fitted = |lease_ms: u64, wish: Wish| {
+    let fitted = |lease_ms: u64, hits: u32, wish: Wish| {
         let mut request = request("paid", "report");
-        request.pass = Some(PassTerms { lease_ms, throttled: true });
+        request.pass = Some(PassTerms { lease_ms, throttled: true, hits });
         fit(&mut request, &wish, &policy).unwrap();
         (request.pass.unwrap().lease_ms, request.cost)
     };
-    let own = || Wish { lease_ms: Some(600_000), hits: 3, ..Wish::default() };
-    assert_eq!(fitted(1, Wish::default()), (7000, 5));
-    assert_eq!(fitted(1, own()), (600_000, 15));
-    assert_eq!(fitted(0, own()), (0, 15), "a decision without a place stays one");
-    assert_eq!(fitted(0, Wish { hits: u32::MAX, ..Wish::default() }).1, u32::MAX);
+    let own = || Wish { lease_ms: Some(600_000), ..Wish::default() };
+    assert_eq!(fitted(1, 0, Wish::default()), (7000, 5));
+    assert_eq!(fitted(1, 3, own()), (600_000, 15));
+    assert_eq!(fitted(0, 3, own()), (0, 15), "a decision without a place stays one");
+    assert_eq!(fitted(0, u32::MAX, Wish::default()).1, u32::MAX);
 }

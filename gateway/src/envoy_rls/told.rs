@@ -42,6 +42,7 @@ impl Told {
             Cause::Decided(_) => refused.name.as_deref().map(str::to_owned),
             Cause::StoreUnavailable | Cause::Draining => return Err(Status::unavailable(refused.detail)),
             Cause::Unauthenticated => return Err(Status::invalid_argument("user_type is not known to the policy")),
+            Cause::Invalid => return Err(Status::invalid_argument(faults(refused))),
             _ => return Err(Status::internal(refused.detail)),
         };
         Ok(Self { code: Code::OverLimit, limits: refused.limits.states.to_vec(), exhausted })
@@ -81,6 +82,11 @@ impl Told {
     }
 }
 
+/// What is wrong with a question, as far as only the policy could tell.
+fn faults(refused: &Refused) -> String {
+    refused.faults.iter().map(|fault| format!("{} {}", fault.path, fault.message)).collect::<Vec<_>>().join("; ")
+}
+
 /// A window that is none of Envoy's units is of an unknown one: a rate made to fit would not be the limit.
 fn current(limit: &LimitState) -> RateLimit {
     let unit = UNITS.into_iter().find(|(seconds, _)| seconds * 1000 == limit.window_ms);
@@ -96,6 +102,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+    use crate::refusal::RequestFault;
 
     fn limit(name: &str, window_ms: u64, remaining: u64) -> LimitState {
         LimitState { name: name.to_owned(), limit: 9, window_ms, remaining, reset_ms: 1_500 }
@@ -138,6 +145,9 @@ mod tests {
         assert_eq!(code(Cause::StoreUnavailable), Some(tonic::Code::Unavailable));
         assert_eq!(code(Cause::Draining), Some(tonic::Code::Unavailable));
         assert_eq!(code(Cause::Unauthenticated), Some(tonic::Code::InvalidArgument));
+        let invalid = Refused::invalid(vec![RequestFault::new("method", "is required")]);
+        let status = Told::refused(&invalid).err().unwrap();
+        assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "method is required"));
         assert_eq!(code(Cause::Decided(Reason::CircuitOpen)), None);
     }
 }

@@ -9,10 +9,10 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
 use super::schema::{EVENT_ID_PATTERN, KIND_PATTERN, NAME_PATTERN};
-use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES, STEPS};
+use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES as DECISIONS, STEPS};
 use crate::admin::policy::request::MAX_WAIT_SECONDS as MAX_CHANGE_WAIT_SECONDS;
 use crate::admin::policy::{AUDIT_EVENTS, REVISIONS};
-use crate::decide::{MAX_LEASE_SECONDS, Profile};
+use crate::decide::{MAX_LEASE_SECONDS, OUTCOMES, Profile};
 use crate::idempotency_key::MAX_BYTES as MAX_KEY_BYTES;
 use crate::prefer::MAX_WAIT_SECONDS;
 
@@ -46,6 +46,13 @@ parameters! {
     DecideQuery = decide();
     /// Which pass.
     PassIdPath = vec![parameter(ParameterIn::Path, "pass_id", "The pass's id, a ULID.", string(Some(ULID_PATTERN)))];
+    /// How a pass ended.
+    EndingQuery = vec![parameter(
+        ParameterIn::Query,
+        "outcome",
+        "What became of the request; breakers hear nothing if it is not given.",
+        one_of(OUTCOMES.map(|(name, _)| name)),
+    )];
     /// With tasks of which kind.
     LimitsQuery = vec![parameter(
         ParameterIn::Query,
@@ -91,14 +98,14 @@ fn submit() -> Vec<Parameter> {
 
 fn decide() -> Vec<Parameter> {
     let names = Profile::NAMES.map(|(name, _)| name);
-    let profile = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build();
     let header = |name, description| parameter(ParameterIn::Header, name, description, string(None));
     vec![
-        parameter(ParameterIn::Query, "profile", "Which proxy asks; `plain` if not given.", profile),
+        parameter(ParameterIn::Query, "profile", "Which proxy asks; `plain` if not given.", one_of(names)),
         parameter(
             ParameterIn::Query,
             "lease_seconds",
-            "Longest time for which a place among the passes in flight is wanted; none if not given.",
+            "Longest time for which a place among the passes in flight is wanted; none if not given. For the operator's \
+                own proxies (`PORTCULLIS_DECIDE_CIDRS`) only.",
             whole(1, MAX_LEASE_SECONDS as u32),
         ),
         header("X-Original-URI", "The request asked about, as nginx says it."),
@@ -121,12 +128,10 @@ fn limited((usual, most): (u32, u32)) -> Vec<Parameter> {
 }
 
 fn decisions() -> Vec<Parameter> {
-    let one_of = |words: Vec<&'static str>| ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
-    let steps = STEPS.iter().map(|step| step.as_str()).collect();
-    let outcomes = one_of(OUTCOMES.to_vec()).build();
     let mut list = limited((DEFAULT_EVENTS, MAX_EVENTS));
-    list.push(parameter(ParameterIn::Query, "outcome", "Only those with this outcome.", outcomes));
-    list.push(parameter(ParameterIn::Query, "step", "Only those this step refused.", one_of(steps).build()));
+    list.push(parameter(ParameterIn::Query, "outcome", "Only those with this outcome.", one_of(DECISIONS)));
+    let steps = STEPS.iter().map(|step| step.as_str());
+    list.push(parameter(ParameterIn::Query, "step", "Only those this step refused.", one_of(steps)));
     list
 }
 
@@ -138,6 +143,10 @@ fn parameter(place: ParameterIn, name: &str, description: &str, schema: Object) 
 
 fn string(pattern: Option<&str>) -> Object {
     ObjectBuilder::new().schema_type(Type::String).pattern(pattern).build()
+}
+
+fn one_of(words: impl IntoIterator<Item = &'static str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
 }
 
 fn whole(least: u32, most: u32) -> Object {

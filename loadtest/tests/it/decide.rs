@@ -10,6 +10,7 @@ mod asking;
 mod balanced;
 mod shapes;
 mod place;
+mod asker;
 mod rls;
 
 use portcullis_loadtest::client::{Client, http_client};

@@ -16,6 +16,7 @@ mod contention;
 mod probe;
 mod pass;
 mod pass_at_once;
+mod pass_damaged;
 mod kind;
 mod share;
 mod claim;

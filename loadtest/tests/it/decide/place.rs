@@ -1,23 +1,22 @@
 //! Decisions with a place among the passes in flight, ended by whoever asked for it, or by nobody.
 
 use portcullis_loadtest::client::Client;
+use portcullis_loadtest::cluster::Builder;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, cluster, start, until};
 
-/// A gateway with two places for a paid caller, each of which is expected to use 100 tokens of 1000.
-async fn two_places() -> Fixture {
+/// Gateways with two places for a paid caller, each of which is expected to use 100 tokens of 1000.
+pub(super) fn two_places() -> Builder {
     let budgets = json!({ "daily": { "per": "principal", "unit": "tokens", "amount": 1000, "period": "day",
         "default_estimate": 1 } });
     let class =
         json!({ "patterns": ["^/work$"], "max_concurrent": 3, "throttled": false, "estimate": { "tokens": 100 } });
-    start(cluster().policy(json!({
-        "route_classes": { "work": class }, "budgets": budgets,
-    })))
-    .await
+    cluster().policy(json!({ "route_classes": { "work": class }, "budgets": budgets }))
 }
 
-async fn ask(client: &Client, seconds: u64) -> Result<String, String> {
+/// The id of a place, or why there is none.
+pub(super) async fn ask(client: &Client, seconds: u64) -> Result<String, String> {
     let client = client.with_header("x-original-uri", "/work").with_header("x-original-method", "POST");
     let answer = client.get(&format!("/v1/decide?profile=nginx&lease_seconds={seconds}")).await.expect("an answer");
     match answer.status {
@@ -26,14 +25,15 @@ async fn ask(client: &Client, seconds: u64) -> Result<String, String> {
     }
 }
 
-async fn in_flight(cluster: &Fixture) -> u64 {
+/// Passes of the class that are in flight.
+pub(super) async fn in_flight(cluster: &Fixture) -> u64 {
     let store = cluster.store().await.expect("a store");
     let view = store.queues(&cluster.compiled_policy()).await.expect("an answer");
     view.pools.get("work").map_or(0, |pool| pool.in_flight)
 }
 
 /// Spent and held of the caller's budget.
-async fn tokens(client: &Client) -> (Value, Value) {
+pub(super) async fn tokens(client: &Client) -> (Value, Value) {
     let limits = client.get("/v1/limits?kind=work").await.expect("limits");
     let budget = &limits.body["budgets"][0];
     (budget["spent"].clone(), budget["held"].clone())
@@ -41,7 +41,7 @@ async fn tokens(client: &Client) -> (Value, Value) {
 
 #[tokio::test]
 async fn a_place_lasts_until_its_caller_ends_it() {
-    let cluster = two_places().await;
+    let cluster = start(two_places()).await;
     let ada = cluster.gateway(0).caller("paid", "ada");
     let (first, second) = (ask(&ada, 600).await.expect("a place"), ask(&ada, 600).await.expect("a place"));
     assert_eq!(ask(&ada, 600).await, Err("hard_limit".to_owned()));
@@ -65,7 +65,7 @@ async fn a_place_lasts_until_its_caller_ends_it() {
 
 #[tokio::test]
 async fn a_place_that_nobody_ends_lapses_with_what_it_held() {
-    let mut cluster = two_places().await;
+    let mut cluster = start(two_places()).await;
     let ada = cluster.gateway(0).caller("paid", "ada");
     let lapsing = ask(&ada, 1).await.expect("a place");
     let lasting = ask(&ada, 600).await.expect("a place");
@@ -81,7 +81,7 @@ async fn a_place_that_nobody_ends_lapses_with_what_it_held() {
 
 #[tokio::test]
 async fn a_decision_without_a_place_spends_the_estimate_and_holds_nothing() {
-    let cluster = two_places().await;
+    let cluster = start(two_places()).await;
     let ada = cluster.gateway(0).caller("paid", "ada").with_header("x-original-uri", "/work");
     for spent in [100, 200, 300] {
         let answer = ada.get("/v1/decide").await.expect("an answer");

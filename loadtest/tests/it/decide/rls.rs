@@ -11,13 +11,14 @@ use portcullis_gateway::envoy_rls::SHOULD_RATE_LIMIT;
 use portcullis_gateway::envoy_rls::message::{
     Code, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, Unit,
 };
+use portcullis_loadtest::cluster::Builder;
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::asked;
-use crate::fixture::{Fixture, start, until};
+use crate::fixture::{Fixture, cluster, start, until};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const UNAVAILABLE: i32 = 14;
@@ -73,7 +74,11 @@ impl Envoy {
 
 /// A gateway that serves it, and a connection to it.
 async fn served() -> (Fixture, Envoy) {
-    let builder = asked()
+    served_under(asked()).await
+}
+
+async fn served_under(builder: Builder) -> (Fixture, Envoy) {
+    let builder = builder
         .env("PORTCULLIS_RLS_LISTEN", "127.0.0.1:0")
         .env("PORTCULLIS_RLS_TOKEN", TOKEN)
         .env("PORTCULLIS_DRAIN_SECONDS", "0");
@@ -131,6 +136,41 @@ async fn a_session_has_one_limit_by_whichever_way_it_comes() {
     assert_eq!((fitting.overall_code, fitting.statuses[0].limit_remaining), (Code::Ok.into(), 0));
     let refused = ada.with_header("x-original-method", "POST").get("/v1/decide").await.expect("an answer");
     assert_eq!((refused.status, refused.code()), (429, "burst_limit"));
+}
+
+#[tokio::test]
+async fn a_question_about_several_requests_is_expected_to_use_what_they_all_do() {
+    let budget = |unit: &str, default_estimate: u64| {
+        json!({ "per": "principal", "unit": unit, "amount": 1000, "period": "day",
+            "default_estimate": default_estimate })
+    };
+    let work = json!({ "patterns": ["^/work/"], "methods": ["POST"], "max_concurrent": 100, "throttled": false,
+        "estimate": { "tokens": 100 } });
+    let read = json!({ "patterns": ["^/work/"], "methods": ["GET"], "max_concurrent": 100, "throttled": false });
+    let (_cluster, envoy) = served_under(cluster().policy(json!({
+        "budgets": { "tokens": budget("tokens", 1), "dollars": budget("dollars", 70) },
+        "route_classes": { "work": work, "work-read": read },
+    })))
+    .await;
+    let post = |principal| [("user_type", "paid"), ("principal", principal), ("path", "/work/1"), ("method", "POST")];
+    let asked = async |principal: &'static str, hits: u32| {
+        let answer = envoy.ask(hits, &[&post(principal)]).await.expect("a decision");
+        let problem: Value = serde_json::from_slice(&answer.raw_body).unwrap_or_default();
+        problem["budget"].as_str().map(str::to_owned)
+    };
+    assert_eq!(asked("ada", 11).await.as_deref(), Some("tokens"), "11 times the 100 of its class");
+    assert_eq!(asked("ada", 9).await, None);
+    assert_eq!(asked("ada", 2).await.as_deref(), Some("tokens"), "9 of 10 are spent");
+    assert_eq!(asked("ada", 1).await, None);
+    let get = [("user_type", "paid"), ("principal", "bob"), ("kind", "work-read")];
+    let decided = async |hits: u32| envoy.ask(hits, &[&get]).await.expect("a decision").overall_code;
+    assert_eq!(decided(15).await, i32::from(Code::OverLimit), "15 times the 70 of the budget");
+    assert_eq!(decided(14).await, i32::from(Code::Ok));
+    assert_eq!(decided(1).await, i32::from(Code::OverLimit));
+
+    let unsaid = [("user_type", "paid"), ("path", "/work/1")];
+    let (status, message) = envoy.ask(0, &[&unsaid]).await.unwrap_err();
+    assert_eq!((status, message.contains("method")), (3, true), "two classes by the method: {message}");
 }
 
 #[tokio::test]

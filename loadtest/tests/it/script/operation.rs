@@ -136,7 +136,8 @@ fn ask() -> impl Strategy<Value = Ask> {
     let tokens = prop::option::weighted(0.7, prop_oneof![5 => 0..200u64, 1 => 200..2_500u64]);
     // Most of the passes ask for a place; some places are extended, most end or lapse within a few operations.
     let lease = prop_oneof![1 => Just(0u64), 2 => 1..50u64, 4 => 50..60_000u64];
-    let pass = (lease, prop::bool::weighted(0.8)).prop_map(|(lease_ms, throttled)| PassTerms { lease_ms, throttled });
+    let pass =
+        (lease, prop::bool::weighted(0.8)).prop_map(|(lease_ms, throttled)| PassTerms { lease_ms, throttled, hits: 1 });
     (
         0..6usize,
         0..4u8,

@@ -34,7 +34,7 @@ fn compiled(policy: &Policy) -> CompiledPolicy {
 
 /// Asks for a pass of this class.
 pub(super) fn pass(kind: &str, user_type: &str, lease_ms: u64) -> AdmitRequest {
-    let pass = Some(PassTerms { lease_ms, throttled: true });
+    let pass = Some(PassTerms { lease_ms, throttled: true, hits: 1 });
     AdmitRequest { kind: kind.to_owned(), pass, ..request(user_type, "s") }
 }
 
@@ -203,7 +203,7 @@ async fn a_decision_without_a_place_spends_at_once_and_holds_nothing() {
     assert_eq!((event.outcome.as_str(), event.pass, event.pass_id, event.task_id), ("admitted", asked, None, None));
     // It looks at pressure all the same.
     let free = AdmitRequest { estimates: vec![("tokens".to_owned(), 0)], ..decide };
-    let place = AdmitRequest { pass: Some(PassTerms { lease_ms: LEASE_MS, throttled: true }), ..free.clone() };
+    let place = AdmitRequest { pass: Some(PassTerms { lease_ms: LEASE_MS, throttled: true, hits: 1 }), ..free.clone() };
     assert_eq!(ask(&act, &policy, START_MS, &place, 1).await.0.len(), 1);
     assert_eq!(ask(&act, &policy, START_MS, &free, 1).await.1, [Reason::HardLimit]);
 }
@@ -218,7 +218,7 @@ async fn an_unthrottled_pass_meets_no_rate_limit_and_uses_none() {
     let policy = compiled(&policy);
     act.beat(&policy, START_MS, 10).await;
     let free = AdmitRequest {
-        pass: Some(PassTerms { lease_ms: LEASE_MS, throttled: false }),
+        pass: Some(PassTerms { lease_ms: LEASE_MS, throttled: false, hits: 1 }),
         ..pass("hooks", "paid", LEASE_MS)
     };
     assert_eq!(ask(&act, &policy, START_MS, &free, 40).await.0.len(), 40);

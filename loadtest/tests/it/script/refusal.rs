@@ -73,7 +73,7 @@ async fn warm_up(act: &Act, policy: &CompiledPolicy) {
     settled.cancel(policy, &leases[1].task_id, "s").await.expect("an answer");
     let passes = [0, 1].map(|_| AdmitRequest {
         kind: "reports".to_owned(),
-        pass: Some(PassTerms { lease_ms: 600_000, throttled: true }),
+        pass: Some(PassTerms { lease_ms: 600_000, throttled: true, hits: 1 }),
         ..request("anonymous", "s")
     });
     let decisions = store.admit(policy, &passes).await.expect("decisions");
@@ -127,7 +127,7 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
 
         // What only a task can be refused for, and otherwise passes with a place and without.
         let of_tasks = matches!(reason, Reason::DeadlineUnreachable | Reason::IdempotencyMismatch);
-        let terms = |lease_ms| (!of_tasks).then_some(PassTerms { lease_ms, throttled: true });
+        let terms = |lease_ms| (!of_tasks).then_some(PassTerms { lease_ms, throttled: true, hits: 1 });
         let batch = [None, terms(1_000), terms(0)].map(|pass| AdmitRequest {
             task_id: TaskId::generate(),
             pass,

@@ -257,7 +257,7 @@ impl Play<'_> {
         assert_eq!(view, self.model.queues(self.now_ms), "after {operation:?}");
         let breakers = store.breakers(self.policy).await.expect("an answer");
         assert_eq!(breakers, self.model.breakers(self.now_ms), "after {operation:?}");
-        let pass = Some(PassTerms { lease_ms: 1000, throttled: true });
+        let pass = Some(PassTerms { lease_ms: 1000, throttled: true, hits: 1 });
         let looks = [(0, None), (1, None), (1, pass), (2, pass), (3, pass)];
         let looks = looks.map(|(kind, pass)| to_request(&Ask { kind, pass, ..LOOK }));
         let decisions = store.peek(self.policy, &looks).await.expect("an answer");

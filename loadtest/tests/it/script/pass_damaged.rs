@@ -1,0 +1,85 @@
+//! Passes whose records are gone or damaged.
+//!
+//! Responsible for their ending all the same, with what is known of them. Must never have one of them hold up another.
+
+use portcullis_lua::{CompiledPolicy, PassEnd, PassLease, PassOutcome, PolicyStamp, Verdict};
+
+use super::pass::{budget, end, pass, pool};
+use super::stage::{Act, START_MS, Stage, request, roomy};
+
+const LEASE_MS: u64 = 1_000;
+
+/// A class with a pool of its own, and a budget.
+fn policy() -> CompiledPolicy {
+    let mut policy = roomy();
+    pool(&mut policy, "reports", 100);
+    budget(&mut policy, 100_000);
+    CompiledPolicy::new(&policy, PolicyStamp::NONE)
+}
+
+async fn taken(act: &Act, policy: &CompiledPolicy, number: usize) -> Vec<PassLease> {
+    let asked: Vec<_> = (0..number).map(|_| pass("reports", "paid", LEASE_MS)).collect();
+    let decisions = act.store.at(START_MS).admit(policy, &asked).await.expect("decisions");
+    let leases = decisions.into_iter().map(|decision| match decision.verdict {
+        Verdict::Passed { lease } => lease.expect("a place"),
+        other => panic!("{other:?}"),
+    });
+    leases.collect()
+}
+
+/// Damages the records of the first of these, each in its own way; how many they are.
+async fn damage(act: &Act, leases: &[PassLease]) -> usize {
+    let record = act.key("pass-record");
+    let head = "0123456789abcdef\u{1}";
+    let damaged = [String::new(), "?".to_owned(), head.to_owned(), format!("{head}{{}}"), format!("{head}\u{0}{{")];
+    for (lease, bytes) in leases.iter().zip(&damaged) {
+        let arguments = [record.as_str(), lease.pass_id.as_str(), bytes.as_str()];
+        act.probe.command("HSET", arguments).await.expect("an answer");
+    }
+    let gone = [record.as_str(), leases[damaged.len()].pass_id.as_str()];
+    act.probe.command("HDEL", gone).await.expect("an answer");
+    damaged.len() + 1
+}
+
+/// Keys in which something of a pass is left.
+async fn left(act: &Act) -> Vec<String> {
+    let mut keys = act.probe.keys(&act.prefix).await.expect("keys");
+    keys.retain(|key| key.ends_with(":pass") || key.contains("pass-record") || key.ends_with(":pool:reports"));
+    keys
+}
+
+/// Spent and held of the budget.
+async fn account(act: &Act, policy: &CompiledPolicy, now_ms: u64) -> (u64, u64) {
+    let decisions = act.store.at(now_ms).peek(policy, &[request("paid", "s")]).await.expect("a decision");
+    (decisions[0].budgets[0].spent, decisions[0].budgets[0].held)
+}
+
+#[tokio::test]
+async fn a_holder_ends_one_like_any_other() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    let leases = taken(&act, &policy, 8).await;
+    damage(&act, &leases).await;
+    assert!(!left(&act).await.is_empty(), "the names of the keys are those that are looked for");
+    let used = |lease| PassEnd { usage: vec![("tokens".to_owned(), 3)], ..end(lease, PassOutcome::Succeeded) };
+    let ends: Vec<PassEnd> = leases.iter().map(used).collect();
+    let store = act.store.at(START_MS + 1);
+    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![true; 8]));
+    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![false; 8]), "once");
+    assert_eq!(account(&act, &policy, START_MS + 1).await, (24, 0));
+    assert_eq!(left(&act).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_that_nobody_ends_is_taken_back_and_leaves_no_place_behind() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    let leases = taken(&act, &policy, 8).await;
+    let damaged = damage(&act, &leases).await;
+    let store = act.store.at(START_MS + LEASE_MS);
+    assert_eq!(store.lapse(&policy).await, Ok(8));
+    assert_eq!(store.lapse(&policy).await, Ok(0));
+    let held = 10 * damaged as u64;
+    assert_eq!(account(&act, &policy, START_MS + LEASE_MS).await, (0, held), "what it held stood in its record");
+    assert_eq!(left(&act).await, Vec::<String>::new());
+}
