@@ -64,7 +64,7 @@ local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, 
 
 -- All that is kept as strings; the scope once for the whole batch.
 local stored = read_strings(BEFORE + 1)
-local scope = stored[1] or SCOPE_NEW
+local scope = scope_whole(stored[1])
 local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
 if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
 if now >= beats_until then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end

@@ -57,8 +57,8 @@ scripts! {
     LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity", "pass"];
     TALLY = "tally" [];
-    REVISE = "revise" ["now", "scope", "stamp"];
-    RESTORE = "restore" ["now", "scope", "stamp"];
+    REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
+    RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
 }
 
