@@ -82,7 +82,7 @@ pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
-pub use provenance::{Hop, MOST_HOPS, Provenance};
+pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use reclaim::Reclaimed;
 pub use renew::Renewal;
 pub use replica::{Convergence, ReplicaView, Role};

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::StoreError;
+use crate::stored_policy::json;
+
 /// Most hops of a chain of delegations.
 pub const MOST_HOPS: usize = 8;
 
@@ -52,4 +55,49 @@ pub struct Hop {
     /// Most calls through it in any hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_hour: Option<u64>,
+}
+
+/// What a decision event says of where a request came from. What is not known is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestOrigin {
+    /// What sort of credential the caller showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Network the request came from: of IPv4 a /24, of IPv6 a /48.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// HTTP method of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Route that matched it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The agents the credential was handed through, root first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<Hop>,
+}
+
+impl Provenance {
+    /// The chain as a decision event keeps it; empty where there is none.
+    pub(crate) fn hops_as_text(&self) -> String {
+        if self.hops.is_empty() {
+            return String::new();
+        }
+        // Strings and numbers can always be written.
+        serde_json::to_string(&self.hops[..]).unwrap_or_default()
+    }
+}
+
+impl RequestOrigin {
+    /// What the fields of a decision event say.
+    pub(crate) fn read([source, network, method, route, hops]: [&str; 5]) -> Result<Self, StoreError> {
+        let known = |field: &str| (!field.is_empty()).then(|| field.to_owned());
+        Ok(Self {
+            source: known(source),
+            network: known(network),
+            method: known(method),
+            route: known(route),
+            hops: if hops.is_empty() { Vec::new() } else { json(hops.as_bytes())? },
+        })
+    }
 }
