@@ -26,7 +26,7 @@ local queued, delayed = call('ZREM', queue_key, id), call('ZREM', delayed_key, i
 if queued + delayed == 0 then return 0 end
 
 local _, _, epoch, _, class = struct.unpack(RECORD, record)
-if queued == 1 then count_queued(scope_key, call('GET', scope_key) or SCOPE_NEW, { [class] = -1 }, false) end
+if queued == 1 then count_queued(scope_key, scope_whole(call('GET', scope_key)), { [class] = -1 }, false) end
 local run, history = call('HGET', run_key, id), ''
 if run then
   local _, _, _, _, _, _, _, at = struct.unpack(RUN, run)

@@ -28,7 +28,7 @@ local function record_unpack(record)
   return deadline, attempts, class
 end
 
-local scope = call('GET', scope_key) or SCOPE_NEW
+local scope = scope_whole(call('GET', scope_key))
 local _, virtual, token = unpack_struct(SCOPE, scope)
 local counts = {}
 

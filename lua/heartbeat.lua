@@ -14,7 +14,7 @@ local now = now_ms(ARGV[1])
 local worker, slots, accepting = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local stamp, since = tonumber(ARGV[7]), now
-local stored, _, _, _, slots_sum, processors_sum = struct.unpack(SCOPE, call('GET', scope_key) or SCOPE_NEW)
+local stored, _, _, _, slots_sum, processors_sum = struct.unpack(SCOPE, scope_whole(call('GET', scope_key)))
 local gone = call('ZRANGEBYSCORE', beat_key, '-inf', format('%d', now), 'LIMIT', '0', '512')
 gone[#gone + 1] = worker
 local beats = call('HMGET', processor_key, unpack(gone))

@@ -11,6 +11,6 @@ if not beat then return 0 end
 local counted, count = struct.unpack(HEARTBEAT, beat)
 redis.call('HDEL', processor_key, ARGV[1])
 redis.call('ZREM', beat_key, ARGV[1])
-local _, _, _, _, slots, processors = struct.unpack(SCOPE, redis.call('GET', scope_key) or SCOPE_NEW)
+local _, _, _, _, slots, processors = struct.unpack(SCOPE, scope_whole(redis.call('GET', scope_key)))
 redis.call('SETRANGE', scope_key, SLOTS_AT, struct.pack('<dd', slots - count * counted, processors - counted))
 return 1

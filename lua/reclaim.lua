@@ -34,7 +34,7 @@ end
 local expires = format('%d', now + tonumber(ARGV[2]))
 local runs = call('HMGET', run_key, unpack(lapsed, 1, taken))
 local cancelled = call('SMISMEMBER', cancelled_key, unpack(lapsed, 1, taken))
-local scope = call('GET', scope_key) or SCOPE_NEW
+local scope = scope_whole(call('GET', scope_key))
 local _, virtual, token = unpack_struct(SCOPE, scope)
 token = math.max(token, now * 1000)
 local reply, requeued, leases, rerun, orphans, returning = { now, 0 }, {}, {}, {}, {}, {}

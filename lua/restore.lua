@@ -8,7 +8,7 @@ Guarantees
   - The stamp never falls: a winner whose revision is not above the loser's is stored under the next one.
   - A replica that is merely behind changes nothing.
 
-KEYS  1 scope STRING  2 policy HASH  3 revision HASH  4 audit STREAM
+KEYS  1 scope STRING  2 policy HASH  3 revision HASH  4 audit STREAM  5 audit-head STRING
 ARGV
   1 now ms (tests only, else '')  2 stamp held  3 document held  4 time it was written, ms  5 about  6 replica
   7 write id  8 most revisions kept  9 most audit events kept  10 channel of policies
@@ -24,12 +24,12 @@ local winner, loser = current, held
 if held_wins then winner, loser = held, current end
 if not held_wins and (held == current or revision_of(current) > revision_of(held)) then
   -- Nothing to give back, unless the scope lost its stamp on its own.
-  if call('STRLEN', scope_key) < #SCOPE_NEW then call('SETRANGE', scope_key, '48', ZERO) end
   call('SETRANGE', scope_key, '0', struct.pack('<d', current))
   return current
 end
 local policy = {
-  key = policy_key, scope_key = scope_key, revision_key = revision_key, audit_key = audit_key, channel = ARGV[10],
+  key = policy_key, scope_key = scope_key, revision_key = revision_key, audit_key = audit_key,
+  audit_head_key = KEYS[5], channel = ARGV[10],
   most_revisions = tonumber(ARGV[8]), most_events = ARGV[9], stamp = winner,
 }
 if held_wins then

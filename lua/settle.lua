@@ -39,7 +39,7 @@ local runs = call('HMGET', run_key, unpack(ids))
 local cancelled = call('SCARD', cancelled_key) > 0 and call('SMISMEMBER', cancelled_key, unpack(ids))
 
 local breakers, accounts, settled = {}, {}, {}
-local scope = call('GET', scope_key) or SCOPE_NEW
+local scope = scope_whole(call('GET', scope_key))
 local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed = false
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}

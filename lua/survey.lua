@@ -11,7 +11,7 @@ local scope_key, queue_key, delayed_key, lease_key = KEYS[1], KEYS[2], KEYS[3], 
 local dead_key, task_key, beat_key, processor_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call = redis.call
 local now = now_ms(ARGV[1])
-local scope = call('GET', scope_key) or SCOPE_NEW
+local scope = scope_whole(call('GET', scope_key))
 local _, _, _, _, slots, processors, until_ms = struct.unpack(SCOPE, scope)
 if now >= until_ms then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end
 local next_task, created = call('ZRANGE', queue_key, '0', '0'), -1

@@ -166,6 +166,7 @@ fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<T
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: identity.provenance(),
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,

@@ -110,6 +110,21 @@ impl ClientAddress {
         }
     }
 
+    /// Where it is, as far as records may say: of IPv4 the /24, of IPv6 the /48. `None` where nobody knows.
+    pub(crate) fn truncated(self) -> Option<String> {
+        match self {
+            Self::Known(IpAddr::V4(address)) => {
+                let [a, b, c, _] = address.octets();
+                Some(format!("{a}.{b}.{c}.0/24"))
+            }
+            Self::Known(IpAddr::V6(address)) => {
+                let [a, b, c, ..] = address.segments();
+                Some(format!("{}/48", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+            }
+            Self::Unknown => None,
+        }
+    }
+
     /// The [`network`](Self::network) as text.
     pub(crate) fn fingerprint(self) -> String {
         match self.network() {

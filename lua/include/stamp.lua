@@ -21,9 +21,9 @@ local function policy_store(policy, event, by, now)
     end
     if #gone > 0 then call('HDEL', policy.revision_key, unpack(gone)) end
   end
-  if call('STRLEN', policy.scope_key) < #SCOPE_NEW then call('SETRANGE', policy.scope_key, '48', ZERO) end
   call('SETRANGE', policy.scope_key, '0', struct.pack('<d', policy.stamp))
-  call('XADD', policy.audit_key, 'MAXLEN', '~', policy.most_events, '*', 'event', event, 'at', format('%d', now),
-    'by', by, 'revision', format('%d', number), 'about', policy.about)
+  audit_append(policy.audit_key, policy.audit_head_key, policy.most_events, {
+    'event', event, 'at', format('%d', now), 'by', by, 'revision', format('%d', number), 'about', policy.about,
+  })
   call('PUBLISH', policy.channel, stamp)
 end

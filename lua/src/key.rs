@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds | lifetime |
 //! |---|---|---|---|
-//! | `scope` | STRING | policy stamp, virtual time, token, service time, slots, tags, counts | the scope's |
+//! | `scope` | STRING | policy stamp, times, slots, revocations, head of the decisions, tags, counts | the scope's |
 //! | `queue` | ZSET | task id → start tag | until claimed |
 //! | `delayed` | ZSET | task id → due ms | until due |
 //! | `lease` | ZSET | task id → expiry ms | until settled |
@@ -18,14 +18,16 @@
 //! | `wake` | LIST | at most one token for idle processors | until popped |
 //! | `processor` | HASH | worker → heartbeat | until swept |
 //! | `beat` | ZSET | worker → expiry ms | until swept |
-//! | `decision` | STREAM | decision events | `max_decision_events` batches |
+//! | `decision` | STREAM | decision events, chained | `max_decision_events` batches |
 //! | `breaker-kind` | ZSET | task kind → time its breaker began | at most 256 |
 //! | `policy` | HASH | the stored policy: stamp, document, time, about, write id | the scope's |
 //! | `revision` | HASH | number → time, about, document before, document | at most `max_policy_revisions` |
-//! | `audit` | STREAM | what was changed by whom | `max_audit_events` |
+//! | `audit` | STREAM | what was changed by whom, chained | `max_audit_events` |
+//! | `audit-head` | STRING | number and hash of the newest audit event | the scope's |
 //! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
 //! | `limit:SESSION` | STRING | the session's windows | until they are empty, at most a quarter longer |
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
+//! | `chain-limit:WINDOW:HASH` | STRING | calls through a hop of a chain of delegations | the same |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |
@@ -89,6 +91,7 @@ impl Keys {
         policy = "policy",
         revision = "revision",
         audit = "audit",
+        audit_head = "audit-head",
         gateway = "gateway",
     }
 
@@ -117,6 +120,11 @@ impl Keys {
 
     pub(crate) fn named_limit(&self, name: &str, subject: &str) -> Key {
         format!("{}named-limit:{name}:{}", self.prefix, bounded(subject)).into()
+    }
+
+    /// Of a window this long, of the hop of this hash.
+    pub(crate) fn chain_limit(&self, window_ms: u64, hash: &str) -> Key {
+        format!("{}chain-limit:{window_ms}:{}", self.prefix, bounded(hash)).into()
     }
 
     pub(crate) fn budget(&self, name: &str, subject: &str) -> Key {

@@ -40,7 +40,8 @@ macro_rules! scripts {
 
 scripts! {
     ADMIT = "admit" [
-        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass"
+        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass",
+        "state", "chain"
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
@@ -57,8 +58,8 @@ scripts! {
     LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity", "pass"];
     TALLY = "tally" [];
-    REVISE = "revise" ["now", "scope", "stamp"];
-    RESTORE = "restore" ["now", "scope", "stamp"];
+    REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
+    RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
 }
 

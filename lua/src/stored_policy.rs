@@ -117,7 +117,7 @@ impl ScopeStore {
     /// The keys of `revise` and `restore`.
     pub(crate) fn policy_keys(&self) -> Vec<Key> {
         let k = &self.keys;
-        vec![k.scope(), k.policy(), k.revision(), k.audit()]
+        vec![k.scope(), k.policy(), k.revision(), k.audit(), k.audit_head()]
     }
 }
 

@@ -136,7 +136,7 @@ impl ScopeStore {
         let stamp = PolicyStamp::from_u64(scope.count()?);
         scope.take(16)?;
         let service_ms = scope.f64()?;
-        scope.take(24)?;
+        scope.take(80)?;
         let mut queued_by_class = Vec::new();
         while !scope.is_empty() {
             scope.f64()?;

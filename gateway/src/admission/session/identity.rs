@@ -9,11 +9,21 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use portcullis_config::UserType;
+use portcullis_lua::Provenance;
 
 use crate::caller::{Caller, Source};
 use crate::refusal::Refused;
 use crate::right;
 use crate::scope::ServedScope;
+
+/// Where a caller comes from, as far as it may be kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Digest of the address, which it does not show.
+    pub(super) digest: Arc<str>,
+    /// Network of the address, truncated: of IPv4 a /24, of IPv6 a /48; `None`: unknown.
+    pub(super) network: Option<Arc<str>>,
+}
 
 /// A resolved caller. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,16 +33,16 @@ pub(crate) struct Identity(Arc<Resolved>);
 struct Resolved {
     caller: Caller,
     scope: Arc<ServedScope>,
-    client_address: Arc<str>,
+    place: Place,
     /// User type and session as headers of an answer.
     headers: [Option<HeaderValue>; 2],
 }
 
 impl Identity {
-    pub(super) fn new(caller: Caller, scope: Arc<ServedScope>, client_address: Arc<str>) -> Self {
+    pub(super) fn new(caller: Caller, scope: Arc<ServedScope>, place: Place) -> Self {
         // Names of user types and sessions are made of letters, digits, '-' and '_'.
         let headers = [caller.user_type.as_str(), &caller.session_id].map(|name| HeaderValue::from_str(name).ok());
-        Self(Arc::new(Resolved { caller, scope, client_address, headers }))
+        Self(Arc::new(Resolved { caller, scope, place, headers }))
     }
 
     pub(crate) fn principal(&self) -> &str {
@@ -71,6 +81,19 @@ impl Identity {
         if self.may(needed) { Ok(()) } else { Err(Refused::insufficient_scope(needed)) }
     }
 
+    /// What decisions are told of its credential.
+    pub(crate) fn provenance(&self) -> Provenance {
+        let caller = &self.0.caller;
+        Provenance {
+            source: caller.source.as_str(),
+            network: self.0.place.network.as_deref().map(str::to_owned),
+            hops: caller.hops.clone(),
+            members: caller.members.clone(),
+            issued_at_ms: Some(caller.issued_at_ms),
+            ..Provenance::default()
+        }
+    }
+
     /// The scope everything it asks for happens in.
     pub(crate) fn scope(&self) -> &Arc<ServedScope> {
         &self.0.scope
@@ -81,14 +104,14 @@ impl Identity {
         &self.0.headers
     }
 
-    /// The same as [`Self::client_address`], for another identity from there.
-    pub(super) fn shared_client_address(&self) -> Arc<str> {
-        self.0.client_address.clone()
+    /// Where it comes from, for another identity from there.
+    pub(super) fn place(&self) -> Place {
+        self.0.place.clone()
     }
 
     /// Digest of the address it comes from, for limits per client address: it does not show the address.
     pub(crate) fn client_address(&self) -> &str {
-        &self.0.client_address
+        &self.0.place.digest
     }
 }
 

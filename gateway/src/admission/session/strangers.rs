@@ -8,7 +8,7 @@ use std::sync::Arc;
 use portcullis_config::UserType;
 use quick_cache::sync::Cache;
 
-use super::identity::Identity;
+use super::identity::{Identity, Place};
 use crate::client_address::ClientAddress;
 use crate::caller::{Caller, Source};
 use crate::digest;
@@ -34,8 +34,9 @@ impl Strangers {
         if let Some(known) = self.0.get(&address) {
             return known;
         }
-        let client_address: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
-        let identity = Identity::new(caller_at(&client_address), scope.clone(), client_address);
+        let digest: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
+        let place = Place { digest: digest.clone(), network: address.truncated().map(Into::into) };
+        let identity = Identity::new(caller_at(&digest), scope.clone(), place);
         self.0.insert(address, identity.clone());
         identity
     }

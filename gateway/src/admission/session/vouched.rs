@@ -48,7 +48,7 @@ pub(crate) async fn resolve_vouched(gateway: &Gateway, vouched: Vouched) -> Resu
     });
     let principal = principal.unwrap_or_else(|| session_id.clone());
     let caller = Caller { scope, actor, ..Caller::new(principal, user_type, session_id, Source::Vouched) };
-    let identity = Identity::new(caller, served, nobody.shared_client_address());
+    let identity = Identity::new(caller, served, nobody.place());
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
