@@ -6,6 +6,9 @@
 use std::sync::Arc;
 
 use portcullis_config::{Scope, UserType};
+use portcullis_lua::{Hop, SessionKey};
+
+use crate::digest;
 
 /// What a resolver knows about the bearer of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +28,15 @@ pub struct Caller {
     /// What it may be used for; `None`: for everything its user type may do.
     pub rights: Option<Arc<[String]>>,
     /// The delegations it acts under, the principal's own first; empty for who acts for itself.
-    pub hops: Arc<[portcullis_lua::Hop]>,
+    pub hops: Arc<[Hop]>,
     /// The names under which the credential can be revoked.
     pub members: Arc<[String]>,
     /// When it was issued, ms since the epoch: a revocation from then on takes it back.
     pub issued_at_ms: u64,
     /// From when on it is worth nothing, ms since the epoch.
     pub expires_at_ms: Option<u64>,
+    /// The login it came of, if it has an opaque session.
+    pub login: Option<SessionKey>,
 }
 
 impl Caller {
@@ -50,8 +55,15 @@ impl Caller {
             members: Arc::default(),
             issued_at_ms: 0,
             expires_at_ms: None,
+            login: None,
         }
     }
+}
+
+/// The session that limits of a principal are counted on, whichever credential it shows: another login or another agent
+/// does not make new windows.
+pub(crate) fn session_of(principal: &str) -> String {
+    format!("user-{}", digest::short_hex(&["principal", principal]))
 }
 
 /// How a caller was identified.

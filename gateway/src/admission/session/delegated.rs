@@ -1,0 +1,157 @@
+//! Callers who act on somebody's behalf: chains of delegations, presented as bearer tokens or with a proof of possession.
+//!
+//! Responsible for what a verified chain means here: whom it charges, what it may do, by what it dies. Must never take a
+//! proof twice, nor let a cached verdict stand for anything but signatures and structure: proof, revocations and user
+//! type are looked at anew for every request.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use portcullis_config::{Scope, UserType};
+use portcullis_delegation::{
+    Chain, Checked, Constraint, Delegation, Expected, Hop, Presentation, Presented as Shown, Proof, Refused, Verifier,
+};
+use portcullis_lua::Store;
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use crate::caller::{Caller, Source, session_of};
+use crate::credential::{Credential, Presented, SessionResolver, Unproven};
+use crate::delegation_terms::DelegationTerms;
+use crate::store_breaker::StoreBreaker;
+
+/// Verdicts remembered at once. At about two kilobytes each this is 20 MB; more only means signatures checked again.
+const MAX_VERDICTS: usize = 10_000;
+
+/// How long a proof must not be used again: as long as it is fresh, on both sides of the clock.
+const PROOF_ONCE_MS: u64 = 60_000;
+
+/// Verifies chains.
+#[derive(Debug)]
+pub(crate) struct Delegated {
+    terms: Arc<DelegationTerms>,
+    verifier: Verifier,
+    store: Store,
+    breaker: Arc<StoreBreaker>,
+    /// By SHA-256 of the presented text.
+    verdicts: Cache<[u8; 32], Checked>,
+}
+
+impl Delegated {
+    pub(crate) fn new(terms: Arc<DelegationTerms>, store: Store, breaker: Arc<StoreBreaker>) -> Self {
+        Self { verifier: terms.verifier(), terms, store, breaker, verdicts: Cache::new(MAX_VERDICTS) }
+    }
+
+    fn checked(&self, text: &str, now_seconds: u64) -> Result<(Checked, Scope), Unproven> {
+        let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        if let Some(checked) = self.verdicts.get(&digest) {
+            let scope = scope_of(&checked)?;
+            return Ok((checked, scope));
+        }
+        let chain = Chain::parse(text).map_err(failed)?;
+        let tenant = &chain.root().claims().tid;
+        let scope = parse_scope(tenant).ok_or(Unproven::Failed("malformed"))?;
+        let resource = self.terms.resource_of(&scope);
+        let expected = Expected { resource: &resource, tenant: None };
+        let checked = self.verifier.verify(&chain, &expected, now_seconds).map_err(failed)?;
+        self.verdicts.insert(digest, checked.clone());
+        Ok((checked, scope))
+    }
+
+    /// The delegation as it was presented with this request.
+    fn shown(
+        &self,
+        checked: &Checked,
+        presented: &Presented<'_>,
+        bound: bool,
+        now_seconds: u64,
+    ) -> Result<Shown, Unproven> {
+        if !bound {
+            return checked.present(&Presentation::Bearer, now_seconds).map_err(failed);
+        }
+        let proof = presented.proof.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let proof = Proof::parse(proof.ok_or(Unproven::Failed("proof_required"))?).map_err(failed)?;
+        let target = self.terms.target_of(presented.uri).ok_or(Unproven::Failed("malformed"))?;
+        let how = Presentation::Dpop { proof: &proof, method: presented.method.as_str(), target: &target };
+        checked.present(&how, now_seconds).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl SessionResolver for Delegated {
+    async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
+        let (text, bound) = match presented.credential {
+            Credential::Bearer(text) if Chain::is_shape_of(text) => (text, false),
+            Credential::Bound(text) => (text, true),
+            _ => return Ok(None),
+        };
+        let now_seconds = now_seconds();
+        let (checked, scope) = self.checked(text, now_seconds)?;
+        let shown = self.shown(&checked, presented, bound, now_seconds)?;
+        if let (Some(id), Some(holder)) = (&shown.proof_id, &shown.delegation.holder) {
+            let once = format!("{}:{id}", holder.thumbprint());
+            let store = self.store.scope(&scope);
+            if !Box::pin(self.breaker.call(store.once(&once, PROOF_ONCE_MS))).await? {
+                return Err(Unproven::Failed("proof_replayed"));
+            }
+        }
+        caller_of(&shown.delegation, scope).map(Some)
+    }
+}
+
+fn caller_of(delegation: &Delegation, scope: Scope) -> Result<Caller, Unproven> {
+    // A root that names no type was not minted by a gateway: it gives the least that a credential can.
+    let user_type = UserType::new(delegation.user_type.as_deref().unwrap_or("registered"));
+    let user_type = user_type.map_err(|_| Unproven::Failed("malformed"))?;
+    let principal = delegation.principal.clone();
+    let session_id = session_of(&principal);
+    Ok(Caller {
+        scope: Some(scope),
+        actor: Some(delegation.actor.clone()),
+        rights: Some(delegation.scopes.iter().map(|scope| scope.as_str().to_owned()).collect()),
+        hops: delegation.hops.iter().map(hop).collect(),
+        members: delegation.revocation_members().into(),
+        issued_at_ms: delegation.root_issued_at_seconds() * 1000,
+        expires_at_ms: Some(delegation.expires_at_seconds * 1000),
+        ..Caller::new(principal, user_type, session_id, Source::Delegation)
+    })
+}
+
+/// A hop as decisions are told of it. Bounds of other keys are for whoever is behind the gateway to keep.
+fn hop(hop: &Hop) -> portcullis_lua::Hop {
+    let bound = |key: &str| {
+        let constraint = hop.constraints.iter().find(|constraint| constraint.key == key);
+        constraint.map(|Constraint { max, .. }| *max)
+    };
+    portcullis_lua::Hop {
+        client_id: hop.client_id.clone(),
+        jti: hop.jti.clone(),
+        hash: hop.token_hash.clone(),
+        scope: hop.scopes.to_string(),
+        exp: hop.expires_at_seconds,
+        reason: hop.reason.clone(),
+        calls_per_min: bound("calls_per_min"),
+        calls_per_hour: bound("calls_per_hour"),
+    }
+}
+
+fn scope_of(checked: &Checked) -> Result<Scope, Unproven> {
+    parse_scope(checked.tenant()).ok_or(Unproven::Failed("malformed"))
+}
+
+fn parse_scope(text: &str) -> Option<Scope> {
+    let (tenant, project) = text.split_once('/')?;
+    Scope::new(tenant, project).ok()
+}
+
+/// Why a chain is worth nothing, for the audit.
+#[expect(clippy::needless_pass_by_value, reason = "what a conversion of errors is given")]
+fn failed(refused: Refused) -> Unproven {
+    Unproven::Failed(refused.code())
+}
+
+/// Chains are minted far from Redis, so it is the clock of this machine that their times are held against.
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,207 @@
+//! Callers with an opaque session of this deployment: `gs_` and 43 characters, in a cookie or as a bearer token.
+//!
+//! Responsible for the form of these tokens and for asking Redis about one at most once a minute. Must never keep a
+//! token, only its digest, nor let in whoever Redis no longer knows for longer than that minute; what is revoked dies
+//! sooner, because every caller's standing is checked against the scope's revocations.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use portcullis_config::Scope;
+use portcullis_delegation::random_token;
+use portcullis_lua::{Member, Session, SessionKey, Store};
+use quick_cache::sync::Cache;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use crate::caller::{Caller, Source};
+use crate::credential::{Credential, Presented, SessionResolver, Unproven};
+use crate::store_breaker::StoreBreaker;
+
+/// How a session's token begins.
+pub(crate) const PREFIX: &str = "gs_";
+
+/// 32 random bytes in base64url without padding.
+const RANDOM_CHARS: usize = 43;
+
+/// How long what Redis said of a session is believed.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// Sessions that end within this are always asked about: the end is Redis's to know.
+const ENDING_MS: u64 = 120_000;
+
+/// Sessions remembered at once. At about a kilobyte each this is 10 MB; more only means more questions.
+const MAX_SEEN: usize = 10_000;
+
+/// The token of a session. Its form names the scope where it is not the gateway's default one: `gs_…`, or
+/// `gs_….<tenant>/<project>`.
+pub(crate) struct SessionToken {
+    text: SecretString,
+    scope: Option<Scope>,
+}
+
+impl SessionToken {
+    /// A new one, of this scope or of the default one. `None`: the machine has no randomness.
+    pub(crate) fn generate(scope: Option<Scope>) -> Option<Self> {
+        let place = scope.as_ref().map(|scope| format!(".{scope}")).unwrap_or_default();
+        let text = SecretString::from(format!("{PREFIX}{}{place}", random_token()?));
+        Some(Self { text, scope })
+    }
+
+    /// The token a caller presented, if it has the form of one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (random, place) = text.strip_prefix(PREFIX)?.split_at_checked(RANDOM_CHARS)?;
+        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !random.bytes().all(in_alphabet) {
+            return None;
+        }
+        let scope = match place.strip_prefix('.') {
+            Some(place) => {
+                let (tenant, project) = place.split_once('/')?;
+                Some(Scope::new(tenant, project).ok()?)
+            }
+            None if place.is_empty() => None,
+            None => return None,
+        };
+        Some(Self { text: text.into(), scope })
+    }
+
+    /// Where it is kept.
+    pub(crate) fn key(&self) -> SessionKey {
+        SessionKey::of_token(self.text.expose_secret())
+    }
+
+    /// The token itself, to be given to whom it was made for, once.
+    pub(crate) fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionToken").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// Whose session a token opens, by what Redis knows of it.
+#[derive(Debug)]
+pub(crate) struct OpenedSessions {
+    store: Store,
+    breaker: Arc<StoreBreaker>,
+    default_scope: Scope,
+    seen: Cache<SessionKey, Arc<Seen>>,
+}
+
+/// What Redis said of a session, and when.
+#[derive(Debug)]
+struct Seen {
+    caller: Caller,
+    ends_soon: bool,
+    at: Instant,
+}
+
+impl OpenedSessions {
+    pub(crate) fn new(store: Store, breaker: Arc<StoreBreaker>, default_scope: Scope) -> Self {
+        Self { store, breaker, default_scope, seen: Cache::new(MAX_SEEN) }
+    }
+
+    /// Forgets a session that has just ended here.
+    pub(crate) fn forget(&self, key: &SessionKey) {
+        self.seen.remove(key);
+    }
+
+    async fn caller(&self, token: &SessionToken) -> Result<Caller, Unproven> {
+        let key = token.key();
+        if let Some(seen) = self.seen.get(&key)
+            && seen.at.elapsed() < BELIEVED
+            && !seen.ends_soon
+        {
+            return Ok(seen.caller.clone());
+        }
+        let at = Instant::now();
+        let store = self.store.scope(token.scope.as_ref().unwrap_or(&self.default_scope));
+        let found = self.breaker.call(store.recognize(&key)).await?;
+        let session = found.session.ok_or(Unproven::Failed("unknown_session"))?;
+        let ends_soon = session.expires_ms.saturating_sub(session.seen_ms) < ENDING_MS;
+        let caller = caller_of(session, &key, token.scope.clone());
+        self.seen.insert(key, Arc::new(Seen { caller: caller.clone(), ends_soon, at }));
+        Ok(caller)
+    }
+}
+
+#[async_trait]
+impl SessionResolver for OpenedSessions {
+    async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
+        let text = match presented.credential {
+            Credential::SessionCookie(text) => text,
+            Credential::Bearer(text) | Credential::QueryToken(text) if text.starts_with(PREFIX) => text,
+            _ => return Ok(None),
+        };
+        let token = SessionToken::parse(text).ok_or(Unproven::Failed("malformed_session"))?;
+        Box::pin(self.caller(&token)).await.map(Some)
+    }
+}
+
+fn caller_of(session: Session, key: &SessionKey, scope: Option<Scope>) -> Caller {
+    let Session { record, created_ms, expires_ms, .. } = session;
+    let members = [
+        Member::Principal(&record.principal).to_string(),
+        Member::Session(&record.session_id).to_string(),
+        Member::Session(key.as_str()).to_string(),
+    ];
+    Caller {
+        scope,
+        members: members.into(),
+        rights: (!record.scopes.is_empty()).then(|| record.scopes.into()),
+        issued_at_ms: created_ms,
+        expires_at_ms: Some(expires_ms),
+        login: Some(key.clone()),
+        ..Caller::new(record.principal, record.user_type, record.session_id, Source::Session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_token_is_one_and_no_two_are_the_same() {
+        let token = SessionToken::generate(None).unwrap();
+        assert_eq!(token.expose().len(), PREFIX.len() + RANDOM_CHARS);
+        assert_eq!(SessionToken::parse(token.expose()).unwrap().key(), token.key());
+        assert_ne!(SessionToken::generate(None).unwrap().key(), token.key());
+        assert!(!format!("{token:?}").contains(&token.expose()[PREFIX.len()..]));
+    }
+
+    #[test]
+    fn a_token_of_another_scope_names_it() {
+        let scope = Scope::new("acme", "shop.v2").unwrap();
+        let token = SessionToken::generate(Some(scope.clone())).unwrap();
+        assert!(token.expose().ends_with(".acme/shop.v2"));
+        assert_eq!(SessionToken::parse(token.expose()).unwrap().scope, Some(scope));
+    }
+
+    #[test]
+    fn anything_else_is_no_token() {
+        let random = "A".repeat(RANDOM_CHARS);
+        let wrong = [
+            String::new(),
+            PREFIX.to_owned(),
+            random.clone(),
+            format!("gs_{}", &random[1..]),
+            format!("gs_{random}A"),
+            format!("gs_{}=", &random[1..]),
+            format!("gs_{random}."),
+            format!("gs_{random}.acme"),
+            format!("gs_{random}.acme/"),
+            format!("gs_{random}.a/b/c"),
+            format!("GS_{random}"),
+            format!("gs_{}é", &random[2..]),
+        ];
+        for text in wrong {
+            assert!(SessionToken::parse(&text).is_none(), "{text}");
+        }
+    }
+}
