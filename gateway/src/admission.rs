@@ -141,6 +141,8 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
+        members: Vec::new(),
+        issued_at_ms: 0,
         kind: submission.kind,
         pass: None,
         // This and the attempts are settled when it is known under which policy.
