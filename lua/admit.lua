@@ -4,10 +4,11 @@ pressure, breaker, budgets, idempotency, queue bound; then task record, queue en
 asks for a pass is decided in the same way, and takes a place among the passes in flight instead of a queue entry.
 
 Guarantees
-  - A refused request changes no limiter, budget, breaker or queue key. Only the decision stream grows.
+  - A refused request changes no limiter, budget, breaker or queue key. Only the decisions' chain grows.
   - An admitted request has consumed all it needs of everything, or it is not admitted.
   - Nothing is written before the last request of the batch has been decided.
-  - A caller that holds another policy than the one stored is told so, and nothing is decided.
+  - A caller that holds another policy than the one stored, or knows of other revocations, is told so, and nothing is
+    decided: whoever is revoked is admitted nowhere from then on.
   - A pass counts as load until it ends or lapses: of its class's pool, or of the scope. Neither is ever exceeded,
     whoever asks and however many at once.
 
@@ -22,10 +23,11 @@ ARGV
   1 now ms (tests only, else '')
   2 'admit', or 'peek' to write nothing at all
   3 settings, packed doubles: policy stamp, capacity_buffer, queue_depth_multiplier, hard_limit_threshold,
-    max_queue_size, max_delayed, service ms until measured, heartbeat interval ms
+    max_queue_size, max_delayed, service ms until measured, heartbeat interval ms, number of revocations known
   4 most batches kept in the decision stream
   5 idempotency ttl ms
-  6 the policy's named limits, packed, for each [kind B][window ms I4][tick ms I4][limit d]
+  6 the policy's named limits, then those of chains of delegations, packed, for each [kind B][window ms I4]
+    [tick ms I4][limit d]
   7 number of classes, then for each: its number; ms after which its windows are empty; packed [threshold d]
     [increment d][windows B] and for each window [reason B][kind B][window ms I4][tick ms I4][limit d]
   then the heads: packed [requests B][sessions B][kinds B], for each kind [half-open probes H], [pass key H]
@@ -33,7 +35,7 @@ ARGV
     [kind B, from 1][cost I4; 0: its session's windows do not apply][flags B: 1 idempotent, 2 a pass][deadline ms d]
     [delay ms d][attempts H][named limits B][budgets B], if idempotent [key H][length B][body hash], if a pass
     [lease ms d; 0: a decision without a place][pool key H][pool-service key H] (0: counts as load of the scope)
-    [places d], for each named limit [its number B, from 1, as listed above][key H][units d] and for each budget [key H]
+    [places d], for each named limit [its number H, from 1, as listed above][key H][units d] and for each budget [key H]
     [period B][amount d][estimate d]
   then what the decision event says about the callers, and for each request the id and the body of its task or pass
 Returns
@@ -47,7 +49,7 @@ Returns
   which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
   depth and capacity are the scope's, or of a pass with a pool of its class's own the pool's.
   retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds.
-  or error STALEPOLICY <stamp stored>
+  or error STALEPOLICY <stamp stored>, or error STALEREVOCATIONS <number stored>
 ]]
 local queue_key, delayed_key, lease_key, task_key, wake_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local decision_key, beat_key, processor_key, pool_key, scope_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[11]
@@ -59,14 +61,15 @@ local call, pack, unpack_struct, format = redis.call, struct.pack, struct.unpack
 local floor, max, concat, sub = math.floor, math.max, table.concat, string.sub
 local now, now_ceil = now_ms(ARGV[1])
 local peek = ARGV[2] == 'peek'
-local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms =
-  unpack_struct('<dddddddd', ARGV[3])
+local stamp, buffer, multiplier, hard, max_queue, max_delayed, service_default, beat_ms, revocations =
+  unpack_struct('<ddddddddd', ARGV[3])
 
 -- All that is kept as strings; the scope once for the whole batch.
 local stored = read_strings(BEFORE + 1)
 local scope = scope_whole(stored[1])
-local current, virtual, _, measured_ms, slots, processors, beats_until = unpack_struct(SCOPE, scope)
+local current, virtual, _, measured_ms, slots, processors, beats_until, revoked, batches = unpack_struct(SCOPE, scope)
 if current ~= stamp then return redis.error_reply('STALEPOLICY ' .. format('%d', current)) end
+if revoked ~= revocations then return redis.error_reply('STALEREVOCATIONS ' .. format('%d', revoked)) end
 if now >= beats_until then slots, processors = live_slots(beat_key, processor_key, slots, processors, now) end
 local capacity = floor(slots * (1 - buffer)) + floor(slots * multiplier)
 local hard_depth = floor(capacity * hard)
@@ -156,7 +159,7 @@ for i = 1, requests do
     uses = {}
     for n = 1, limits do
       local number, key, units
-      number, key, units, at = unpack_struct('<BHd', heads, at)
+      number, key, units, at = unpack_struct('<HHd', heads, at)
       local window = named[key]
       if not window then
         window = windows_unpack(stored[key], limit_shape(ARGV[6], number), now)
@@ -323,25 +326,7 @@ for i = 1, requests do
   local outcome = pool and pack('<BBddd', code, which, retry_ms, pool.taken, pool.places)
     or pack('<BBddd', code, which, retry_ms, depth, capacity)
   outcomes[i] = replayed and outcome .. replayed or outcome
-  local state
-  if places == 16 then
-    state = pack('<ddddd', wait_ms, windows[HELD], window_reset(windows, 0, now), windows[8 + HELD],
-      window_reset(windows, 8, now))
-  elseif places == 8 then
-    state = pack('<ddd', wait_ms, windows[HELD], window_reset(windows, 0, now))
-  else
-    state = pack('<d', wait_ms)
-    for b = 0, places - 8, 8 do state = state .. pack('<dd', windows[b + HELD], window_reset(windows, b, now)) end
-  end
-  for u = 1, 3 * limits, 3 do
-    local window = uses[u]
-    state = state .. pack('<dd', window[HELD], window_reset(window, 0, now))
-  end
-  for n = 1, 2 * budgets, 2 do
-    local account = bills[n]
-    state = state .. pack('<ddd', account[2], account[3], account[1] - now)
-  end
-  states[i] = state
+  states[i] = state_pack(wait_ms, windows, uses, bills, now)
   arg_at = arg_at + 2
 end
 
@@ -388,6 +373,9 @@ if admitted then
   -- A queue that was not empty has a token out already, or only busy processors.
   if #tasks > 0 and (queued_before == 0 or #later > 0) then wake(wake_key) end
 end
-call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'batch', pack('<dd', stamp, now), 'about', about,
-  'outcome', outcome)
+local prev = batches > 0 and sub(scope, 73, 112) or CHAIN_BEGIN
+local entry = { 'n', format('%d', batches + 1), 'batch', pack('<dd', stamp, now), 'about', about, 'outcome', outcome }
+local hash = chain_hash(prev, entry)
+call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'prev', prev, 'hash', hash, unpack(entry))
+call('SETRANGE', scope_key, CHAIN_AT, pack('<d', batches + 1) .. hash)
 return reply

@@ -16,7 +16,9 @@ pub(crate) mod classed;
 use std::future::Future;
 use std::sync::Arc;
 
-use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
+use portcullis_lua::{
+    AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict,
+};
 
 use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;
@@ -152,6 +154,7 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         max_attempts: 1,
         idempotency: submission.idempotency,
         estimates: submission.estimates,
+        provenance: Provenance::default(),
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,

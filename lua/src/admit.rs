@@ -56,7 +56,7 @@ impl ScopeStore {
             requests.iter().map(|request| Question::new(policy, request)).collect::<Result<_, _>>()?;
         let call = || Call::new(self, mode, policy, &questions).map(|call| (call.keys, call.args));
         let answer = ADMIT.call_again(&self.store, call).await;
-        let mut reply = Reply::new("admit", answer.map_err(|error| stale(error, policy.stamp()))?)?;
+        let mut reply = Reply::new("admit", answer.map_err(|error| stale(error, policy.stamp(), self.revocations))?)?;
         let (mut outcomes, mut states) = (Unpacker::new(reply.bytes()?), Unpacker::new(reply.bytes()?));
         let taken = mode == ADMIT_MODE;
         let decisions = questions.iter().map(|question| decision(&mut outcomes, &mut states, question, taken));
@@ -114,14 +114,18 @@ fn decision(
     Ok(Decision { verdict, depth, capacity, limits, budgets })
 }
 
-/// The script's refusal of another policy than the stored one, as its own error.
-fn stale(error: StoreError, held: PolicyStamp) -> StoreError {
-    match &error {
-        StoreError::Protocol(details) => details
-            .split_once("STALEPOLICY ")
-            .and_then(|(_, current)| current.split_whitespace().next()?.parse().ok())
-            .map(PolicyStamp::from_u64)
-            .map_or(error.clone(), |current| StoreError::StalePolicy { held, current }),
-        _ => error,
+/// The script's refusal of another policy than the stored one, or of other revocations, as its own error.
+fn stale(error: StoreError, held: PolicyStamp, revocations: u64) -> StoreError {
+    let StoreError::Protocol(details) = &error else { return error };
+    let number = |word: &str| -> Option<u64> {
+        let (_, current) = details.split_once(word)?;
+        current.split_whitespace().next()?.parse().ok()
+    };
+    if let Some(current) = number("STALEPOLICY ") {
+        return StoreError::StalePolicy { held, current: PolicyStamp::from_u64(current) };
+    }
+    match number("STALEREVOCATIONS ") {
+        Some(current) => StoreError::StaleRevocations { held: revocations, current },
+        None => error,
     }
 }

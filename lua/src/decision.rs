@@ -8,6 +8,7 @@ use portcullis_config::UserType;
 use portcullis_config::policy::Subject;
 
 use crate::pass::{PassLease, PassTerms};
+use crate::provenance::Provenance;
 use crate::task::TaskId;
 
 /// One request for admission, its caller already resolved.
@@ -47,6 +48,8 @@ pub struct AdmitRequest {
     pub idempotency: Option<Idempotency>,
     /// Estimated use by unit; a limit or budget whose unit is missing takes its default estimate.
     pub estimates: Vec<(String, u64)>,
+    /// How the caller proved who it is, and through whom it acts.
+    pub provenance: Provenance,
     /// Id of the HTTP request.
     pub request_id: String,
     /// W3C trace context of the request.

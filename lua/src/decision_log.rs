@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Reason;
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker, text};
+use crate::provenance::RequestOrigin;
 use crate::question::Question;
 use crate::reply::Reply;
 use crate::stamp::PolicyStamp;
@@ -54,6 +55,9 @@ pub struct DecisionEvent {
     pub actor: Option<String>,
     /// Kind of the task asked for; of a pass, its route class.
     pub kind: String,
+    /// Where the request came from.
+    #[serde(flatten)]
+    pub origin: RequestOrigin,
     /// Id of the HTTP request.
     pub request_id: String,
     /// Load of the scope after the decision, or passes in flight in the pool.
@@ -114,7 +118,9 @@ pub(crate) fn abouts(questions: &[Question<'_>]) -> Bytes {
 
 fn push_about(about: &mut String, question: &Question<'_>) {
     let request = question.request;
-    let limits = if question.uses.is_empty() {
+    let provenance = &request.provenance;
+    let hops = provenance.hops_as_text();
+    let limits = if question.uses.is_empty() && question.hop_uses.is_empty() {
         String::new()
     } else {
         question.windows().map(|window| window.name.as_str()).collect::<Vec<_>>().join(NAME_SEPARATOR)
@@ -130,6 +136,11 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         &request.request_id,
         &pass,
         &limits,
+        provenance.source,
+        provenance.network.as_deref().unwrap_or_default(),
+        provenance.method.as_deref().unwrap_or_default(),
+        provenance.route.as_deref().unwrap_or_default(),
+        &hops,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
         if field.contains(SEPARATOR) {
@@ -219,21 +230,31 @@ impl ScopeStore {
     }
 }
 
-/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
+/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it; and
+/// its place in the chain, which is not read here.
 fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
-    let mut field = || -> Result<Unpacker, StoreError> {
-        fields.bytes()?;
-        Ok(Unpacker::new(fields.bytes()?))
-    };
-    let (mut batch, mut abouts, mut outcomes) = (field()?, field()?, field()?);
+    let (mut batch, mut abouts, mut outcomes) = (Bytes::new(), Bytes::new(), Bytes::new());
+    while !fields.is_empty() {
+        let (name, value) = (fields.bytes()?, fields.bytes()?);
+        match &name[..] {
+            b"batch" => batch = value,
+            b"about" => abouts = value,
+            b"outcome" => outcomes = value,
+            _ => {}
+        }
+    }
+    let (mut batch, mut abouts, mut outcomes) =
+        (Unpacker::new(batch), Unpacker::new(abouts), Unpacker::new(outcomes));
     let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
     let mut events = Vec::new();
     while !abouts.is_empty() {
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, budgets @ ..] =
-            about.as_slice()
+        let Some((
+            [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..],
+            budgets,
+        )) = about.split_first_chunk::<14>()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
@@ -254,6 +275,7 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
             principal: (*principal).to_owned(),
             actor: (!actor.is_empty()).then(|| (*actor).to_owned()),
             kind: (*kind).to_owned(),
+            origin: RequestOrigin::read(*origin)?,
             request_id: (*request_id).to_owned(),
             depth: 0,
             capacity: 0,

@@ -25,6 +25,14 @@ pub enum StoreError {
         /// The scope's.
         current: PolicyStamp,
     },
+    /// The caller knows of other revocations than the scope has; nothing was decided.
+    #[error("{held} revocations are known, {current} are stored")]
+    StaleRevocations {
+        /// How many the caller knows of.
+        held: u64,
+        /// How many the scope has.
+        current: u64,
+    },
     /// Redis refused the command, or answered something the protocol does not know.
     #[error("redis protocol: {0}")]
     Protocol(String),

@@ -30,6 +30,7 @@
 //! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
 //! | `limit:SESSION` | STRING | the session's windows | until they are empty, at most a quarter longer |
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
+//! | `chain-limit:WINDOW:HASH` | STRING | calls through a hop of a chain of delegations | the same |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
 //! | `session:DIGEST` | HASH | a session: record, created, expires, last seen | until it expires |
 //! | `session-of:PRINCIPAL` | ZSET | digest of a session → expiry ms | the longest of its sessions' |
@@ -129,6 +130,11 @@ impl Keys {
 
     pub(crate) fn named_limit(&self, name: &str, subject: &str) -> Key {
         format!("{}named-limit:{name}:{}", self.prefix, bounded(subject)).into()
+    }
+
+    /// Of a window this long, of the hop of this hash.
+    pub(crate) fn chain_limit(&self, window_ms: u64, hash: &str) -> Key {
+        format!("{}chain-limit:{window_ms}:{}", self.prefix, bounded(hash)).into()
     }
 
     pub(crate) fn budget(&self, name: &str, subject: &str) -> Key {

@@ -19,7 +19,7 @@ mod breaker_rules;
 
 pub(crate) use breaker_rules::{BreakerRules, ListedRules};
 pub(crate) use named_limit::{NamedLimit, Use};
-pub(crate) use window::Window;
+pub(crate) use window::{SHAPE_BYTES, Window, shape};
 
 /// A policy prepared for the scripts, with its revision. Cheap to share, costly to make: one per revision.
 #[derive(Clone, Debug)]

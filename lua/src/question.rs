@@ -5,10 +5,16 @@
 
 use portcullis_config::policy::Budget;
 
-use crate::decision::AdmitRequest;
+use crate::decision::{AdmitRequest, Reason};
 use crate::envelope::Hold;
 use crate::error::StoreError;
-use crate::policy::{Class, CompiledPolicy, Use, Window};
+use crate::policy::{Class, CompiledPolicy, Use, Window, shape};
+use crate::provenance::{Hop, MOST_HOPS};
+
+const MINUTE_MS: u64 = 60_000;
+
+/// Most calls that a hop can be limited to: more is no limit to anybody, and beyond what a window can count.
+const MOST_CALLS: u64 = 1_000_000_000;
 
 /// A request and what of the policy applies to it.
 #[derive(Debug)]
@@ -17,11 +23,22 @@ pub(crate) struct Question<'a> {
     pub(crate) class: &'a Class,
     /// Of named limits.
     pub(crate) uses: Vec<Use<'a>>,
+    /// Of the limits that its chain of delegations brings along.
+    pub(crate) hop_uses: Vec<HopUse<'a>>,
     /// On budgets.
     pub(crate) draws: Vec<Draw<'a>>,
     /// Places of the pool of its own that a pass counts against; `None`: it counts in the scope's depth, or is none.
     pub(crate) pool: Option<u64>,
     half_open_probes: u16,
+}
+
+/// What a request uses of what a hop of its chain allows.
+#[derive(Debug)]
+pub(crate) struct HopUse<'a> {
+    pub(crate) window: Window,
+    /// The hop, by its digest.
+    pub(crate) hash: &'a str,
+    pub(crate) units: u64,
 }
 
 /// What a request draws on a budget.
@@ -44,21 +61,27 @@ impl<'a> Question<'a> {
             let subject = request.subject(budget.per)?;
             Some(Draw { name, budget, subject, estimate: request.units(&budget.unit, budget.default_estimate) })
         };
+        let hops = &request.provenance.hops;
+        if hops.len() > MOST_HOPS {
+            return Err(StoreError::Protocol(format!("a chain of {} hops", hops.len())));
+        }
         let throttled = request.pass.is_none_or(|terms| terms.throttled);
         let limits = if throttled { &class.limits[..] } else { &[] };
         Ok(Self {
             request,
             class,
             uses: limits.iter().filter_map(|limit| limit.used_by(request)).collect(),
+            hop_uses: if throttled { hops.iter().flat_map(|hop| hop_uses(hop, request.cost)).collect() } else { Vec::new() },
             draws: class.budgets.iter().filter_map(draw).collect(),
             pool: request.pass.and_then(|_| policy.pools.get(&request.kind).copied()),
             half_open_probes: policy.breaker_of(&request.kind).half_open_probes,
         })
     }
 
-    /// The session's windows and the named limits', in the order of the reply.
-    pub(crate) fn windows(&self) -> impl Iterator<Item = &'a Window> {
-        self.class.windows.iter().chain(self.uses.iter().map(|used| &used.limit.window))
+    /// The session's windows, the named limits' and the chain's, in the order of the reply.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = &Window> {
+        let named = self.uses.iter().map(|used| &used.limit.window);
+        self.class.windows.iter().chain(named).chain(self.hop_uses.iter().map(|used| &used.window))
     }
 
     /// What it holds of budgets once it is admitted.
@@ -81,4 +104,17 @@ impl<'a> Question<'a> {
     pub(crate) fn half_open_probes(&self) -> u16 {
         self.half_open_probes
     }
+}
+
+/// What a request of this cost uses of what a hop allows: of each limit, as many calls as it counts for elsewhere.
+fn hop_uses(hop: &Hop, cost: u32) -> impl Iterator<Item = HopUse<'_>> {
+    let limits = [
+        ("chain:calls_per_min", MINUTE_MS, hop.calls_per_min),
+        ("chain:calls_per_hour", 60 * MINUTE_MS, hop.calls_per_hour),
+    ];
+    let windows = limits.into_iter().flat_map(|(name, length_ms, limit)| {
+        let limit = limit.map(|limit| limit.min(MOST_CALLS));
+        limit.map_or_else(Vec::new, |limit| shape(&[(name, Reason::RateLimit.number(), length_ms, limit)]))
+    });
+    windows.map(move |window| HopUse { window, hash: &hop.hash, units: u64::from(cost.max(1)) })
 }

@@ -102,6 +102,7 @@ impl Store {
             keys: Arc::new(Keys::new(scope)),
             scope: Arc::new(scope.clone()),
             now_ms: None,
+            revocations: 0,
         }
     }
 
@@ -161,6 +162,8 @@ pub struct ScopeStore {
     pub(crate) keys: Arc<Keys>,
     scope: Arc<Scope>,
     now_ms: Option<u64>,
+    /// Number of the revocations its caller knows of.
+    pub(crate) revocations: u64,
 }
 
 impl ScopeStore {
@@ -175,6 +178,13 @@ impl ScopeStore {
     #[must_use]
     pub fn at(&self, now_ms: u64) -> Self {
         Self { now_ms: Some(now_ms), ..self.clone() }
+    }
+
+    /// The same scope for a caller that knows of this many revocations: what is decided through it fails as
+    /// [`StoreError::StaleRevocations`] where the scope has others. A store that was told nothing knows of none.
+    #[must_use]
+    pub fn knowing(&self, revocations: u64) -> Self {
+        Self { revocations, ..self.clone() }
     }
 
     /// The scripts' first argument.

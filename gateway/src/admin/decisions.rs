@@ -68,6 +68,8 @@ fn one_of<const N: usize>(value: &str, words: [&str; N]) -> Result<String, Strin
 
 #[cfg(test)]
 mod tests {
+    use portcullis_lua::RequestOrigin;
+
     use super::*;
     use crate::admin::asked::tests::asked;
 
@@ -95,6 +97,7 @@ mod tests {
             principal: String::new(),
             actor: None,
             kind: String::new(),
+            origin: RequestOrigin::default(),
             request_id: String::new(),
             depth: 0,
             capacity: 0,

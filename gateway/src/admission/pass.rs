@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_config::policy::GUARDED;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
-use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
+use portcullis_lua::{
+    AdmitRequest, Decision, LimitState, PassTerms, Provenance, Refusal, StoreError, TaskId, Verdict,
+};
 use tokio::time::Instant;
 
 use super::session::Identity;
@@ -146,6 +148,7 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_config::UserType;
-use portcullis_lua::{PassTerms, TaskId, Verdict};
+use portcullis_lua::{PassTerms, Provenance, TaskId, Verdict};
 use serde_json::json;
 
 use super::*;
@@ -27,6 +27,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: "r".to_owned(),
         traceparent: None,
         tracestate: None,

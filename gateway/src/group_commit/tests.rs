@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use portcullis_config::UserType;
-use portcullis_lua::{AdmitRequest, Decision, PolicyStamp, TaskId, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, PolicyStamp, Provenance, TaskId, Verdict};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -84,6 +84,7 @@ fn request(request_id: usize) -> AdmitRequest {
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: request_id.to_string(),
         traceparent: None,
         tracestate: None,

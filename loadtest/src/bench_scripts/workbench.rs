@@ -9,8 +9,8 @@ use bytes::Bytes;
 use portcullis_config::policy::NamedLimit;
 use portcullis_config::{Policy, Scope, UserType};
 use portcullis_lua::{
-    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, ScopeStore,
-    Settlement, Store, TaskId, TaskResult, Verdict,
+    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, Provenance,
+    ScopeStore, Settlement, Store, TaskId, TaskResult, Verdict,
 };
 use serde_json::json;
 
@@ -164,6 +164,7 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         max_attempts: 3,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
         traceparent: None,
         tracestate: None,

@@ -3,7 +3,7 @@
 //! Responsible for a record that satisfies every invariant until a test breaks it. Must never be used outside tests.
 
 use portcullis_config::Policy;
-use portcullis_lua::{DecisionEvent, PassAsked};
+use portcullis_lua::{DecisionEvent, PassAsked, RequestOrigin};
 use serde_json::Value;
 
 use super::{Finding, Violation};
@@ -199,6 +199,7 @@ impl Hand {
             principal: "someone".to_owned(),
             actor: None,
             kind: "chat".to_owned(),
+            origin: RequestOrigin::default(),
             request_id: format!("request-{number}"),
             depth,
             capacity,

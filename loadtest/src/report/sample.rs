@@ -3,7 +3,7 @@
 //! Responsible for calls, attempts and decisions that are right in every field a test does not care about. Must never
 //! be used outside tests.
 
-use portcullis_lua::DecisionEvent;
+use portcullis_lua::{DecisionEvent, RequestOrigin};
 
 use crate::record::attempt::AttemptEnd;
 use crate::record::{Answered, Attempt, Call, Caller, Outcome, Record};
@@ -85,6 +85,7 @@ pub(crate) fn decision(number: u64, at_ms: u64) -> DecisionEvent {
         principal: "p-0".to_owned(),
         actor: None,
         kind: "chat".to_owned(),
+        origin: RequestOrigin::default(),
         request_id: "r".to_owned(),
         depth: 1,
         capacity: 10,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use portcullis_config::UserType;
-use portcullis_lua::{AdmitRequest, Idempotency, TaskId};
+use portcullis_lua::{AdmitRequest, Idempotency, Provenance, TaskId};
 
 use super::context::Context;
 use super::dice::Dice;
@@ -120,6 +120,7 @@ impl Client {
             max_attempts: 1,
             idempotency: with_key.then(|| Idempotency { key_hash: key, body_hash: "b".to_owned() }),
             estimates,
+            provenance: Provenance::default(),
             request_id: String::new(),
             traceparent: None,
             tracestate: None,

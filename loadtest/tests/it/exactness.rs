@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use portcullis_loadtest::Client;
 use portcullis_loadtest::client::{Answer, Submission};
-use portcullis_lua::{AdmitRequest, TaskId};
+use portcullis_lua::{AdmitRequest, Provenance, TaskId};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, PATIENCE, cluster, record, redis_now_ms, start, until};
@@ -47,6 +47,7 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: "peek".to_owned(),
         traceparent: None,
         tracestate: None,

@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::decision::AdmitRequest;
+    use crate::provenance::Provenance;
     use crate::envelope::{Envelope, Hold};
     use crate::pack::Unpacker;
     use crate::policy::CompiledPolicy;
@@ -69,6 +70,7 @@ mod tests {
             max_attempts: 1,
             idempotency: None,
             estimates: Vec::new(),
+            provenance: Provenance::default(),
             request_id: "r".to_owned(),
             traceparent: None,
             tracestate: None,

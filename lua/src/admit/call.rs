@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use fred::types::{Key, Value};
 
 use super::body::body;
@@ -13,7 +14,7 @@ use crate::decision_log;
 use crate::error::StoreError;
 use crate::key::Keys;
 use crate::pack::Packer;
-use crate::policy::{Class, CompiledPolicy, period_number};
+use crate::policy::{Class, CompiledPolicy, SHAPE_BYTES, Window, period_number};
 use crate::question::Question;
 use crate::store::ScopeStore;
 
@@ -41,13 +42,14 @@ impl Call {
         questions: &[Question<'_>],
     ) -> Result<Self, StoreError> {
         let mut args = Vec::with_capacity(16 + 2 * questions.len());
+        let listed = ListedLimits::new(policy, questions);
         args.extend([
             store.now_arg(),
             mode.into(),
-            policy.admit_settings.clone().into(),
+            settings(store, policy).into(),
             policy.max_decision_batches.to_string().into(),
             policy.idempotency_ttl_ms.to_string().into(),
-            policy.named_limits.clone().into(),
+            listed.packed.into(),
         ]);
         let classes = list_classes(&mut args, questions);
         let mut keys = Listed::new(store, questions.len());
@@ -67,6 +69,8 @@ impl Call {
         for (index, question) in questions.iter().enumerate() {
             heads.u8(classes[index]).u8(sessions.numbers[index]).u8(kinds.numbers[index]);
             push_head(&mut heads, &mut keys, store, question)?;
+            push_limits(&mut heads, &mut keys, store, question, &listed.numbers)?;
+            push_budgets(&mut heads, &mut keys, store, question)?;
         }
         args.push(heads.finish().into());
         args.push(decision_log::abouts(questions).into());
@@ -118,7 +122,7 @@ fn push_head(
         .f64(request.deadline_ms.filter(|_| is_task).unwrap_or(0) as f64)
         .f64(if is_task { request.delay_ms as f64 } else { 0.0 })
         .u16(request.max_attempts.clamp(1, u32::from(u16::MAX)) as u16)
-        .u8(question.uses.len() as u8)
+        .u8((question.uses.len() + question.hop_uses.len()) as u8)
         .u8(question.draws.len() as u8);
     if let Some(idempotency) = idempotency {
         let hash = idempotency.body_hash.as_bytes();
@@ -135,16 +139,82 @@ fn push_head(
             }
         };
     }
+    Ok(())
+}
+
+/// What a request uses of named limits, and then of those of its chain, whose shapes have these numbers.
+fn push_limits(
+    heads: &mut Packer,
+    keys: &mut Listed,
+    store: &ScopeStore,
+    question: &Question<'_>,
+    numbers: &HashMap<(u64, u64), u16>,
+) -> Result<(), StoreError> {
     for used in &question.uses {
         let key = store.keys.named_limit(&used.limit.window.name, used.subject);
-        heads.u8(used.limit.number).u16(keys.number(key)?).f64(used.units as f64);
+        heads.u16(used.limit.number.into()).u16(keys.number(key)?).f64(used.units as f64);
     }
+    for used in &question.hop_uses {
+        let missing = || StoreError::Protocol("a limit of a chain that is not listed".to_owned());
+        let number = *numbers.get(&shape_of(&used.window)).ok_or_else(missing)?;
+        let key = store.keys.chain_limit(used.window.length_ms, used.hash);
+        heads.u16(number).u16(keys.number(key)?).f64(used.units as f64);
+    }
+    Ok(())
+}
+
+/// What a request draws on budgets.
+fn push_budgets(
+    heads: &mut Packer,
+    keys: &mut Listed,
+    store: &ScopeStore,
+    question: &Question<'_>,
+) -> Result<(), StoreError> {
     for draw in &question.draws {
         let key = store.keys.budget(draw.name, draw.subject);
         heads.u16(keys.number(key)?).u8(period_number(draw.budget.period));
         heads.f64(draw.budget.amount as f64).f64(draw.estimate as f64);
     }
     Ok(())
+}
+
+/// The policy's settings, and how many revocations the caller knows of.
+fn settings(store: &ScopeStore, policy: &CompiledPolicy) -> Bytes {
+    let mut settings = Packer::with_capacity(policy.admit_settings.len() + 8);
+    settings.bytes(&policy.admit_settings).f64(store.revocations as f64);
+    settings.finish()
+}
+
+/// What tells the shapes of two windows of chains apart: length and limit.
+fn shape_of(window: &Window) -> (u64, u64) {
+    (window.length_ms, window.limit)
+}
+
+/// The shapes of all named limits: the policy's, and after them those of chains, each once.
+struct ListedLimits {
+    packed: Bytes,
+    /// Of those of chains.
+    numbers: HashMap<(u64, u64), u16>,
+}
+
+impl ListedLimits {
+    fn new(policy: &CompiledPolicy, questions: &[Question<'_>]) -> Self {
+        let mut numbers = HashMap::new();
+        if questions.iter().all(|question| question.hop_uses.is_empty()) {
+            return Self { packed: policy.named_limits.clone(), numbers };
+        }
+        let mut packed = Packer::with_capacity(policy.named_limits.len() + 64);
+        packed.bytes(&policy.named_limits);
+        let mut next = (policy.named_limits.len() / SHAPE_BYTES) as u16;
+        for used in questions.iter().flat_map(|question| &question.hop_uses) {
+            numbers.entry(shape_of(&used.window)).or_insert_with(|| {
+                used.window.pack(&mut packed);
+                next += 1;
+                next
+            });
+        }
+        Self { packed: packed.finish(), numbers }
+    }
 }
 
 /// The keys of a call, each once.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use portcullis_config::policy;
 
-use super::window::{Window, shape};
+use super::window::{SHAPE_BYTES, Window, shape};
 use crate::decision::{AdmitRequest, Reason};
 use crate::pack::Packer;
 
@@ -39,9 +39,9 @@ pub(super) fn numbered(named: &BTreeMap<String, policy::NamedLimit>) -> Vec<Name
     numbered.map(|(number, (rule, window))| NamedLimit { number, window, rule }).collect()
 }
 
-/// The windows one after another, each 17 bytes.
+/// The windows one after another.
 pub(super) fn pack(limits: &[NamedLimit]) -> Bytes {
-    let mut packer = Packer::with_capacity(17 * limits.len());
+    let mut packer = Packer::with_capacity(SHAPE_BYTES * limits.len());
     for limit in limits {
         limit.window.pack(&mut packer);
     }

@@ -15,6 +15,9 @@ const LOG_WINDOW_MS: u64 = 600_000;
 /// A longer window with at most this limit is logged all the same.
 const LOG_LIMIT: u64 = 60;
 
+/// Length of the shape of a window as the scripts take it.
+pub(crate) const SHAPE_BYTES: usize = 17;
+
 /// One sliding window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -39,7 +42,7 @@ impl Window {
         }
     }
 
-    /// Appends `[kind B][window ms I4][tick ms I4][limit d]`.
+    /// Appends `[kind B][window ms I4][tick ms I4][limit d]`, which is [`SHAPE_BYTES`] long.
     pub(crate) fn pack(&self, packer: &mut Packer) {
         packer.u8(self.kind).u32(self.length_ms as u32).u32(self.tick_ms as u32).f64(self.limit as f64);
     }

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderName;
 
-use portcullis_lua::TaskId;
+use portcullis_lua::{Provenance, TaskId};
 
 use super::*;
 
@@ -174,6 +174,7 @@ fn a_policy_with_narrower_bounds_refuses_what_was_read_before() {
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: "r".to_owned(),
         traceparent: None,
         tracestate: None,

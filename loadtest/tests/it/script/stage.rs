@@ -9,7 +9,7 @@ use portcullis_config::policy::{NamedLimit, Subject};
 use portcullis_config::{Policy, Scope, UserType};
 use portcullis_loadtest::cluster::{Redis, open_store, stand_in_beat};
 use portcullis_loadtest::probe::Probe;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, ScopeStore, Store, TaskId};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Provenance, ScopeStore, Store, TaskId};
 
 /// 2026-03-02 10:00:00 UTC, a Monday: where injected time begins unless a test wants otherwise.
 pub(crate) const START_MS: u64 = 1_772_445_600_000;
@@ -131,6 +131,7 @@ pub(crate) fn request(user_type_name: &str, session: &str) -> AdmitRequest {
         max_attempts: 3,
         idempotency: None,
         estimates: Vec::new(),
+        provenance: Provenance::default(),
         request_id: "r".to_owned(),
         traceparent: None,
         tracestate: None,
