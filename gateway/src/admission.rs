@@ -157,6 +157,8 @@ fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<T
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
+        members: identity.caller().members.to_vec(),
+        issued_at_ms: identity.caller().issued_at_ms,
         kind,
         pass: None,
         // This and the attempts are settled when it is known under which policy.

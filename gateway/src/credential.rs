@@ -146,6 +146,11 @@ pub(crate) fn presented<'a>(
     Ok(data.map(|value| Credential::BalancerData(value.as_bytes())))
 }
 
+/// What proves that the bearer of a credential holds its key, if it was sent.
+pub(crate) fn proof(headers: &HeaderMap) -> Result<Option<&[u8]>, AmbiguousCredential> {
+    Ok(single(headers, &PROOF)?.map(HeaderValue::as_bytes))
+}
+
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, AmbiguousCredential> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();

@@ -49,6 +49,8 @@ pub struct Hop {
     pub thumbprint: Option<String>,
     /// What it allows.
     pub scopes: ScopeSet,
+    /// The bounds it sets, on all that descends from it together.
+    pub constraints: Vec<Constraint>,
     /// When it was issued, seconds since 1970.
     pub issued_at_seconds: u64,
     /// When it is over, seconds since 1970.
@@ -90,6 +92,7 @@ impl Hop {
             token_hash: token_hash.to_owned(),
             thumbprint: claims.cnf.as_ref().map(|cnf| cnf.jwk.thumbprint()),
             scopes: scopes.clone(),
+            constraints: claims.constraints.clone(),
             issued_at_seconds: claims.iat,
             expires_at_seconds: claims.exp,
             reason: claims.reason.clone(),

@@ -152,6 +152,12 @@ fn check_signatures(chain: &Chain, root: PublicKey) -> Result<Option<PublicKey>,
 }
 
 impl Checked {
+    /// Tenant and project it is for.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.delegation.tenant
+    }
+
     /// When this verdict is over, seconds since 1970.
     #[must_use]
     pub fn expires_at_seconds(&self) -> u64 {

@@ -126,7 +126,9 @@ pub(crate) async fn pass(
 
 fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
     let request = AdmitRequest {
-use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Refusal, StoreError, TaskId, Verdict};
+        // How long the lease is, and the estimates, are settled when it is known under which policy.
+        pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled, hits: entry.hits }),
+        ..asked_by(identity, request_id, entry.class.to_string(), entry.trace)
     };
     let lease_ms = entry.lease.map(|lease| lease.as_millis() as u64);
     Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms } }

@@ -11,7 +11,12 @@
 //! this step.
 
 pub(crate) mod identity;
+pub(crate) mod door;
 pub(crate) mod strangers;
+pub(crate) mod proven;
+pub(crate) mod opened;
+pub(crate) mod delegated;
+mod standing;
 mod vouched;
 
 use std::net::SocketAddr;
@@ -19,8 +24,12 @@ use std::net::SocketAddr;
 use axum::http::request::Parts;
 
 use super::circuit_breaker;
-use crate::client_address::AbsurdForwarding;
-use crate::credential::{AmbiguousCredential, Caller, Credential, presented, query_token};
+use crate::caller::Caller;
+#[cfg(test)]
+use crate::caller::Source;
+use crate::client_address::{AbsurdForwarding, ClientAddress};
+use crate::credential::{AmbiguousCredential, Presented, Unproven, presented, proof, query_token};
+use crate::metric;
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::state::Gateway;
 
@@ -29,27 +38,25 @@ pub(crate) use vouched::{Vouched, resolve_vouched};
 
 /// Resolves the caller of a request that arrived from `peer`.
 pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
-    let query_token = query_token(parts);
-    let credential = presented(&parts.headers, query_token.as_deref())
-        .map_err(|AmbiguousCredential| unattributable("Authorization", "a credential is given more than once"))?;
     let address = gateway.trusted_proxies().client_address(peer, &parts.headers);
     let address = address.map_err(|AbsurdForwarding| {
         unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
     })?;
-    let nobody = gateway.strangers().from(address, gateway.scopes().default_scope());
-    let identity = match credential {
+    let door = gateway.door();
+    door.admit(address)?;
+    let twice = |header: &'static str| move |AmbiguousCredential| unattributable(header, "is given more than once");
+    let query_token = query_token(parts);
+    let credential = presented(&parts.headers, query_token.as_deref(), door.is_balancer(peer));
+    let identity = match credential.map_err(twice("Authorization"))? {
         Some(credential) => {
-            let caller = verified(gateway, &credential).await?;
-            let scope = match &caller.scope {
-                Some(scope) => {
-                    let served = gateway.scopes().serve(scope).await;
-                    served.map_err(|error| circuit_breaker::unavailable(&error))?
-                }
-                None => gateway.scopes().default_scope().clone(),
-            };
-            Identity::new(caller, scope, nobody.shared_client_address())
+            door.hear(address)?;
+            let proof = proof(&parts.headers).map_err(twice("DPoP"))?;
+            let presented = Presented { credential, method: &parts.method, uri: &parts.uri, peer, proof };
+            let known = Box::pin(known(gateway, &presented, address)).await;
+            known.map_err(|unproven| turned_away(gateway, &unproven, address))?
         }
-        None => nobody,
+        None if door.lets_strangers_in() => gateway.strangers().from(address, gateway.scopes().default_scope()),
+        None => return Err(Refused::unauthenticated()),
     };
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
@@ -60,14 +67,42 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
     Ok(identity)
 }
 
-async fn verified(gateway: &Gateway, credential: &Credential<'_>) -> Result<Caller, Refused> {
+/// The caller of this credential, if it still counts.
+async fn known(gateway: &Gateway, presented: &Presented<'_>, address: ClientAddress) -> Result<Identity, Unproven> {
+    let mut caller = verified(gateway, presented).await?;
+    let scope = match &caller.scope {
+        Some(scope) => gateway.scopes().serve(scope).await?,
+        None => gateway.scopes().default_scope().clone(),
+    };
+    standing::check(&scope, &mut caller).await?;
+    Ok(Identity::new(caller, scope, gateway.strangers().place(address)))
+}
+
+async fn verified(gateway: &Gateway, presented: &Presented<'_>) -> Result<Caller, Unproven> {
     for resolver in gateway.resolvers() {
-        let resolved = resolver.resolve(credential).await;
-        if let Some(caller) = resolved.map_err(|error| circuit_breaker::unavailable(&error))? {
+        if let Some(caller) = resolver.resolve(presented).await? {
             return Ok(caller);
         }
     }
-    Err(Refused::unauthenticated())
+    Err(Unproven::Failed("unknown_kind"))
+}
+
+/// The refusal of a credential. Why it was refused is for this gateway's own log: callers are told all causes alike.
+fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -> Refused {
+    match unproven {
+        Unproven::Failed(cause) => {
+            tracing::debug!(cause, "a credential was refused");
+            metric::credential_refused(cause);
+            gateway.door().note_failure(address);
+            Refused::unauthenticated()
+        }
+        Unproven::Store(error) => circuit_breaker::unavailable(error),
+        Unproven::Provider | Unproven::Unknown => Refused::new(
+            Cause::IdentityUnavailable,
+            "Identity unavailable",
+            "Whether this credential counts cannot be found out at the moment. It was neither accepted nor refused.",
+        ),
+    }
 }
 
 fn unattributable(header: &str, message: &str) -> Refused {
@@ -84,16 +119,10 @@ fn unattributable(header: &str, message: &str) -> Refused {
 /// A caller in the default scope of a gateway.
 #[cfg(test)]
 pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id: &str) -> Identity {
-    let caller = Caller {
-        scope: None,
-        principal: session_id.to_owned(),
-        user_type: portcullis_config::UserType::new(user_type).expect("a valid user type"),
-        session_id: session_id.to_owned(),
-        actor: None,
-        source: crate::credential::Source::Address,
-    };
+    let user_type = portcullis_config::UserType::new(user_type).expect("a valid user type");
+    let caller = Caller::new(session_id.to_owned(), user_type, session_id.to_owned(), Source::Address);
     let scope = gateway.scopes().default_scope().clone();
-    Identity::new(caller, scope, "nowhere".into())
+    Identity::new(caller, scope, identity::Place { digest: "nowhere".into(), network: None })
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ impl Task {
                 session_id: request.session_id.clone(),
                 principal: request.principal.clone(),
                 actor: request.actor.clone(),
+                members: request.members.clone(),
+                issued_at_ms: request.issued_at_ms,
                 request_id: request.request_id.clone(),
                 traceparent: request.traceparent.clone(),
                 tracestate: request.tracestate.clone(),

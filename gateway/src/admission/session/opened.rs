@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_config::Scope;
-use portcullis_delegation::random_token;
 use portcullis_lua::{Member, Session, SessionKey, Store};
 use quick_cache::sync::Cache;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
@@ -23,7 +26,8 @@ use crate::store_breaker::StoreBreaker;
 /// How a session's token begins.
 pub(crate) const PREFIX: &str = "gs_";
 
-/// 32 random bytes in base64url without padding.
+const RANDOM_BYTES: usize = 32;
+/// They in base64url without padding.
 const RANDOM_CHARS: usize = 43;
 
 /// How long what Redis said of a session is believed.
@@ -46,7 +50,9 @@ impl SessionToken {
     /// A new one, of this scope or of the default one. `None`: the machine has no randomness.
     pub(crate) fn generate(scope: Option<Scope>) -> Option<Self> {
         let place = scope.as_ref().map(|scope| format!(".{scope}")).unwrap_or_default();
-        let text = SecretString::from(format!("{PREFIX}{}{place}", random_token()?));
+        let mut bytes = [0; RANDOM_BYTES];
+        SysRng.try_fill_bytes(&mut bytes).ok()?;
+        let text = SecretString::from(format!("{PREFIX}{}{place}", URL_SAFE_NO_PAD.encode(bytes)));
         Some(Self { text, scope })
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use portcullis_config::UserType;
 use quick_cache::sync::Cache;
 
@@ -12,6 +13,8 @@ use super::identity::{Identity, Place};
 use crate::client_address::ClientAddress;
 use crate::caller::{Caller, Source};
 use crate::digest;
+use crate::identity::document::Anonymous;
+use crate::identity::ip_allow::contains;
 use crate::scope::ServedScope;
 
 /// Addresses remembered at once. At about 600 bytes each this is 6 MB; more only means digests made again.
@@ -20,30 +23,51 @@ const MAX_STRANGERS: usize = 10_000;
 /// Callers without a credential, by the address they come from. Who comes from one address is one caller, so the
 /// digests are made once, not for every request.
 #[derive(Debug)]
-pub(crate) struct Strangers(Cache<ClientAddress, Identity>);
+pub(crate) struct Strangers {
+    user_type: UserType,
+    external_networks: Vec<IpNet>,
+    known: Cache<(ClientAddress, bool), Identity>,
+}
 
 impl Strangers {
     /// Knows nobody yet.
-    pub(crate) fn new() -> Self {
-        Self(Cache::new(MAX_STRANGERS))
+    pub(crate) fn new(terms: &Anonymous) -> Self {
+        let Anonymous { user_type, external_networks, .. } = terms.clone();
+        Self { user_type, external_networks, known: Cache::new(MAX_STRANGERS) }
     }
 
     /// Whoever comes from this address, in the scope of those who name none: always the same of a gateway.
     pub(super) fn from(&self, address: ClientAddress, scope: &Arc<ServedScope>) -> Identity {
-        let address = address.network();
-        if let Some(known) = self.0.get(&address) {
+        let external = self.is_external(address);
+        let key = (address.network(), external);
+        if let Some(known) = self.known.get(&key) {
             return known;
         }
-        let digest: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
-        let place = Place { digest: digest.clone(), network: address.truncated().map(Into::into) };
-        let identity = Identity::new(caller_at(&digest), scope.clone(), place);
-        self.0.insert(address, identity.clone());
+        let place = place_of(address);
+        let user_type = if external { UserType::external() } else { self.user_type.clone() };
+        let identity = Identity::new(caller_at(&place.digest, user_type), scope.clone(), place);
+        self.known.insert(key, identity.clone());
         identity
+    }
+
+    /// This address as it may be kept.
+    pub(super) fn place(&self, address: ClientAddress) -> Place {
+        let known = self.known.get(&(address.network(), self.is_external(address)));
+        known.map_or_else(|| place_of(address), |known| known.place())
+    }
+
+    fn is_external(&self, address: ClientAddress) -> bool {
+        matches!(address, ClientAddress::Known(address) if contains(&self.external_networks, address))
     }
 }
 
+fn place_of(address: ClientAddress) -> Place {
+    let digest: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
+    Place { digest, network: address.truncated().map(Into::into) }
+}
+
 /// The session of an address; whatever else a client can choose, such as its user agent, does not make a new one.
-fn caller_at(client_address: &str) -> Caller {
-    let session_id = format!("anon-{client_address}");
-    Caller::new(session_id.clone(), UserType::anonymous(), session_id, Source::Address)
+fn caller_at(digest: &str, user_type: UserType) -> Caller {
+    let session_id = format!("anon-{digest}");
+    Caller::new(session_id.clone(), user_type, session_id, Source::Address)
 }
