@@ -1,14 +1,15 @@
 //! A batch of one scope decided under the scope's policy, and under no other.
 //!
 //! Responsible for what happens when Redis says that this gateway holds another policy than the stored one: nothing was
-//! decided, so the stored one is loaded and the same requests are asked about again, within the same call. Must never
-//! send a request that the policy in force does not allow to be asked about: bodies are read under one policy and may
-//! be decided under the next.
+//! decided, so the stored one is loaded and the same requests are asked about again, within the same call; and likewise
+//! where Redis has other revocations than this gateway knows of. Must never send a request that the policy in force does
+//! not allow to be asked about, or whose credential is revoked: bodies are read under one policy and may be decided
+//! under the next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, Hop, LivePolicy, ScopeStore, StoreError, Verdict};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -18,13 +19,14 @@ use crate::metric;
 use crate::pass_keeper::{PassKeeper, PassScope, Place};
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::revocations::Revocations;
 use crate::store_breaker::StoreBreaker;
 
 /// What a named limit counts for in the size of a batch: deciding by one takes the script some 5 µs, about as long as
 /// copying this much.
 const LIMIT_BYTES: usize = 2048;
 
-/// How often a batch is sent: policies that change twice while one call is on its way are not changed by people.
+/// How often a batch is sent: what changes twice while one call is on its way is not changed by people.
 const ROUNDS: usize = 3;
 
 /// A request for admission, but for what the policy decides about it.
@@ -76,6 +78,7 @@ pub(crate) enum Mode {
 pub(crate) struct ScopeDecider {
     pub(crate) store: ScopeStore,
     pub(crate) live: LivePolicy<PolicyInForce>,
+    pub(crate) revocations: Arc<dyn Revocations>,
     pub(crate) breaker: Arc<StoreBreaker>,
     /// Who keeps the places of passes.
     pub(crate) passes: Arc<PassKeeper>,
@@ -115,12 +118,11 @@ impl ScopeDecider {
         let mut round = 1;
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
-            let fitted = requests.iter_mut().zip(&wishes).enumerate();
-            let misfits: Vec<(usize, Refused)> = fitted
-                .filter_map(|(index, (request, wish))| Some((index, fit(request, wish, &policy).err()?)))
-                .collect();
+            // Before anybody is looked up: the set may be newer than this number, never older.
+            let revocations = self.revocations.number();
+            let misfits = self.misfits(&mut requests, &wishes, &policy);
             let answer = if misfits.is_empty() {
-                self.call(&policy, &requests, mode).await
+                self.call(&policy, revocations, &requests, mode).await
             } else {
                 let misfit = |index: usize| misfits.iter().any(|(each, _)| *each == index);
                 let fitting = requests.iter().enumerate().filter(|(index, _)| !misfit(*index));
@@ -133,7 +135,7 @@ impl ScopeDecider {
                         continue;
                     }
                 }
-                self.call(&policy, &fitting, mode).await
+                self.call(&policy, revocations, &fitting, mode).await
             };
             match answer {
                 Ok(decisions) => {
@@ -153,9 +155,30 @@ impl ScopeDecider {
                     }
                     round += 1;
                 }
+                Err(StoreError::StaleRevocations { current, .. }) if round < ROUNDS => {
+                    self.breaker.call(self.revocations.hear(current)).await?;
+                    round += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Gives every request what this policy decides about it; those that cannot be asked about, by place.
+    fn misfits(
+        &self,
+        requests: &mut [AdmitRequest],
+        wishes: &[Wish],
+        policy: &PolicyInForce,
+    ) -> Vec<(usize, Refused)> {
+        let fitted = requests.iter_mut().zip(wishes).enumerate();
+        let misfit = |(index, (request, wish)): (usize, (&mut AdmitRequest, &Wish))| {
+            if self.revocations.covers(&request.provenance) {
+                return Some((index, Refused::unauthenticated()));
+            }
+            Some((index, fit(request, wish, policy).err()?))
+        };
+        fitted.filter_map(misfit).collect()
     }
 
     /// A pass has a place from now on, whether or not its caller is still there to hear of it.
@@ -170,19 +193,23 @@ impl ScopeDecider {
     async fn call(
         &self,
         policy: &PolicyInForce,
+        revocations: u64,
         requests: &[AdmitRequest],
         mode: Mode,
     ) -> Result<Vec<Decision>, StoreError> {
+        let store = self.store.knowing(revocations);
         match mode {
-            Mode::Admit => self.breaker.call(self.store.admit(policy.compiled(), requests)).await,
-            Mode::Peek => self.breaker.call(self.store.peek(policy.compiled(), requests)).await,
+            Mode::Admit => self.breaker.call(store.admit(policy.compiled(), requests)).await,
+            Mode::Peek => self.breaker.call(store.peek(policy.compiled(), requests)).await,
         }
     }
 }
 
 /// How much of a batch a request takes under this policy.
 fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
-    request.payload.len() + LIMIT_BYTES * policy.compiled().named_limits_of(&request.user_type)
+    let of_hop = |hop: &Hop| usize::from(hop.calls_per_min.is_some()) + usize::from(hop.calls_per_hour.is_some());
+    let of_chain: usize = request.provenance.hops.iter().map(of_hop).sum();
+    request.payload.len() + LIMIT_BYTES * (policy.compiled().named_limits_of(&request.user_type) + of_chain)
 }
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know

@@ -21,6 +21,7 @@ use crate::group_commit::{GroupCommit, SENDERS};
 use crate::looker::Looker;
 use crate::pass_keeper::{PassKeeper, PassScope};
 use crate::policy_in_force::PolicyInForce;
+use crate::revocations::NoneKnown;
 use crate::store_breaker::StoreBreaker;
 use crate::tally::Tally;
 
@@ -67,6 +68,7 @@ impl ServedScope {
         let decider = ScopeDecider {
             store: store.clone(),
             live: live.clone(),
+            revocations: Arc::new(NoneKnown),
             breaker: shared.breaker.clone(),
             passes: shared.passes.clone(),
             pass_scope: Arc::new(PassScope { store: store.clone(), live: live.clone() }),

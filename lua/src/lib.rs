@@ -69,6 +69,7 @@ mod stored_policy;
 mod revise;
 mod restore;
 mod revision_log;
+mod chain;
 mod follow;
 mod replica;
 mod live_policy;
@@ -85,6 +86,7 @@ mod witness;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
+pub use chain::{Chain, ChainBreak, ChainEntry, ChainHead, ChainRange, verify_chain};
 pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
