@@ -38,6 +38,12 @@ impl UserType {
         Self(Self::ANONYMOUS.to_owned())
     }
 
+    /// Callers without a credential whom the operator knows by their network.
+    #[must_use]
+    pub fn external() -> Self {
+        Self(Self::BUILT_IN[1].to_owned())
+    }
+
     /// The name as it stands in the policy.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -32,7 +32,6 @@ mod view;
 pub(crate) mod operator;
 mod scoped;
 mod asked;
-mod submitted;
 mod upkeep;
 mod scope_gauges;
 pub(crate) mod decisions;

@@ -12,6 +12,7 @@ pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
 pub(crate) mod classed;
+pub(crate) mod writes;
 
 use std::future::Future;
 use std::sync::Arc;

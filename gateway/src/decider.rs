@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{AdmitRequest, Decision, Hop, LivePolicy, ScopeStore, StoreError, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, ScopeStore, StoreError, Verdict};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,7 +19,6 @@ use crate::metric;
 use crate::pass_keeper::{PassKeeper, PassScope, Place};
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
-use crate::revocations::Revocations;
 use crate::store_breaker::StoreBreaker;
 
 /// What a named limit counts for in the size of a batch: deciding by one takes the script some 5 µs, about as long as
@@ -78,7 +77,8 @@ pub(crate) enum Mode {
 pub(crate) struct ScopeDecider {
     pub(crate) store: ScopeStore,
     pub(crate) live: LivePolicy<PolicyInForce>,
-    pub(crate) revocations: Arc<dyn Revocations>,
+    /// What is revoked in the scope, as far as this gateway knows.
+    pub(crate) revocations: LiveRevocations,
     pub(crate) breaker: Arc<StoreBreaker>,
     /// Who keeps the places of passes.
     pub(crate) passes: Arc<PassKeeper>,
@@ -119,7 +119,7 @@ impl ScopeDecider {
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
             // Before anybody is looked up: the set may be newer than this number, never older.
-            let revocations = self.revocations.number();
+            let revocations = self.revocations.load().number();
             let misfits = self.misfits(&mut requests, &wishes, &policy);
             let answer = if misfits.is_empty() {
                 self.call(&policy, revocations, &requests, mode).await
@@ -171,9 +171,11 @@ impl ScopeDecider {
         wishes: &[Wish],
         policy: &PolicyInForce,
     ) -> Vec<(usize, Refused)> {
+        let revoked = self.revocations.load();
         let fitted = requests.iter_mut().zip(wishes).enumerate();
         let misfit = |(index, (request, wish)): (usize, (&mut AdmitRequest, &Wish))| {
-            if self.revocations.covers(&request.provenance) {
+            let provenance = &request.provenance;
+            if revoked.covers(&provenance.members, provenance.issued_at_ms.unwrap_or(0)).is_some() {
                 return Some((index, Refused::unauthenticated()));
             }
             Some((index, fit(request, wish, policy).err()?))

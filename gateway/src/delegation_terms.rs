@@ -10,8 +10,12 @@ use axum::http::Uri;
 use portcullis_config::Scope;
 use portcullis_delegation::{Chain, Grant, Lifetimes, Refused, RootKey, SecretKey, TargetUri, Verifier, mint};
 use secrecy::ExposeSecret;
+use serde_json::{Value, json};
 
 use crate::identity::document;
+
+/// How long anything of a delegation lasts at most, ms: a root's hour and what clocks may differ by.
+pub(crate) const LONGEST_MS: u64 = 3_660_000;
 
 /// How this deployment delegates.
 #[derive(Debug)]
@@ -72,8 +76,27 @@ impl DelegationTerms {
 
     /// Signs the root of a chain.
     pub(crate) fn mint(&self, grant: Grant) -> Result<Chain, Refused> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        mint(grant, &self.signer, &self.key_id, &self.lifetimes, now)
+        mint(grant, &self.signer, &self.key_id, &self.lifetimes, Self::now_seconds())
+    }
+
+    /// Seconds since 1970. Chains are minted and narrowed far from Redis, so their times are held against the clock of
+    /// this machine.
+    pub(crate) fn now_seconds() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    /// The keys by which everybody can verify its roots, as JWKs with their names.
+    pub(crate) fn public_keys(&self) -> Vec<Value> {
+        let key = |root: &RootKey| {
+            let jwk = root.key.to_jwk();
+            json!({"kty": jwk.kty, "crv": jwk.crv, "x": jwk.x, "kid": root.key_id, "use": "sig", "alg": "EdDSA"})
+        };
+        self.roots.iter().map(key).collect()
+    }
+
+    /// The path of the deployment's own address; empty where it has none.
+    pub(crate) fn path(&self) -> &str {
+        self.resource.strip_prefix(self.origin()).unwrap_or_default()
     }
 
     /// Scheme and authority.

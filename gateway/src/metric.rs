@@ -30,6 +30,7 @@ const PASSES_LOST: &str = "portcullis_passes_lost_total";
 const PASSES_TAKEN_BACK: &str = "portcullis_passes_taken_back_total";
 const UPSTREAM_FAILURES: &str = "portcullis_upstream_failures_total";
 const RLS_QUESTIONS: &str = "portcullis_rls_questions_total";
+const CREDENTIALS_REFUSED: &str = "portcullis_credentials_refused_total";
 const SCOPES: &str = "portcullis_scopes";
 const POLICY_LOADS: &str = "portcullis_policy_loads_total";
 const STALE_POLICY: &str = "portcullis_stale_policy_total";
@@ -125,6 +126,12 @@ pub fn upstream_failure(code: &'static str) {
 pub fn rls_question(code: &'static str) {
     LazyLock::force(&METRICS);
     counter!(RLS_QUESTIONS, "code" => code).increment(1);
+}
+
+/// A credential was worth nothing; `cause` is one of those the verifiers name.
+pub fn credential_refused(cause: &'static str) {
+    LazyLock::force(&METRICS);
+    counter!(CREDENTIALS_REFUSED, "cause" => cause).increment(1);
 }
 
 /// Scopes served now.
@@ -223,6 +230,7 @@ pub fn describe() {
     describe_counter!(PASSES_TAKEN_BACK, Unit::Count, "Lapsed passes, of any gateway, that this one took back.");
     describe_counter!(UPSTREAM_FAILURES, Unit::Count, "Proxied requests that the application did not answer, by code.");
     describe_counter!(RLS_QUESTIONS, Unit::Count, "Questions of Envoy's rate limit service, by gRPC status.");
+    describe_counter!(CREDENTIALS_REFUSED, Unit::Count, "Credentials that were worth nothing, by cause.");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
     describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
     describe_counter!(POLICY_LOADS, Unit::Count, "Revisions of policies made ready for use.");

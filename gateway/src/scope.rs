@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, UserType};
-use portcullis_lua::{LivePolicy, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
+use portcullis_lua::{LivePolicy, LiveRevocations, PolicyStamp, RevocationView, ScopeStore, StoreError, StoredPolicy};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,7 +21,6 @@ use crate::group_commit::{GroupCommit, SENDERS};
 use crate::looker::Looker;
 use crate::pass_keeper::{PassKeeper, PassScope};
 use crate::policy_in_force::PolicyInForce;
-use crate::revocations::NoneKnown;
 use crate::store_breaker::StoreBreaker;
 use crate::tally::Tally;
 
@@ -49,6 +48,7 @@ pub struct ServedScope {
     number: u64,
     store: ScopeStore,
     live: LivePolicy<PolicyInForce>,
+    revocations: LiveRevocations,
     decider: ScopeDecider,
     admissions: GroupCommit<ScopeDecider>,
     looks: GroupCommit<Looker>,
@@ -65,10 +65,11 @@ impl ServedScope {
     /// The scope of `store`, under its boot document until it has caught up. `number` is its own in this gateway.
     pub(crate) fn new(number: u64, store: ScopeStore, boot: Loaded, shared: &Shared) -> Self {
         let live = LivePolicy::new(store.clone(), shared.component, boot, shared.replica.as_ref());
+        let revocations = LiveRevocations::new(store.clone());
         let decider = ScopeDecider {
             store: store.clone(),
             live: live.clone(),
-            revocations: Arc::new(NoneKnown),
+            revocations: revocations.clone(),
             breaker: shared.breaker.clone(),
             passes: shared.passes.clone(),
             pass_scope: Arc::new(PassScope { store: store.clone(), live: live.clone() }),
@@ -84,6 +85,7 @@ impl ServedScope {
             admissions: GroupCommit::new(decider.clone(), shared.background.clone(), SENDERS),
             store,
             live,
+            revocations,
             decider,
             tally: Tally::default(),
             shared: shared.clone(),
@@ -138,6 +140,20 @@ impl ServedScope {
             self.shared.wake.notify_one();
         }
         Ok(stored)
+    }
+
+    /// What is revoked in the scope, as far as this gateway knows.
+    pub(crate) fn revocations(&self) -> &LiveRevocations {
+        &self.revocations
+    }
+
+    /// What is revoked in the scope, asked for now.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is being left alone, or does not answer in time.
+    pub(crate) async fn catch_up_with_revocations(&self) -> Result<Arc<RevocationView>, StoreError> {
+        self.shared.breaker.call(self.revocations.catch_up()).await
     }
 
     /// Whether the policy knows this user type, or does once it has caught up: a type is known everywhere from the

@@ -13,13 +13,21 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::admission::session::delegated::Delegated;
+use crate::admission::session::door::Door;
+use crate::admission::session::opened::OpenedSessions;
+use crate::admission::session::proven::Vouchers;
 use crate::admission::session::strangers::Strangers;
 use crate::background::Background;
+use crate::challenge::Challenge;
 use crate::client_address::TrustedProxies;
 use crate::credential::SessionResolver;
 use crate::decide::asker::DecideAskers;
+use crate::delegation_terms::DelegationTerms;
 use crate::dev_token::DevTokens;
 use crate::drain::DrainState;
+use crate::identity::Providers;
+use crate::identity_terms::IdentityTerms;
 use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
@@ -27,6 +35,7 @@ use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
+use crate::session_terms::SessionTerms;
 use crate::store_breaker::StoreBreaker;
 use crate::watch_hub::WatchHub;
 
@@ -59,6 +68,8 @@ pub struct GatewayOptions {
     pub decide_askers: DecideAskers,
     /// Whether development tokens are accepted. For loopback listeners only.
     pub dev_tokens: bool,
+    /// Whom to believe about who a caller is.
+    pub identity: IdentityTerms,
     /// How long a connection may be silent: longer than whatever stands in front keeps one.
     pub keep_alive: Duration,
     /// How long requests are still served after readiness began to fail.
@@ -80,7 +91,12 @@ pub struct Gateway {
     instance: String,
     trusted_proxies: TrustedProxies,
     decide_askers: DecideAskers,
-    resolvers: Vec<Box<dyn SessionResolver>>,
+    resolvers: Vec<Arc<dyn SessionResolver>>,
+    opened_sessions: Arc<OpenedSessions>,
+    session_terms: SessionTerms,
+    delegation_terms: Option<Arc<DelegationTerms>>,
+    challenge: Challenge,
+    door: Door,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
     limit_memory: LimitMemory,
@@ -96,11 +112,19 @@ pub struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
-        let mut resolvers: Vec<Box<dyn SessionResolver>> = Vec::new();
-        if options.dev_tokens {
-            resolvers.push(Box::new(DevTokens));
-        }
         let (store_breaker, background) = (Arc::new(StoreBreaker::new(options.store_timeout)), Background::default());
+        let IdentityTerms { document, delegation } = options.identity;
+        let opened_sessions =
+            Arc::new(OpenedSessions::new(options.store.clone(), store_breaker.clone(), options.scope.clone()));
+        // Whoever knows a credential by its first letters goes before who knows it by its signature.
+        let mut resolvers: Vec<Arc<dyn SessionResolver>> = vec![opened_sessions.clone()];
+        if options.dev_tokens {
+            resolvers.push(Arc::new(DevTokens));
+        }
+        if let Some(terms) = &delegation {
+            resolvers.push(Arc::new(Delegated::new(terms.clone(), options.store.clone(), store_breaker.clone())));
+        }
+        let metadata = delegation.as_ref().map(|terms| terms.metadata_of(&terms.resource_of(&options.scope)));
         let passes: Arc<PassKeeper> = Arc::default();
         let shared = Shared {
             breaker: store_breaker.clone(),
@@ -120,8 +144,16 @@ impl Gateway {
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
             decide_askers: options.decide_askers,
-            resolvers,
-            strangers: Strangers::new(),
+            opened_sessions,
+            session_terms: SessionTerms::new(&document),
+            challenge: Challenge::new(metadata.as_deref()),
+            door: Door::new(&document),
+            strangers: Strangers::new(&document.anonymous),
+            resolvers: {
+                resolvers.push(Arc::new(Vouchers::new(Arc::new(Providers::new(document, background.clone())))));
+                resolvers
+            },
+            delegation_terms: delegation,
             refusal_memory: RefusalMemory::new(),
             limit_memory: LimitMemory::new(),
             store_breaker,
@@ -191,8 +223,33 @@ impl Gateway {
         &self.decide_askers
     }
 
-    pub(crate) fn resolvers(&self) -> &[Box<dyn SessionResolver>] {
+    pub(crate) fn resolvers(&self) -> &[Arc<dyn SessionResolver>] {
         &self.resolvers
+    }
+
+    /// What is decided by the address a request comes from.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// What a 401 says.
+    pub(crate) fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
+    /// The sessions this deployment opened, as far as this gateway has met them.
+    pub(crate) fn opened_sessions(&self) -> &OpenedSessions {
+        &self.opened_sessions
+    }
+
+    /// How sessions are opened.
+    pub(crate) fn session_terms(&self) -> &SessionTerms {
+        &self.session_terms
+    }
+
+    /// How this deployment delegates; `None`: it does not.
+    pub(crate) fn delegation_terms(&self) -> Option<&Arc<DelegationTerms>> {
+        self.delegation_terms.as_ref()
     }
 
     pub(crate) fn strangers(&self) -> &Strangers {
@@ -289,6 +346,7 @@ pub(crate) mod tests {
             trusted_proxies: TrustedProxies::default(),
             decide_askers: DecideAskers::default(),
             dev_tokens: true,
+            identity: crate::identity_terms::shipped(),
             keep_alive: Duration::from_secs(75),
             drain: Duration::ZERO,
             store_timeout,

@@ -82,6 +82,7 @@ mod revocation_view;
 mod live_revocations;
 mod write_limit;
 mod once;
+mod grant;
 mod witness;
 
 pub use admit::ADMIT_BATCH;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, whole};
 use super::scoped::{Scoped, unanswered};
-use super::submitted::Submitted;
+use crate::submitted::Submitted;
 use super::{Admin, Answer, Shared};
 use crate::openapi::{
     AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying,

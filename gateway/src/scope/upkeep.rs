@@ -28,6 +28,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// lapsed; this is how much longer their budget holds last.
 const LAPSE: Duration = Duration::from_millis(500);
 
+/// Longest time between two questions about what is revoked in a scope that is in use: how long a message that was lost
+/// keeps alive who only reads.
+const REVOCATIONS: Duration = Duration::from_secs(2);
+
 /// A scope that nobody has used for this long is searched no more often than it reports.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -44,6 +48,8 @@ pub(super) struct Due {
     report_at: Instant,
     /// When to look for lapsed passes.
     lapse_at: Instant,
+    /// When it was last asked what is revoked.
+    revocations_asked: Option<Instant>,
     /// Not before, because Redis did not answer.
     not_before: Instant,
     /// What was last reported.
@@ -57,7 +63,7 @@ impl Due {
     /// Of a scope nothing has been done about yet.
     pub(super) fn at_once() -> Self {
         let now = Instant::now();
-        Self { subscribed: false, heard: 0, looked: 0, report_at: now, lapse_at: now, not_before: now, reported: None }
+        Self { subscribed: false, heard: 0, looked: 0, report_at: now, lapse_at: now, revocations_asked: None, not_before: now, reported: None }
     }
 
     /// Whether to report what is held.
@@ -83,8 +89,8 @@ impl ServedScope {
     pub(crate) fn is_due(&self) -> bool {
         let holding = self.holding();
         let (now, due) = (Instant::now(), self.due());
-        let lapse = now >= due.lapse_at;
-        now >= due.not_before && (!due.subscribed || due.heard != due.looked || lapse || due.report(&holding))
+        let by_time = now >= due.lapse_at || self.ask_for_revocations(&due);
+        now >= due.not_before && (!due.subscribed || due.heard != due.looked || by_time || due.report(&holding))
     }
 
     /// Subscribes, looks at news and reports, where due. What Redis does not answer stays due.
@@ -94,6 +100,12 @@ impl ServedScope {
             tracing::debug!(%error, scope = %self.store.scope(), "not in step with redis yet");
             self.due().not_before = Instant::now() + RETRY;
         }
+    }
+
+    /// Whether it is time to ask what is revoked, whatever was heard.
+    fn ask_for_revocations(&self, due: &Due) -> bool {
+        let pause = if self.unused_for() < QUIET { REVOCATIONS } else { LONGEST_SILENCE };
+        due.revocations_asked.is_none_or(|asked| asked.elapsed() >= pause)
     }
 
     async fn do_what_is_due(&self) -> Result<(), StoreError> {
@@ -106,6 +118,11 @@ impl ServedScope {
         if !subscribed {
             self.store.subscribe(&TOPICS).await?;
             self.due().subscribed = true;
+        }
+        let ask = heard != looked || self.ask_for_revocations(&self.due());
+        if ask {
+            self.catch_up_with_revocations().await?;
+            self.due().revocations_asked = Some(Instant::now());
         }
         if heard != looked {
             self.catch_up().await?;

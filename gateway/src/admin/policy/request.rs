@@ -9,7 +9,7 @@ use portcullis_config::Amendment;
 use serde_json::Value;
 
 use crate::admin::asked::{Asked, ScopeNames, whole};
-use crate::admin::submitted::Submitted;
+use crate::submitted::Submitted;
 use crate::refusal::RequestFault;
 
 /// Longest wait for the replicas, seconds: balancers give up on a silent request after a minute.

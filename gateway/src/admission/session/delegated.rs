@@ -5,7 +5,6 @@
 //! type are looked at anew for every request.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use portcullis_config::{Scope, UserType};
@@ -86,7 +85,7 @@ impl SessionResolver for Delegated {
             Credential::Bound(text) => (text, true),
             _ => return Ok(None),
         };
-        let now_seconds = now_seconds();
+        let now_seconds = DelegationTerms::now_seconds();
         let (checked, scope) = self.checked(text, now_seconds)?;
         let shown = self.shown(&checked, presented, bound, now_seconds)?;
         if let (Some(id), Some(holder)) = (&shown.proof_id, &shown.delegation.holder) {
@@ -149,9 +148,4 @@ fn parse_scope(text: &str) -> Option<Scope> {
 #[expect(clippy::needless_pass_by_value, reason = "what a conversion of errors is given")]
 fn failed(refused: Refused) -> Unproven {
     Unproven::Failed(refused.code())
-}
-
-/// Chains are minted far from Redis, so it is the clock of this machine that their times are held against.
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -44,7 +44,7 @@ impl Submitted {
         Self::parse(&bytes)
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refused> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Refused> {
         let fault = |message: String| Refused::invalid(vec![RequestFault::new("body", message)]);
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::default());
@@ -68,6 +68,24 @@ impl Submitted {
             Value::String(text) => Some(text),
             _ => self.wrong(name, "must be a string"),
         }
+    }
+
+    /// Takes a name of at most so many characters.
+    pub(crate) fn take_name(&mut self, name: &str, most: usize) -> Option<String> {
+        let text = self.take_text(name)?;
+        let fits = (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        if fits { Some(text) } else { self.wrong(name, format!("must be 1 to {most} printable characters")) }
+    }
+
+    /// Takes a reason as delegations and revocations have one.
+    pub(crate) fn take_reason(&mut self, name: &str) -> Option<String> {
+        let text = self.take_name(name, portcullis_delegation::REASON_MAX)?;
+        if text.trim().is_empty() { self.wrong(name, "must say something") } else { Some(text) }
+    }
+
+    /// Refuses the request if anything was wrong.
+    pub(crate) fn sound(&mut self) -> Result<(), Refused> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Refused::invalid(std::mem::take(&mut self.faults))) }
     }
 
     /// Takes a whole number.
