@@ -29,6 +29,7 @@ pub mod policy_in_force;
 pub mod refusal;
 pub mod credential;
 pub mod client_address;
+pub mod identity;
 mod dev_token;
 mod bearer_token;
 pub mod store_breaker;
