@@ -25,7 +25,7 @@ pub(crate) fn from_yaml(text: &str) -> Result<Value, String> {
 }
 
 /// Reads a document that is JSON if it looks like JSON and can be read so, else YAML.
-pub(crate) fn from_either(text: &str) -> Result<Value, String> {
+pub fn from_either(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         from_json(text).or_else(|json_error| from_yaml(text).map_err(|_| json_error))
     } else {

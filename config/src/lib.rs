@@ -32,11 +32,12 @@ mod amend;
 
 pub use amend::{Amended, Amendment, amend};
 pub use changes::{PolicyChange, changes, compare};
-pub use document::{from_json, merge_patch};
+pub use document::{from_either, from_json, merge_patch};
 pub use fault::{Fault, nearest};
 pub use identity::{InvalidName, Scope, UserType};
 pub use load::{LoadError, Loaded, for_scope, from_env, load, parse, parse_value};
 pub use policy::Policy;
+pub use shape::shape_faults;
 pub use route::{RouteClass, Routes};
 pub use slices::{Component, UnknownComponent};
 pub use source::Source;

@@ -10,7 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::fault::{Flaw, Path, nearest};
+use crate::fault::{Fault, Flaw, Path, nearest};
+
+/// Every fault of shape in a document of another kind than the policy, by the schema of its types.
+#[must_use]
+pub fn shape_faults(document: &Value, schema: &Value) -> Vec<Fault> {
+    faults(document, schema).into_iter().map(Fault::from).collect()
+}
 
 /// Every fault of shape in this document.
 pub(crate) fn faults(document: &Value, schema: &Value) -> Vec<Flaw> {

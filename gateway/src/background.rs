@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 /// Owner of the tasks of one gateway. Clones own the same ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Background {
+pub struct Background {
     tasks: TaskTracker,
     stop: CancellationToken,
 }

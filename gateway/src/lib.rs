@@ -32,6 +32,7 @@ mod right;
 pub mod credential;
 mod challenge;
 pub mod client_address;
+pub mod identity;
 mod dev_token;
 mod bearer_token;
 pub mod store_breaker;

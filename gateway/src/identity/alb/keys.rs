@@ -1,0 +1,93 @@
+//! The keys a load balancer signs with, one by one as they are named.
+//!
+//! Responsible for fetching each once a day at most, and few in any minute whatever headers come. Must never be asked
+//! for a key whose id is not a UUID: the id becomes part of a URL.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use quick_cache::sync::Cache;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::identity::Unproven;
+use crate::identity::fetch::{FetchError, Fetcher};
+use crate::identity::jwk::VerifyingKey;
+
+/// Keys, and ids of none, that are remembered.
+const MAX_KEYS: usize = 64;
+
+/// How long a key is believed without being fetched again.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an id of no key is not asked for again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// Fetches in any minute: a load balancer changes its key rarely.
+const FETCHES_PER_MINUTE: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct AlbKeys {
+    url: String,
+    fetcher: Fetcher,
+    keys: Cache<String, (Instant, Arc<VerifyingKey>)>,
+    unknown: Cache<String, Instant>,
+    /// When the last fetches began. Held while one is under way.
+    fetches: Mutex<VecDeque<Instant>>,
+}
+
+impl AlbKeys {
+    pub(super) fn new(url: String, fetcher: Fetcher) -> Self {
+        Self { url, fetcher, keys: Cache::new(MAX_KEYS), unknown: Cache::new(MAX_KEYS), fetches: Mutex::default() }
+    }
+
+    /// The key of this id, a UUID.
+    pub(super) async fn key(&self, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
+        if let Some(known) = self.known(kid) {
+            return known;
+        }
+        let mut fetches = self.fetches.lock().await;
+        // Whoever held the lock before may have brought it.
+        if let Some(known) = self.known(kid) {
+            return known;
+        }
+        while fetches.front().is_some_and(|fetch| fetch.elapsed() >= Duration::from_secs(60)) {
+            fetches.pop_front();
+        }
+        if fetches.len() >= FETCHES_PER_MINUTE {
+            return Err(Unproven::idp_unavailable());
+        }
+        fetches.push_back(Instant::now());
+        let key = match self.fetcher.get(&format!("{}/{kid}", self.url)).await {
+            Ok(pem) => DecodingKey::from_ec_pem(&pem).map_err(|_| "the answer is no key".to_owned()),
+            Err(FetchError::Absent(_)) => {
+                self.unknown.insert(kid.to_owned(), Instant::now());
+                return Err(Unproven::because("unknown_kid"));
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match key {
+            Ok(key) => {
+                let key = Arc::new(VerifyingKey::new(vec![Algorithm::ES256], key));
+                self.keys.insert(kid.to_owned(), (Instant::now(), key.clone()));
+                Ok(key)
+            }
+            Err(error) => {
+                tracing::warn!(kid, error, "the load balancer's key could not be fetched");
+                Err(Unproven::idp_unavailable())
+            }
+        }
+    }
+
+    fn known(&self, kid: &str) -> Option<Result<Arc<VerifyingKey>, Unproven>> {
+        if let Some((fetched, key)) = self.keys.get(kid)
+            && fetched.elapsed() < KEEP
+        {
+            return Some(Ok(key));
+        }
+        let unknown = self.unknown.get(kid).is_some_and(|since| since.elapsed() < UNKNOWN_FOR);
+        unknown.then_some(Err(Unproven::because("unknown_kid")))
+    }
+}
