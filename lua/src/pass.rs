@@ -95,10 +95,10 @@ pub struct PassRecord {
 
 impl ScopeStore {
     /// A pass that has not ended. One that has lapsed is found until it was taken back, but nothing can be done with
-    /// it.
+    /// it; one whose record cannot be read is nobody's, so nobody finds it.
     pub async fn pass(&self, pass_id: &TaskId) -> Result<Option<PassRecord>, StoreError> {
         let record: Option<Bytes> = self.store.client().hget(self.keys.pass_record(), pass_id.as_str()).await?;
-        record.map(|record| PassRecord::decode(pass_id.clone(), record)).transpose()
+        Ok(record.and_then(|record| PassRecord::decode(pass_id.clone(), record).ok()))
     }
 }
 
