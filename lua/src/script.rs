@@ -44,10 +44,12 @@ scripts! {
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
-    SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "feed", "budget", "record", "order", "wake"];
+    SETTLE = "settle" [
+        "now", "scope", "class", "breaker", "tenth", "feed", "budget", "hold", "record", "order", "wake"
+    ];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
-    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "pass"];
-    EXTEND = "extend" ["now"];
+    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "hold", "pass"];
+    EXTEND = "extend" ["now", "breaker", "tenth", "feed", "pass"];
     LAPSE = "lapse" ["now"];
     HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
     LEAVE = "leave" ["scope", "capacity"];
