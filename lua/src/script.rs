@@ -91,14 +91,20 @@ impl Script {
         let (evalsha, args) = self.command(keys, args);
         match client.custom(evalsha.clone(), args).await {
             Err(error) if is_unknown(&error) => {
-                tracing::info!(script = self.name, "loading a script the server does not know");
-                let load = CustomCommand::new_static("SCRIPT", slot, false);
-                let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
+                self.load(store, slot).await?;
                 let (keys, args) = arguments()?;
                 Ok(client.custom(evalsha, self.command(keys, args).1).await?)
             }
             answer => Ok(answer?),
         }
+    }
+
+    /// Makes it known to the server of this slot.
+    pub(crate) async fn load(&self, store: &Store, slot: ClusterHash) -> Result<(), StoreError> {
+        tracing::info!(script = self.name, "loading a script the server does not know");
+        let load = CustomCommand::new_static("SCRIPT", slot, false);
+        let _: String = store.client().custom(load, vec!["LOAD", self.source]).await?;
+        Ok(())
     }
 
     /// The command that calls the script, for whoever sends it on a connection of its own. The server may not know the
