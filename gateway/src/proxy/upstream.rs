@@ -7,15 +7,16 @@
 mod connection;
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{Extensions, Method, Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::TokioTimer;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::bounds::Bounds;
 use super::failure::Failure;
@@ -27,6 +28,9 @@ use connection::{Connector, Executor, Served};
 /// How long a connection is kept without use: less than the five seconds after which common servers close theirs, so
 /// that a request seldom meets a connection that is just being closed.
 const KEEP: Duration = Duration::from_secs(4);
+
+/// How often it is logged that no connection can be opened, while that is so.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Connections kept without use.
 const MAX_KEPT: usize = 512;
@@ -75,6 +79,8 @@ impl std::str::FromStr for UpstreamUrl {
 pub(crate) struct Upstream {
     authority: Authority,
     client: Client<Connector, Upload>,
+    /// When it was last logged that there are no more connections to be had.
+    complained: Arc<Mutex<Option<Instant>>>,
 }
 
 impl fmt::Debug for Upstream {
@@ -94,7 +100,7 @@ impl Upstream {
             .retry_canceled_requests(true)
             .set_host(false)
             .build(Connector::new());
-        Self { authority: url.0.clone(), client }
+        Self { authority: url.0.clone(), client, complained: Arc::default() }
     }
 
     /// This path at the application.
@@ -120,6 +126,9 @@ impl Upstream {
         let failed = |error, captured: &CaptureConnection| {
             tracing::debug!(error = ?error, "the application did not answer");
             let failure = progress.fault().unwrap_or_else(|| Failure::of(&error));
+            if failure == Failure::Exhausted {
+                self.complain(&error);
+            }
             Attempt { failure, reused: has_served(captured) }
         };
         let late = Attempt { failure: Failure::Late, reused: false };
@@ -140,6 +149,15 @@ impl Upstream {
             served.note();
         }
         Ok(answer)
+    }
+
+    /// Says that this gateway is at its end, which is an operator's to mend; once for many requests.
+    fn complain(&self, error: &legacy::Error) {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|last| last.elapsed() >= COMPLAIN_AGAIN) {
+            *complained = Some(Instant::now());
+            tracing::error!(error = ?error, "no further connection to the application can be opened");
+        }
     }
 }
 
@@ -176,7 +194,7 @@ fn repeatable(request: &Request<Upload>, bounds: &Bounds) -> Option<Request<Uplo
     if !idempotent.contains(request.method()) || !request.body().is_end_stream() {
         return None;
     }
-    let mut again = Request::new(Upload::new(axum::body::Body::empty(), 0, bounds.pause));
+    let mut again = Request::new(Upload::new(axum::body::Body::empty(), bounds));
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();

@@ -14,6 +14,7 @@ const BOUNDS: Bounds = Bounds {
     connect: Duration::from_secs(30),
     response: Duration::from_secs(30),
     pause: Duration::from_secs(30),
+    least_bytes: 0,
     request_bytes: 100,
     response_bytes: None,
 };
@@ -53,7 +54,7 @@ async fn application(answers: usize) -> (Upstream, Arc<AtomicUsize>) {
 }
 
 async fn send(upstream: &Upstream, method: Method, body: &'static str) -> Result<(), Failure> {
-    let mut request = Request::new(Upload::new(Body::from(body), 100, BOUNDS.pause));
+    let mut request = Request::new(Upload::new(Body::from(body), &BOUNDS));
     *request.method_mut() = method;
     *request.uri_mut() = upstream.target(PathAndQuery::from_static("/path?query")).unwrap();
     let answer = upstream.send(request, &BOUNDS).await?;
@@ -93,7 +94,7 @@ async fn nobody_there_is_unreachable_and_somebody_silent_is_late() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: UpstreamUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let silent = Upstream::new(&url, Background::default());
-    let request = Request::new(Upload::new(Body::empty(), 100, BOUNDS.pause));
+    let request = Request::new(Upload::new(Body::empty(), &BOUNDS));
     let (mut parts, body) = request.into_parts();
     parts.uri = silent.target(PathAndQuery::from_static("/")).unwrap();
     let bounds = Bounds { response: Duration::from_millis(50), ..BOUNDS };
