@@ -32,6 +32,7 @@ use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{Answered, RequestId, set_limits};
+use crate::server::LongestStall;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
@@ -45,7 +46,7 @@ use upload::{Progress, Upload};
 use upstream::Upstream;
 
 pub(crate) use tunnel::Places as TunnelPlaces;
-pub use upstream::{UnusableUpstream, UpstreamUrl};
+pub use upstream::{UnusableUpstream, UpstreamOptions, UpstreamUrl};
 
 /// How often a path is classed: policies that change twice while a request is being decided are not changed by people.
 const ROUNDS: usize = 3;
@@ -219,6 +220,7 @@ fn pass_on(
     }
     let (mut parts, body) = answer.into_parts();
     parts.extensions.clear();
+    parts.extensions.insert(LongestStall(bounds.pause));
     // What an application of HTTP/1.0 cuts off must not look complete to a client of HTTP/1.1.
     parts.version = Version::HTTP_11;
     field::of_answer(&mut parts.headers, false);

@@ -23,7 +23,7 @@ use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
 use crate::proxy::TunnelPlaces;
-use crate::proxy::upstream::{Upstream, UpstreamUrl};
+use crate::proxy::upstream::{Upstream, UpstreamOptions};
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
@@ -61,7 +61,7 @@ pub struct GatewayOptions {
     /// How long Redis may take for an answer before the caller gets a 503.
     pub store_timeout: Duration,
     /// The application behind this gateway; `None`: paths that are not the gateway's own are not found.
-    pub upstream: Option<UpstreamUrl>,
+    pub upstream: Option<UpstreamOptions>,
 }
 
 /// The shared state of one gateway.
@@ -122,7 +122,7 @@ impl Gateway {
             watch_hub: Arc::default(),
             event_streams: AtomicU64::new(0),
             passes,
-            upstream: options.upstream.map(|url| Upstream::new(&url, background.clone())),
+            upstream: options.upstream.map(|upstream| Upstream::new(upstream, background.clone())),
             tunnels: Arc::default(),
             background,
         })

@@ -4,6 +4,7 @@
 //! closed, and the two waits before an answer begins. Must never send a request twice that the application may have
 //! acted on.
 
+mod trust;
 mod connection;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::TokioTimer;
+use rustls::ClientConfig;
 use tokio::time::{Instant, sleep};
 
 use super::bounds::Bounds;
@@ -52,24 +54,53 @@ impl std::error::Error for UnusableUpstream {}
 
 /// Where the application is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamUrl(Authority);
+pub struct UpstreamUrl {
+    scheme: Scheme,
+    authority: Authority,
+}
 
 impl std::str::FromStr for UpstreamUrl {
     type Err = UnusableUpstream;
 
-    /// `http://host` or `http://host:port`. A path would be no bound: `/app/../admin` is outside `/app`.
+    /// `http://host` or `http://host:port`, or the same with `https`. A path would be no bound: `/app/../admin` is outside `/app`.
     fn from_str(text: &str) -> Result<Self, UnusableUpstream> {
         let uri: Uri = text.parse().map_err(|_| UnusableUpstream("is not a URL"))?;
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            return Err(UnusableUpstream("must be http://HOST or http://HOST:PORT"));
-        }
+        let known = uri.scheme().filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme)).cloned();
+        let scheme = known.ok_or(UnusableUpstream("must be http://HOST or http://HOST:PORT, or https://"))?;
         match uri.authority() {
             Some(authority) if authority.as_str().contains('@') => {
                 Err(UnusableUpstream("must not have a user: nobody would use it"))
             }
-            Some(authority) if matches!(uri.path(), "" | "/") && uri.query().is_none() => Ok(Self(authority.clone())),
+            Some(authority) if matches!(uri.path(), "" | "/") && uri.query().is_none() => {
+                Ok(Self { scheme, authority: authority.clone() })
+            }
             Some(_) => Err(UnusableUpstream("must not have a path or query: paths are passed on as they come")),
             None => Err(UnusableUpstream("must name a host")),
+        }
+    }
+}
+
+/// Where the application is, and how it is known to be the application.
+#[derive(Clone, Debug)]
+pub struct UpstreamOptions {
+    url: UpstreamUrl,
+    /// `None`: it is not asked to prove it.
+    tls: Option<ClientConfig>,
+}
+
+impl UpstreamOptions {
+    /// The application at this address; `ca` are certificate authorities (PEM) to know it by instead of the system's.
+    ///
+    /// # Errors
+    ///
+    /// If it could never be known, or if it is never asked to prove anything and there are authorities nevertheless.
+    pub fn new(url: UpstreamUrl, ca: Option<&[u8]>) -> Result<Self, UnusableUpstream> {
+        if url.scheme == Scheme::HTTPS {
+            return Ok(Self { tls: Some(trust::client_config(ca)?), url });
+        }
+        match ca {
+            None => Ok(Self { url, tls: None }),
+            Some(_) => Err(UnusableUpstream("is not https://, but has a certificate authority")),
         }
     }
 }
@@ -77,7 +108,7 @@ impl std::str::FromStr for UpstreamUrl {
 /// The application.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    authority: Authority,
+    url: UpstreamUrl,
     client: Client<Connector, Upload>,
     /// When it was last logged that there are no more connections to be had.
     complained: Arc<Mutex<Option<Instant>>>,
@@ -85,13 +116,13 @@ pub(crate) struct Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Upstream").field(&self.authority.as_str()).finish()
+        f.debug_tuple("Upstream").field(&self.url.authority.as_str()).finish()
     }
 }
 
 impl Upstream {
     /// Nothing is connected yet. Connections are among the tasks of `background`.
-    pub(crate) fn new(url: &UpstreamUrl, background: Background) -> Self {
+    pub(crate) fn new(options: UpstreamOptions, background: Background) -> Self {
         let client = Client::builder(Executor::new(background))
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP)
@@ -99,13 +130,14 @@ impl Upstream {
             .http1_max_buf_size(MAX_BUFFER)
             .retry_canceled_requests(true)
             .set_host(false)
-            .build(Connector::new());
-        Self { authority: url.0.clone(), client, complained: Arc::default() }
+            .build(Connector::new(options.tls));
+        Self { url: options.url, client, complained: Arc::default() }
     }
 
     /// This path at the application.
     pub(super) fn target(&self, path: PathAndQuery) -> Option<Uri> {
-        Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path).build().ok()
+        let UpstreamUrl { scheme, authority } = self.url.clone();
+        Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
     }
 
     /// The head of the answer. A failure of the client's is one of its body, not of the application.
