@@ -18,6 +18,8 @@ pub enum Cause {
     Decided(Reason),
     /// No identity could be resolved. One shape for every reason there may be.
     Unauthenticated,
+    /// The caller is known, and may not do this; or a page that asks in their name may not.
+    Forbidden,
     /// The request cannot be attributed to anybody: contradictory credentials or an absurd forwarding header.
     Unattributable,
     /// Redis cannot be asked, or did not answer in time.
@@ -37,7 +39,8 @@ pub enum Cause {
     },
     /// This gateway is going away.
     Draining,
-    /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can.
+    /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can or as the policy
+    /// allows the caller; or it can open no connection to the application.
     StreamLimit,
     /// The application behind this gateway could not be reached.
     UpstreamUnreachable,
@@ -49,8 +52,9 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is but those the script decides.
-    const OWN: [Self; 13] = [
+    const OWN: [Self; 14] = [
         Self::Unauthenticated,
+        Self::Forbidden,
         Self::Unattributable,
         Self::StoreUnavailable,
         Self::Invalid,
@@ -76,6 +80,7 @@ impl Cause {
         match self {
             Self::Decided(reason) => reason.code(),
             Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::StoreUnavailable => "store_unavailable",
             Self::Unattributable | Self::Invalid | Self::BodyTimeout => "invalid_request",
             Self::PayloadTooLarge => "payload_too_large",
@@ -94,7 +99,7 @@ impl Cause {
     pub fn step(self) -> Option<Step> {
         match self {
             Self::Decided(reason) => Some(reason.step()),
-            Self::Unauthenticated | Self::Unattributable => Some(Step::Session),
+            Self::Unauthenticated | Self::Forbidden | Self::Unattributable => Some(Step::Session),
             Self::StreamLimit => Some(Step::Backpressure),
             Self::StoreUnavailable => Some(Step::CircuitBreaker),
             Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
@@ -211,20 +216,21 @@ mod tests {
         let place = |cause: &Cause| match cause {
             Cause::Decided(_) => 0,
             Cause::Unauthenticated => 1,
-            Cause::Unattributable => 2,
-            Cause::StoreUnavailable => 3,
-            Cause::Invalid => 4,
-            Cause::BodyTimeout => 5,
-            Cause::PayloadTooLarge => 6,
-            Cause::NotFound => 7,
-            Cause::RevisionConflict { .. } => 8,
-            Cause::Draining => 9,
-            Cause::StreamLimit => 10,
-            Cause::UpstreamUnreachable => 11,
-            Cause::UpstreamTimeout => 12,
-            Cause::UpstreamInvalid => 13,
+            Cause::Forbidden => 2,
+            Cause::Unattributable => 3,
+            Cause::StoreUnavailable => 4,
+            Cause::Invalid => 5,
+            Cause::BodyTimeout => 6,
+            Cause::PayloadTooLarge => 7,
+            Cause::NotFound => 8,
+            Cause::RevisionConflict { .. } => 9,
+            Cause::Draining => 10,
+            Cause::StreamLimit => 11,
+            Cause::UpstreamUnreachable => 12,
+            Cause::UpstreamTimeout => 13,
+            Cause::UpstreamInvalid => 14,
         };
-        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
         assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

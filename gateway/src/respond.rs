@@ -81,6 +81,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 pub(crate) fn status(cause: Cause) -> StatusCode {
     match cause {
         Cause::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Cause::Forbidden => StatusCode::FORBIDDEN,
         Cause::Unattributable | Cause::Invalid => StatusCode::BAD_REQUEST,
         Cause::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Cause::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
