@@ -12,6 +12,7 @@ mod document;
 mod diff_config;
 mod start;
 mod signals;
+mod descriptors;
 mod serve;
 
 use std::ffi::OsString;

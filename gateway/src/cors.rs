@@ -72,8 +72,7 @@ impl Sharing {
         if *self == Self::Silent {
             return;
         }
-        let says_so = headers.get_all(VARY).iter().any(|value| value.as_bytes().starts_with(b"Origin"));
-        if !says_so {
+        if !varies_by_origin(headers) {
             headers.append(VARY, VARIES);
         }
         for name in [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS] {
@@ -87,6 +86,13 @@ impl Sharing {
             }
         }
     }
+}
+
+/// Whether `Vary` says so already, in whatever spelling.
+fn varies_by_origin(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);
+    names.any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
 }
 
 /// The answer to a preflight, if this is one and the policy lists origins. A preflight carries no credential, asks for
@@ -184,6 +190,16 @@ mod tests {
             assert!(withheld.get_all(VARY).iter().any(|value| value == "Origin"), "{origin}");
         }
         assert!(!written(&policy, &of(&[APP, APP])).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "two are none");
+    }
+
+    #[test]
+    fn what_varies_already_is_not_said_twice_and_what_looks_like_it_is_not_it() {
+        for (said, lines) in [("Accept, origin", 1), ("*", 1), ("Origin", 1), ("Original-Thing", 2), ("Accept", 2)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(VARY, said.parse().unwrap());
+            Sharing::of(&cors(&[APP], false), &of(&[APP])).write(&mut headers);
+            assert_eq!(headers.get_all(VARY).iter().count(), lines, "{said}");
+        }
     }
 
     #[test]

@@ -10,26 +10,29 @@ mod field;
 mod upload;
 mod download;
 pub(crate) mod usage;
+mod switch;
 mod tunnel;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
-use hyper::upgrade::{self, OnUpgrade};
-use tokio::sync::OwnedSemaphorePermit;
+use hyper::upgrade;
+use tokio::time::Instant;
 
 use crate::admission::classed::{self, Classed};
 use crate::admission::pass::{Entry, Outcome};
 use crate::admission::session::Identity;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
-use crate::refusal::{Cause, Refused, RequestFault};
+use crate::refusal::{Refused, RequestFault};
 use crate::respond::{Answered, RequestId, set_limits};
+use crate::server::LongestStall;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
@@ -37,11 +40,13 @@ use bounds::Bounds;
 use download::{Account, Download};
 use failure::Failure;
 use field::Forwarded;
+use switch::Switch;
 use tunnel::Tunnel;
-use upload::Upload;
+use upload::{Progress, Upload};
 use upstream::Upstream;
 
-pub use upstream::{UnusableUpstream, UpstreamUrl};
+pub(crate) use tunnel::Places as TunnelPlaces;
+pub use upstream::{UnusableUpstream, UpstreamOptions, UpstreamUrl};
 
 /// Paths that are this gateway's own, with everything below them: they are never the application's.
 const OWN: [&str; 9] = [
@@ -81,14 +86,16 @@ pub(crate) async fn forward(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::invalid(vec![RequestFault::new("method", "is not passed on to the application")]));
     }
-    let switch = Switch::asked_for(gateway, &mut parts)?;
+    let switch = Switch::asked_for(gateway, caller.identity, &mut parts)?;
     let Classed { policy, class, pass } = admit(caller, gateway, &parts).await?;
-    let bounds = Bounds::of(policy.policy(), &class);
+    let (bounds, decided_at) = (Bounds::of(policy.policy(), &class), Instant::now());
     let mut account = Account { pass, outcome: Outcome::Abandoned, usage: Vec::new() };
     let limits = account.pass.as_ref().map(|pass| pass.limits().to_vec());
     let request = request(gateway, upstream, caller, parts, body, &bounds, switch.is_some());
-    let answer = match upstream.send(request.ok_or_else(Refused::not_found)?, &bounds).await {
-        Ok(answer) => pass_on(gateway, answer, account, &bounds, switch),
+    let request = request.ok_or_else(Refused::not_found)?;
+    let upload = request.body().progress();
+    let answer = match upstream.send(request, &bounds).await {
+        Ok(answer) => pass_on(gateway, answer, upload, account, &bounds, switch),
         Err(failure) => {
             account.close(if failure.is_upstreams() { Outcome::Failed } else { Outcome::Abandoned });
             Err(failure)
@@ -102,7 +109,7 @@ pub(crate) async fn forward(
         Refused { policy: Some(policy.clone()), ..refused }
     })?;
     if let Some(limits) = limits {
-        set_limits(response.headers_mut(), &limits, 0);
+        set_limits(response.headers_mut(), &limits, decided_at.elapsed().as_millis() as u64);
     }
     Ok(Answered { response, policy: Some(policy) })
 }
@@ -132,9 +139,13 @@ fn request(
     let forwarded = Forwarded::of(gateway.trusted_proxies(), caller.peer, &parts.uri, &parts.headers);
     let mut headers = parts.headers;
     field::of_request(&mut headers, caller.identity, caller.request_id.header(), forwarded, websocket);
-    let upload = Upload::new(body, bounds.request_bytes, bounds.pause);
+    let upload = Upload::new(body, bounds);
     if upload.size_hint().exact().is_none() {
         headers.remove(CONTENT_LENGTH);
+        if !upload.is_end_stream() {
+            // Without it hyper takes a body of unknown length for none where the method seldom has one.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
     let mut request = Request::new(upload);
     *request.method_mut() = parts.method;
@@ -143,40 +154,17 @@ fn request(
     Some(request)
 }
 
-/// A client's wish to go on with a WebSocket.
-struct Switch {
-    client: OnUpgrade,
-    place: OwnedSemaphorePermit,
-}
-
-impl Switch {
-    /// `None`: the request asks for nothing of the kind, or not in a way that could be granted.
-    fn asked_for(gateway: &Gateway, parts: &mut Parts) -> Result<Option<Self>, Refused> {
-        let may = parts.version == Version::HTTP_11 && parts.method == Method::GET;
-        if !may || !field::asks_for_websocket(&parts.headers) {
-            return Ok(None);
-        }
-        if gateway.drain_state().closing() {
-            // It would have to end as soon as it has begun.
-            return Err(Refused::draining());
-        }
-        let Some(client) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
-        let detail = "This gateway carries as many tunnels as it can. Another one may have room: try again.";
-        let full = || Refused::new(Cause::StreamLimit, "Too many tunnels", detail);
-        gateway.open_tunnel().map(|place| Some(Self { client, place })).ok_or_else(full)
-    }
-}
-
 /// Passes an answer on, or says why it cannot be.
 fn pass_on(
     gateway: &Gateway,
     answer: Response<Incoming>,
+    upload: Arc<Progress>,
     mut account: Account,
     bounds: &Bounds,
     switch: Option<Switch>,
 ) -> Result<axum::response::Response, Failure> {
     if let Some(pass) = &mut account.pass {
-        pass.note_answered();
+        pass.note_answered(failed(answer.status()));
     }
     usage::add(&mut account.usage, answer.headers());
     // No other informational status ends an exchange.
@@ -190,6 +178,7 @@ fn pass_on(
     }
     let (mut parts, body) = answer.into_parts();
     parts.extensions.clear();
+    parts.extensions.insert(LongestStall(bounds.pause));
     // What an application of HTTP/1.0 cuts off must not look complete to a client of HTTP/1.1.
     parts.version = Version::HTTP_11;
     field::of_answer(&mut parts.headers, false);
@@ -198,7 +187,7 @@ fn pass_on(
         parts.headers.remove(CONTENT_LENGTH);
     }
     let going = (endless && is_event_stream(&parts.headers)).then(|| gateway.drain_state().closed().cancelled_owned());
-    let body = Download::new(body, account, bounds.response_bytes, bounds.pause, going);
+    let body = Download::new(body, account, upload, bounds, going);
     Ok(Response::from_parts(parts, Body::new(body)))
 }
 

@@ -18,10 +18,10 @@ pub enum Cause {
     Decided(Reason),
     /// No identity could be resolved. One shape for every reason there may be.
     Unauthenticated,
+    /// The caller is known, and may not do this; or a page that asks in their name may not.
+    Forbidden,
     /// The request cannot be attributed to anybody: contradictory credentials or an absurd forwarding header.
     Unattributable,
-    /// The caller may not do this, whatever it is about.
-    Forbidden,
     /// The credential was not given for this; `name` says for what it would have to be.
     InsufficientScope,
     /// Nobody from this address is let in.
@@ -49,7 +49,8 @@ pub enum Cause {
     },
     /// This gateway is going away.
     Draining,
-    /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can.
+    /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can or as the policy
+    /// allows the caller; or it can open no connection to the application.
     StreamLimit,
     /// The application behind this gateway could not be reached.
     UpstreamUnreachable,

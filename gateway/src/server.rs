@@ -6,6 +6,7 @@
 mod activity;
 mod patience;
 mod protocol;
+mod stream;
 mod connection;
 
 use std::future::Future;
@@ -37,6 +38,11 @@ pub(crate) trait Serve: Clone + Send + Sync + Unpin + 'static {
     /// The answer to a request that came over a connection from `peer`.
     fn serve(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
 }
+
+/// How long a client may leave an answer lying that others are read beside, said by the answer; left out: as long as it
+/// may a connection. Answers that hold something while they last say it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongestStall(pub(crate) Duration);
 
 /// For routes that ask where a request comes from by its extensions.
 impl Serve for Router {

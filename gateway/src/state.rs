@@ -10,7 +10,7 @@ use std::time::Duration;
 use portcullis_config::{Component, Loaded, Scope};
 use portcullis_lua::Store;
 use secrecy::SecretString;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::session::delegated::Delegated;
@@ -31,16 +31,14 @@ use crate::identity_terms::IdentityTerms;
 use crate::limit_memory::LimitMemory;
 use crate::metric;
 use crate::pass_keeper::PassKeeper;
-use crate::proxy::upstream::{Upstream, UpstreamUrl};
+use crate::proxy::TunnelPlaces;
+use crate::proxy::upstream::{Upstream, UpstreamOptions};
 use crate::refusal_memory::RefusalMemory;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
 use crate::session_terms::SessionTerms;
 use crate::store_breaker::StoreBreaker;
 use crate::watch_hub::WatchHub;
-
-/// Most tunnels of a gateway: their connections are no longer among those that a listener counts.
-const MAX_TUNNELS: usize = 8192;
 
 /// How a gateway is to run. The listeners come beside it.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ pub struct GatewayOptions {
     /// How long Redis may take for an answer before the caller gets a 503.
     pub store_timeout: Duration,
     /// The application behind this gateway; `None`: paths that are not the gateway's own are not found.
-    pub upstream: Option<UpstreamUrl>,
+    pub upstream: Option<UpstreamOptions>,
 }
 
 /// The shared state of one gateway.
@@ -106,7 +104,7 @@ pub struct Gateway {
     event_streams: AtomicU64,
     passes: Arc<PassKeeper>,
     upstream: Option<Upstream>,
-    tunnels: Arc<Semaphore>,
+    tunnels: Arc<TunnelPlaces>,
     background: Background,
 }
 
@@ -161,8 +159,8 @@ impl Gateway {
             watch_hub: Arc::default(),
             event_streams: AtomicU64::new(0),
             passes,
-            upstream: options.upstream.map(|url| Upstream::new(&url, background.clone())),
-            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
+            upstream: options.upstream.map(|upstream| Upstream::new(upstream, background.clone())),
+            tunnels: Arc::default(),
             background,
         })
     }
@@ -287,9 +285,9 @@ impl Gateway {
         self.upstream.as_ref()
     }
 
-    /// A place among the tunnels; `None` when all are taken.
-    pub(crate) fn open_tunnel(&self) -> Option<OwnedSemaphorePermit> {
-        self.tunnels.clone().try_acquire_owned().ok()
+    /// The places for tunnels.
+    pub(crate) fn tunnels(&self) -> &Arc<TunnelPlaces> {
+        &self.tunnels
     }
 
     /// A place among the event streams; `None` when `most` are taken (0: no bound).

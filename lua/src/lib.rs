@@ -101,7 +101,7 @@ pub use live_revocations::LiveRevocations;
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
-pub use pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms};
+pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use reclaim::Reclaimed;

@@ -76,6 +76,12 @@ pub struct ProxySettings {
     /// Largest response body, bytes; 0 is no bound.
     #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
     pub max_response_bytes: u64,
+    /// What a client has to send, at least, in each `idle_timeout_ms` in which it is waited for, bytes; 0: anything.
+    #[schemars(range(min = 0, max = 65_536))]
+    pub min_request_bytes_per_pause: u64,
+    /// Most WebSockets of one caller at one gateway; 0 is no bound.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_tunnels_per_caller: u64,
 }
 
 impl Policy {

@@ -1,4 +1,5 @@
-//! Admission of what has a route class: a request that somebody else serves, and asks about.
+//! Admission of what has a route class: a request for the application behind this gateway, or one that another proxy
+//! holds and asks about.
 //!
 //! Responsible for the class being the one that the request has under the policy it is decided under, and under no
 //! other. Must never decide: classes that take gates ask for a pass.

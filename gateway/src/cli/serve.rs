@@ -5,6 +5,7 @@
 //! gateway that would be open to the world: `start.rs` has the rules.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -18,8 +19,8 @@ use tokio::net::TcpListener;
 use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
 use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN};
-use super::{Exit, complain, print};
-use crate::proxy::UpstreamUrl;
+use super::{Exit, complain, descriptors, print};
+use crate::proxy::{UpstreamOptions, UpstreamUrl};
 use crate::{DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
@@ -76,10 +77,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "CIDR", env = "PORTCULLIS_DECIDE_CIDRS", value_delimiter = ',',
         value_parser = parse_network)]
     decide_cidrs: Vec<IpNet>,
-    /// Application behind this gateway, `http://HOST:PORT`: gets the requests for paths that are not the gateway's own
-    /// [default: none: such paths are not found]
+    /// Application behind this gateway, `http://HOST:PORT` or `https://HOST:PORT`: gets the requests for paths that are
+    /// not the gateway's own [default: none: such paths are not found]
     #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
     upstream_url: Option<UpstreamUrl>,
+    /// Certificate authorities that an `https://` application is known by, a PEM file [default: the system's]
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_UPSTREAM_CA", requires = "upstream_url")]
+    upstream_ca: Option<PathBuf>,
     /// Address of Envoy's rate limit service; off loopback it needs `PORTCULLIS_RLS_TOKEN`, the bearer token of whoever
     /// may ask: who does, says who the caller is [default: not served]
     #[arg(long, value_name = "ADDR", env = "PORTCULLIS_RLS_LISTEN")]
@@ -122,6 +126,7 @@ pub(crate) fn serve(args: ServeArgs) -> Exit {
             return exit;
         }
     };
+    descriptors::raise_limit();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -155,7 +160,7 @@ struct Prepared {
     dev_tokens: bool,
     keep_alive: Duration,
     drain: Duration,
-    upstream: Option<UpstreamUrl>,
+    upstream: Option<UpstreamOptions>,
 }
 
 /// Checks everything that can be checked without a socket, or says all that is wrong.
@@ -176,6 +181,7 @@ fn prepare(
             None
         }
     });
+    let upstream = args.upstream().map_err(|fault| wrong.push(fault)).ok().flatten();
     let exposure = Exposure {
         public: args.listen,
         admin: args.admin_listen,
@@ -192,19 +198,30 @@ fn prepare(
     wrong.extend(refusals);
     match (loaded, scope, exposure.admin_token) {
         (Some(loaded), Some(scope), Some(admin_token)) if wrong.is_empty() => {
-            Ok(args.prepared(loaded, scope, admin_token, exposure.rls_token))
+            Ok(args.prepared(loaded, scope, admin_token, exposure.rls_token, upstream))
         }
         _ => Err((exit, wrong)),
     }
 }
 
 impl ServeArgs {
+    /// The application, if there is one, or what is wrong with what was said of it.
+    fn upstream(&self) -> Result<Option<UpstreamOptions>, String> {
+        let Some(url) = self.upstream_url.clone() else { return Ok(None) };
+        let read = self.upstream_ca.as_ref().map(|file| {
+            std::fs::read(file).map_err(|error| format!("PORTCULLIS_UPSTREAM_CA: {}: {error}", file.display()))
+        });
+        let ca = read.transpose()?;
+        UpstreamOptions::new(url, ca.as_deref()).map(Some).map_err(|error| format!("UPSTREAM_URL: {error}"))
+    }
+
     fn prepared(
         self,
         loaded: Loaded,
         scope: Scope,
         admin_token: SecretString,
         rls_token: Option<SecretString>,
+        upstream: Option<UpstreamOptions>,
     ) -> Prepared {
         let url = self.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
         let url = url.or_else(|| loaded.policy.redis_url.clone());
@@ -229,7 +246,7 @@ impl ServeArgs {
             force_boot: self.force_env_on_startup,
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
             drain: Duration::from_secs(self.drain_seconds),
-            upstream: self.upstream_url,
+            upstream,
             scope,
             loaded,
             admin_token,

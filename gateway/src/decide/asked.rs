@@ -135,16 +135,15 @@ fn described(
 /// `?outcome=` of the end of a pass; `None`: nothing is said about the application.
 pub(super) fn outcome(parts: &Parts) -> Result<Option<Outcome>, Vec<RequestFault>> {
     let pairs = profile::pairs(parts);
+    let fault = |path: &str, message: String| Err(vec![RequestFault::new(path, message)]);
     match pairs.as_slice() {
         [] => Ok(None),
-        [(name, value)] if name == "outcome" => match OUTCOMES.into_iter().find(|(known, _)| known == value) {
-            Some((_, outcome)) => Ok(Some(outcome)),
-            None => {
-                let names = OUTCOMES.map(|(name, _)| name).join(", ");
-                Err(vec![RequestFault::new("outcome", format!("must be one of {names}"))])
-            }
-        },
-        _ => Err(vec![RequestFault::new("query", "may have `outcome`, once, and nothing else")]),
+        [(name, value)] if name == "outcome" => {
+            let said = OUTCOMES.into_iter().find(|(known, _)| known == value);
+            let names = || OUTCOMES.map(|(name, _)| name).join(", ");
+            said.map_or_else(|| fault(name, format!("must be one of {}", names())), |(_, outcome)| Ok(Some(outcome)))
+        }
+        _ => fault("query", "may have `outcome`, once, and nothing else".to_owned()),
     }
 }
 

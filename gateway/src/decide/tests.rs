@@ -144,7 +144,7 @@ async fn a_place_is_held_and_ended_by_the_operators_own_proxies_and_by_nobody_el
         let trusted_proxies = TrustedProxies { count: 1, networks: Vec::new() };
         let named = named.map(|network| network.parse().unwrap());
         let decide_askers = DecideAskers::named(named.into_iter().collect(), trusted_proxies.count);
-        let gateway = Gateway::new(GatewayOptions { decide_askers, trusted_proxies, ..options_without_redis() });
+        let gateway = Gateway::new(GatewayOptions { trusted_proxies, decide_askers, ..options_without_redis() });
         let held = ask(&gateway, "GET", "/v1/decide?lease_seconds=60", &credential).await;
         let fault = held.body["errors"][0]["path"].as_str();
         assert_eq!((held.status, fault), if is_one { (503, None) } else { (400, Some("lease_seconds")) });

@@ -104,8 +104,8 @@ fn decide() -> Vec<Parameter> {
         parameter(
             ParameterIn::Query,
             "lease_seconds",
-            "Longest time for which a place among the passes in flight is wanted; none if not given. For the operator's \
-                own proxies (`PORTCULLIS_DECIDE_CIDRS`) only.",
+            "Longest time for which a place among the passes in flight is wanted; none if not given. For the \
+                operator's own proxies (`PORTCULLIS_DECIDE_CIDRS`) only.",
             whole(1, MAX_LEASE_SECONDS as u32),
         ),
         header("X-Original-URI", "The request asked about, as nginx says it."),

@@ -130,7 +130,13 @@ fn refusal(status: Option<u16>, codes: Vec<&'static str>) -> Response {
 
 /// The refusals of a request for the application, which has no operation of its own.
 pub(super) fn of_the_application() -> Value {
-    let upstream = [Cause::UpstreamUnreachable, Cause::UpstreamTimeout, Cause::UpstreamInvalid, Cause::StreamLimit];
+    let upstream = [
+        Cause::UpstreamUnreachable,
+        Cause::UpstreamTimeout,
+        Cause::UpstreamInvalid,
+        Cause::StreamLimit,
+        Cause::Forbidden,
+    ];
     let decided = Reason::ALL.into_iter().filter(|reason| *reason != Reason::IdempotencyMismatch).map(Cause::Decided);
     let causes = decided.chain(SESSION).chain(BODY).chain([Cause::Draining]).chain(upstream);
     let named = grouped(causes).into_iter().map(|(status, codes)| {

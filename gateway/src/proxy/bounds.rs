@@ -15,6 +15,8 @@ pub(super) struct Bounds {
     pub(super) response: Duration,
     /// Between two pieces of a body, or of a tunnel.
     pub(super) pause: Duration,
+    /// What a client must have sent before it may have itself waited for as long as a pause again, bytes.
+    pub(super) least_bytes: u64,
     /// Bytes of the request's body.
     pub(super) request_bytes: u64,
     /// Bytes of the answer's body; `None`: no bound.
@@ -29,6 +31,7 @@ impl Bounds {
             connect: Duration::from_millis(proxy.connect_timeout_ms),
             response: Duration::from_millis(policy.response_timeout_ms_of(class)),
             pause: Duration::from_millis(proxy.idle_timeout_ms),
+            least_bytes: proxy.min_request_bytes_per_pause,
             request_bytes: policy.max_request_bytes_of(class),
             response_bytes: Some(proxy.max_response_bytes).filter(|most| *most > 0),
         }

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::bounds::Bounds;
 use super::failure::Cut;
 use super::field;
+use super::upload::Progress;
 use super::usage;
 use crate::admission::pass::{Outcome, Pass};
 
@@ -49,22 +52,26 @@ pub(super) struct Download<B = Incoming> {
     pause: Option<Pin<Box<Sleep>>>,
     /// Something has come since the pause was last looked at.
     moved: bool,
+    /// The request's body, which may be on its way still.
+    upload: Arc<Progress>,
     /// Ends an answer that has no end of its own when this gateway goes.
     going: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     over: bool,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Download<B> {
-    /// This body. `going` is for answers without an end of their own.
+    /// This body, the answer to what `upload` tells of. `going` is for answers without an end of their own.
     pub(super) fn new(
         body: B,
         account: Account,
-        most: Option<u64>,
-        longest_pause: Duration,
+        upload: Arc<Progress>,
+        bounds: &Bounds,
         going: Option<WaitForCancellationFutureOwned>,
     ) -> Self {
         let going = going.map(Box::pin);
-        let mut this = Self { body, account, left: most, longest_pause, pause: None, moved: false, going, over: false };
+        let (left, longest_pause) = (bounds.response_bytes, bounds.pause);
+        let mut this =
+            Self { body, account, left, longest_pause, pause: None, moved: false, upload, going, over: false };
         this.look_for_end();
         this
     }
@@ -82,20 +89,43 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Download<B> {
         self.account.close(outcome);
     }
 
-    /// The application has failed, and the client must see that the answer is not complete.
+    /// The client must see that the answer is not complete.
     fn cut(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         self.over = true;
-        self.account.close(Outcome::Failed);
+        let outcome = self.outcome_if_cut();
+        self.account.close(outcome);
         Poll::Ready(Some(Err(Cut(why))))
     }
 
+    /// The application has failed, unless the client's own body broke what both of them were at.
+    fn outcome_if_cut(&self) -> Outcome {
+        if self.upload.fault().is_some() { Outcome::Abandoned } else { Outcome::Failed }
+    }
+
+    /// Ready when the application has been silent for too long although it had all it was sent.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let longest = self.longest_pause;
         let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(longest)));
         if std::mem::take(&mut self.moved) {
             pause.as_mut().reset(Instant::now() + longest);
         }
-        pause.as_mut().poll(cx)
+        loop {
+            ready!(pause.as_mut().poll(cx));
+            let until = self.upload.quiet_since() + longest;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            pause.as_mut().reset(until);
+        }
+    }
+
+    /// A stream of events that has none to tell has not failed; its client comes again.
+    fn give_up(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.going.is_none() {
+            return self.cut("the application stopped sending");
+        }
+        self.end();
+        Poll::Ready(None)
     }
 
     fn pass_on(&mut self, mut frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -143,7 +173,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Download<B> {
             }
             Poll::Pending => {
                 ready!(self.poll_pause(cx));
-                self.cut("the application stopped sending")
+                self.give_up()
             }
         }
     }

@@ -5,7 +5,7 @@
 //! take for this gateway's word and that a client wrote: application servers that hand fields over in environment
 //! variables cannot tell `X_User_Type` from `X-User-Type`, so names are compared with both signs alike.
 
-use axum::http::header::{CONNECTION, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use axum::http::header::{CONNECTION, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::admission::session::identity::Identity;
@@ -30,7 +30,7 @@ const HOP_BY_HOP: [&str; 8] = [
 
 /// What only this gateway says to an application: who calls, by which way, and what only a processor says to a handler.
 /// Others would let a client have another path or method served than the one that was classed.
-const OURS: [&str; 29] = [
+const OURS: [&str; 21] = [
     "x-user-type",
     "x-session-id",
     "x-principal",
@@ -38,14 +38,6 @@ const OURS: [&str; 29] = [
     "x-project",
     "x-actor",
     "x-request-id",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-    "x-forwarded-uri",
-    "x-forwarded-method",
     "x-real-ip",
     "forwarded",
     "x-original-url",
@@ -61,6 +53,10 @@ const OURS: [&str; 29] = [
     "x-deadline",
     "x-policy-revision",
 ];
+
+/// What names begin with that only this gateway, or a proxy in front of it, says; of the last, what is handed on is
+/// written anew. Proxies that log people in say with `X-Forwarded-User` and its like who they are.
+const OUR_FAMILIES: [&str; 3] = ["x-portcullis-", "x-admit-", "x-forwarded-"];
 
 /// The caller's credentials: they were given to this gateway. Cookies are looked through one by one.
 const CREDENTIALS: [&str; 6] = [
@@ -96,7 +92,9 @@ pub(super) fn of_request(
 ) {
     let trace = TraceContext::of(headers);
     let trailers = tokens(headers, &TE).any(|token| token == "trailers");
-    strip(headers, |name| is_one_of(name, &HOP_BY_HOP) || is_one_of(name, &OURS) || is_one_of(name, &CREDENTIALS));
+    strip(headers, |name| {
+        [&HOP_BY_HOP[..], &OURS, &CREDENTIALS].into_iter().any(|names| is_one_of(name, names)) || is_of_ours(name)
+    });
     drop_session_cookies(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -139,6 +137,7 @@ fn go_on_with(trace: Option<TraceContext>, headers: &mut HeaderMap) {
 /// Makes the fields of an application's answer those that the client gets.
 pub(super) fn of_answer(headers: &mut HeaderMap, websocket: bool) {
     strip(headers, |name| is_one_of(name, &HOP_BY_HOP) || is_one_of(name, &OUR_ANSWERS));
+    drop_session_set_cookies(headers);
     if websocket {
         switch_to_websocket(headers);
     }
@@ -150,7 +149,7 @@ pub(super) fn of_trailers(trailers: &mut HeaderMap) {
         let framing = ["content-length", "content-encoding", "content-type", "content-range", "host", "trailer"];
         let routing = ["set-cookie", "cache-control", "retry-after", "via", "cookie"];
         let said = [&HOP_BY_HOP[..], &OURS, &CREDENTIALS, &OUR_ANSWERS, &framing, &routing];
-        said.into_iter().any(|names| is_one_of(name, names))
+        said.into_iter().any(|names| is_one_of(name, names)) || is_of_ours(name)
     });
 }
 
@@ -173,9 +172,16 @@ fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
 }
 
 fn is_one_of(name: &str, names: &[&str]) -> bool {
-    let alike = |a: u8, b: u8| a == b || (a == b'_' && b == b'-');
-    let same = |other: &&str| name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| alike(a, b));
-    names.iter().any(same)
+    names.iter().any(|other| name.len() == other.len() && begins(name, other))
+}
+
+fn is_of_ours(name: &str) -> bool {
+    OUR_FAMILIES.iter().any(|family| begins(name, family))
+}
+
+fn begins(name: &str, with: &str) -> bool {
+    let alike = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
 }
 
 /// The elements of a list field, in lower case.
@@ -191,8 +197,7 @@ fn drop_session_cookies(headers: &mut HeaderMap) {
     let mut left: Vec<u8> = Vec::with_capacity(first.len());
     for value in headers.get_all(COOKIE) {
         for pair in value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
-            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
-            if pair.is_empty() || credential::is_session_cookie(name) {
+            if pair.is_empty() || is_session(pair) {
                 continue;
             }
             if !left.is_empty() {
@@ -206,6 +211,25 @@ fn drop_session_cookies(headers: &mut HeaderMap) {
     if let (false, Ok(value)) = (left.is_empty(), HeaderValue::from_bytes(&left)) {
         headers.insert(COOKIE, value);
     }
+}
+
+/// Takes out what would set the session of this gateway: an application that could would log its callers in as others.
+fn drop_session_set_cookies(headers: &mut HeaderMap) {
+    let sets_session = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').next().is_some_and(is_session);
+    if !headers.get_all(SET_COOKIE).iter().any(sets_session) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !sets_session(value)).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in kept {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
+/// Whether this is the session of this gateway: a name, `=` and a value.
+fn is_session(pair: &[u8]) -> bool {
+    let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+    credential::is_session_cookie(name.trim_ascii())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A WebSocket, once the application has agreed to it: bytes both ways, unread.
 //!
-//! Responsible for its bounds: how many there are, how long one may be silent, how much of it is held. Must never
+//! Responsible for its bounds: how many there are (`place.rs`), how long one may be silent, how much is held. Must never
 //! outlive the gateway: clients of a WebSocket resume elsewhere, so it ends when the listeners close.
+
+mod place;
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +12,13 @@ use std::time::Duration;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::download::Account;
 use crate::admission::pass::Outcome;
 use crate::state::Gateway;
+
+pub(crate) use place::{Place, Places};
 
 /// How long the other side may still send when one has ended: to say goodbye, not to go on.
 const LINGER: Duration = Duration::from_secs(1);
@@ -30,7 +33,7 @@ pub(super) struct Tunnel {
     pub(super) account: Account,
     /// Longest silence of both sides.
     pub(super) longest_pause: Duration,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 impl Tunnel {

@@ -39,6 +39,7 @@ fn every_reason_has_the_status_of_the_public_interface() {
     }
     let others = [
         (Cause::Unauthenticated, 401, "unauthenticated", Some("session")),
+        (Cause::Forbidden, 403, "forbidden", Some("session")),
         (Cause::Unattributable, 400, "invalid_request", Some("session")),
         (Cause::Invalid, 400, "invalid_request", Some("enqueue")),
         (Cause::BodyTimeout, 408, "invalid_request", Some("enqueue")),

@@ -9,12 +9,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::stream::Stream;
 
 /// The counters of one connection.
 #[derive(Debug, Default)]
@@ -87,16 +90,25 @@ pub(super) struct Watched {
     body: Body,
     running: Running,
     owing: bool,
+    stream: Option<Arc<Stream>>,
 }
 
 impl Watched {
-    pub(super) fn new(body: Body, running: Running) -> Self {
-        Self { body, running, owing: false }
+    /// The answer of the running task, whose client may leave it lying for `longest_stall`, if that is said.
+    pub(super) fn new(body: Body, running: Running, longest_stall: Option<Duration>) -> Self {
+        let stream = Stream::current();
+        if let (Some(stream), Some(longest)) = (&stream, longest_stall) {
+            stream.set_longest_stall(longest);
+        }
+        Self { body, running, owing: false, stream }
     }
 
     fn set_owing(&mut self, owing: bool) {
         if self.owing != owing {
             self.owing = owing;
+            if let Some(stream) = &self.stream {
+                stream.set_owing(owing);
+            }
             let owed = &self.running.0.owed;
             if owing {
                 owed.fetch_add(1, Ordering::Relaxed)
@@ -116,6 +128,9 @@ impl HttpBody for Watched {
         // Whoever asks again has passed the last piece on.
         this.set_owing(false);
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(stream), Some(Ok(frame))) = (&this.stream, &frame) {
+            stream.note_taken(frame.data_ref().map_or(0, Bytes::len));
+        }
         this.set_owing(matches!(frame, Some(Ok(_))));
         Poll::Ready(frame)
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
@@ -21,10 +20,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Serve;
+use super::{LongestStall, Serve};
 use super::activity::{Activity, Counted, Watched};
 use super::patience::{LOOK, Patience, Verdict};
 use super::protocol::{Protocol, first_bytes};
+use super::stream::Streams;
 
 /// Largest head of a request, bytes: as much as common balancers pass on.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
@@ -77,7 +77,8 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, service: impl
             let (service, running) = (service.clone(), activity.begin());
             async move {
                 let (parts, body) = service.serve(request, peer).await.into_parts();
-                Ok::<_, Infallible>(Response::from_parts(parts, Watched::new(body, running)))
+                let longest_stall = parts.extensions.get::<LongestStall>().map(|longest| longest.0);
+                Ok::<_, Infallible>(Response::from_parts(parts, Watched::new(body, running, longest_stall)))
             }
         })
     };
@@ -111,8 +112,9 @@ async fn serve_http1<S: Answers + Send + 'static>(
     // Silence and slowness are noticed here.
     builder.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES as usize);
     let mut connection = builder.serve_connection(io, answers).with_upgrades();
-    let patience = Patience::new(terms.keep_alive, true, Instant::now());
-    let verdict = drive(&mut connection, activity, patience, &terms.closing, |connection| {
+    let mut patience = Patience::new(terms.keep_alive, true, Instant::now());
+    let judge = |now| patience.judge(activity.glance(), now);
+    let verdict = drive(&mut connection, judge, &terms.closing, |connection| {
         Pin::new(connection).graceful_shutdown();
     });
     if verdict.await == Verdict::SlowHead
@@ -131,7 +133,8 @@ async fn serve_http2<S: Answers + Send + 'static>(
 ) {
     let ended = CancellationToken::new();
     let _ends_its_streams = ended.clone().drop_guard();
-    let mut builder = http2::Builder::new(Streams { ended });
+    let streams = Streams::new(ended);
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES)
@@ -140,20 +143,23 @@ async fn serve_http2<S: Answers + Send + 'static>(
         .initial_connection_window_size(CONNECTION_BYTES)
         .max_pending_accept_reset_streams(MAX_WITHDRAWN);
     let mut connection = builder.serve_connection(io, answers);
-    let patience = Patience::new(terms.keep_alive, false, Instant::now());
+    let mut patience = Patience::new(terms.keep_alive, false, Instant::now());
+    let judge = |now| {
+        streams.cut_stalled(now);
+        patience.judge(activity.glance(), now)
+    };
     // GOAWAY is what `Connection: close` is to HTTP/1.1, and belongs to no answer.
-    drive(&mut connection, activity, patience, &terms.leaving, |connection| {
+    drive(&mut connection, judge, &terms.leaving, |connection| {
         Pin::new(connection).graceful_shutdown();
     })
     .await;
 }
 
-/// Drives a connection to its end, telling it once when it is time to `go`; what ended it, where it did not end by
+/// Drives a connection to its end, judged now and then and told once when it is time to `go`; what ended it, where it did not end by
 /// itself.
 async fn drive<C: Future + Unpin>(
     connection: &mut C,
-    activity: &Activity,
-    mut patience: Patience,
+    mut judge: impl FnMut(Instant) -> Verdict,
     time_to_go: &CancellationToken,
     go: impl Fn(&mut C),
 ) -> Verdict {
@@ -167,25 +173,10 @@ async fn drive<C: Future + Unpin>(
                 told = true;
                 go(connection);
             }
-            _ = look.tick() => match patience.judge(activity.glance(), Instant::now()) {
+            _ = look.tick() => match judge(Instant::now()) {
                 Verdict::Keep => {}
                 verdict => return verdict,
             }
         }
-    }
-}
-
-/// Runs the streams of an HTTP/2 connection, which end with it.
-#[derive(Clone, Debug)]
-struct Streams {
-    ended: CancellationToken,
-}
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        let ended = self.ended.clone();
-        tokio::spawn(async move {
-            ended.run_until_cancelled(stream).await;
-        });
     }
 }

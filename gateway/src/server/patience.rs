@@ -17,7 +17,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(20);
 
 /// Longest time in which a client that is sent something may read less than [`LEAST_READ`].
-const STALL: Duration = Duration::from_secs(20);
+pub(super) const STALL: Duration = Duration::from_secs(20);
 
 /// What a client has to read in [`STALL`], bytes, unless it has read everything. Slower than the slowest radio.
 const LEAST_READ: u64 = 4 * 1024;
@@ -44,14 +44,20 @@ pub(super) struct Patience {
     begun: u64,
     quiet_since: Option<Instant>,
     head_since: Option<Instant>,
-    /// Since when the client owes reading, and what it had read by then.
+    reading: Reading,
+}
+
+/// How far a client has come with reading what it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Since when it owes reading, and what had been written by then.
     owing_since: Option<(Instant, u64)>,
 }
 
 impl Patience {
     /// Of a new connection, which may be silent for `keep_alive`.
     pub(super) fn new(keep_alive: Duration, heads_are_plain: bool, now: Instant) -> Self {
-        Self { keep_alive, heads_are_plain, begun: 0, quiet_since: Some(now), head_since: None, owing_since: None }
+        Self { keep_alive, heads_are_plain, begun: 0, quiet_since: Some(now), head_since: None, reading: Reading::default() }
     }
 
     /// Judges by what is seen now.
@@ -62,7 +68,7 @@ impl Patience {
         let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| now - since >= limit);
         self.quiet_since = since(self.quiet_since, !glance.running);
         self.head_since = since(self.head_since, !glance.running && glance.arriving && self.heads_are_plain);
-        if self.stalls(glance, now) {
+        if self.reading.stalls(glance.owing, glance.written, STALL, now) {
             Verdict::Stalled
         } else if over(self.head_since, HEAD) {
             Verdict::SlowHead
@@ -72,14 +78,17 @@ impl Patience {
             Verdict::Keep
         }
     }
+}
 
-    fn stalls(&mut self, glance: Glance, now: Instant) -> bool {
-        let (since, written) = match self.owing_since.filter(|_| glance.owing) {
-            Some((since, written)) if glance.written - written < LEAST_READ => (since, written),
-            _ => (now, glance.written),
+impl Reading {
+    /// Whether the client has owed reading for `longest` by now, and has hardly read meanwhile.
+    pub(super) fn stalls(&mut self, owing: bool, written: u64, longest: Duration, now: Instant) -> bool {
+        let (since, before) = match self.owing_since.filter(|_| owing) {
+            Some((since, before)) if written - before < LEAST_READ => (since, before),
+            _ => (now, written),
         };
-        self.owing_since = glance.owing.then_some((since, written));
-        glance.owing && now - since >= STALL
+        self.owing_since = owing.then_some((since, before));
+        owing && now - since >= longest
     }
 }
 

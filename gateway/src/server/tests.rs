@@ -181,6 +181,34 @@ async fn a_client_that_does_not_read_is_cut_off() {
     drop(server);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_left_lying_ends_and_those_that_are_read_beside_it_do_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::start(listener, Flood, KEEP_ALIVE);
+    let (mut client, _driven) = http2_client(address).await;
+    let mut left = client.send_request(get_request("/")).await.unwrap();
+    let mut read = client.send_request(get_request("/")).await.unwrap();
+    for _ in 0..60 {
+        // More than a client holds back of what it has read, or it would be left lying itself.
+        for _ in 0..40 {
+            read.frame().await.unwrap().unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    // What was on its way to the client is still there.
+    let mut ended = false;
+    for _ in 0..10_000 {
+        ended = left.frame().await.is_none_or(|frame| frame.is_err());
+        if ended {
+            break;
+        }
+    }
+    assert!(ended);
+    assert!(read.frame().await.unwrap().is_ok());
+    drop(server);
+}
+
 /// A client of HTTP/2 without having asked, and its connection.
 async fn http2_client(address: SocketAddr) -> (http2::SendRequest<Empty<Bytes>>, JoinSet<()>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());

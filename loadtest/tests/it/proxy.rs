@@ -11,6 +11,7 @@ mod streaming;
 mod failure;
 mod breaker;
 mod leaving;
+mod mended;
 mod goodput;
 
 use portcullis_loadtest::cluster::Builder;

@@ -3,6 +3,7 @@
 //! Responsible for that mark, and for connections being among the gateway's own tasks. Must never look into what is
 //! sent.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,8 +13,10 @@ use std::task::{Context, Poll};
 
 use axum::http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -34,36 +37,55 @@ impl Served {
 }
 
 /// Makes connections.
-#[derive(Clone, Debug)]
-pub(super) struct Connector(HttpConnector);
+#[derive(Clone)]
+pub(super) enum Connector {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+}
 
 impl Connector {
-    pub(super) fn new() -> Self {
+    /// With `tls`, connections begin with a handshake, which is part of connecting.
+    pub(super) fn new(tls: Option<ClientConfig>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self(connector)
+        let Some(tls) = tls else { return Self::Plain(connector) };
+        connector.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+        Self::Tls(builder.enable_http1().wrap_connector(connector))
     }
 }
 
 impl Service<Uri> for Connector {
     type Response = Marked;
-    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Marked, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        match self {
+            Self::Plain(connector) => connector.poll_ready(cx).map_err(Into::into),
+            Self::Tls(connector) => connector.poll_ready(cx),
+        }
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move { Ok(Marked { stream: connecting.await?, served: Served::default() }) })
+        let marked = |stream| Marked { stream, served: Served::default() };
+        match self {
+            Self::Plain(connector) => {
+                let connecting = connector.call(uri);
+                Box::pin(async move { Ok(marked(connecting.await?.into())) })
+            }
+            Self::Tls(connector) => {
+                let connecting = connector.call(uri);
+                Box::pin(async move { Ok(marked(connecting.await?)) })
+            }
+        }
     }
 }
 
 /// A connection with its mark.
 #[derive(Debug)]
 pub(super) struct Marked {
-    stream: TokioIo<TcpStream>,
+    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     served: Served,
 }
 

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::place::{ask, in_flight, tokens, two_places};
 use crate::fixture::{cluster, start};
 
-/// Status, names of the headers, and the body but for the request's id. What is left of a limit is said for some seconds
-/// only.
+/// Status, names of the headers, and the body but for the request's id. What is left of limits is said for a while.
 fn essence(answer: &Answer) -> (u16, Vec<String>, Value) {
     let mut body = answer.body.clone();
     body["request_id"] = Value::Null;

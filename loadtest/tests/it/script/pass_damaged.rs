@@ -59,7 +59,11 @@ async fn a_holder_ends_one_like_any_other() {
     let stage = Stage::set().await;
     let (act, policy) = (stage.act(), policy());
     let leases = taken(&act, &policy, 8).await;
-    damage(&act, &leases).await;
+    let damaged = damage(&act, &leases).await;
+    for (number, lease) in leases.iter().enumerate() {
+        let found = act.store.pass(&lease.pass_id).await.expect("an answer");
+        assert_eq!(found.is_some(), number >= damaged, "what cannot be read is nobody's");
+    }
     assert!(!left(&act).await.is_empty(), "the names of the keys are those that are looked for");
     let used = |lease| PassEnd { usage: vec![("tokens".to_owned(), 3)], ..end(lease, PassOutcome::Succeeded) };
     let ends: Vec<PassEnd> = leases.iter().map(used).collect();
