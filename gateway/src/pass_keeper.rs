@@ -181,7 +181,7 @@ impl PassKeeper {
             }
             Err(error) => {
                 tracing::debug!(%error, "passes are not extended yet");
-                for due in batch {
+                for due in &batch {
                     kept.not_extended(due, asked_at + RETRY);
                 }
             }

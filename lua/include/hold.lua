@@ -1,6 +1,6 @@
---- Ends what somebody held of budgets: holds are described from `at` on in `head`, each [period B][estimate d][actual d,
--- or -1 for the estimate], and the keys of their budgets are those from `key_at` on. What was held is free; where
--- `spends`, what was used of it is spent. `accounts` gathers those read so far, to be stored by the caller.
+--- Ends what somebody held of budgets: holds are described from `at` on in `head`, each [period B][estimate d]
+-- [actual d, or -1 for the estimate], and the keys of their budgets are those from `key_at` on. What was held is free;
+-- where `spends`, what was used of it is spent. `accounts` gathers those read so far, to be stored by the caller.
 local function holds_end(accounts, head, at, key_at, holds, spends, now)
   for n = 0, holds - 1 do
     local period, estimate, actual

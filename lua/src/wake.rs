@@ -163,9 +163,10 @@ impl Waker {
         if let Ok(answer) = timeout(due, &mut answer).await {
             return Ok(answer);
         }
+        let dead = || StoreError::Unavailable("no answer, though others have one".to_owned());
         tokio::select! {
             answer = &mut answer => Ok(answer),
-            () = Box::pin(self.answers_others()) => Err(StoreError::Unavailable("a claim has no answer, others have".to_owned())),
+            () = Box::pin(self.answers_others()) => Err(dead()),
         }
     }
 

@@ -25,7 +25,7 @@ struct Held {
     lease: PassLease,
     extend_at: Instant,
     /// It cannot have lapsed before.
-    held_until: Instant,
+    lasts_until: Instant,
     /// How its answer began, until that is told.
     head: Option<PassHead>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Ended {
     pub(super) scope: Arc<PassScope>,
     pub(super) end: PassEnd,
     /// It cannot have lapsed before.
-    held_until: Instant,
+    lasts_until: Instant,
     /// It was said before, and nobody knows with what effect.
     said: bool,
 }
@@ -45,7 +45,7 @@ impl Ended {
     /// Whether it had lapsed when its end was said at `said_at` and it was found `held` or not. One that was said
     /// before, and is not held although it cannot have lapsed, was ended then.
     pub(super) fn is_lost(&self, held: bool, said_at: Instant) -> bool {
-        !held && !(self.said && said_at < self.held_until)
+        !held && (!self.said || said_at >= self.lasts_until)
     }
 }
 
@@ -74,9 +74,9 @@ impl Kept {
     pub(super) fn keep(&mut self, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> (u64, usize, bool) {
         let number = self.next;
         self.next += 1;
-        let (extend_at, held_until) = (asked_at + third(&lease), asked_at + length(&lease));
+        let (extend_at, lasts_until) = (asked_at + third(&lease), asked_at + length(&lease));
         self.due.insert((extend_at, number));
-        self.held.insert(number, Held { scope, lease, extend_at, held_until, head: None });
+        self.held.insert(number, Held { scope, lease, extend_at, lasts_until, head: None });
         let first = self.due.first().is_some_and(|(_, first)| *first == number);
         (number, self.held.len(), first)
     }
@@ -97,12 +97,12 @@ impl Kept {
         answered_ms: Option<u64>,
     ) -> (usize, bool) {
         let Some(held) = self.held.remove(&number) else { return (self.held.len(), true) };
-        let Held { scope, lease, extend_at, held_until, .. } = held;
+        let Held { scope, lease, extend_at, lasts_until, .. } = held;
         self.due.remove(&(extend_at, number));
         let room = self.ended.len() < MAX_ENDED;
         if room {
             let end = PassEnd { lease, outcome, usage, answered_ms };
-            self.ended.push_back(Ended { scope, end, held_until, said: false });
+            self.ended.push_back(Ended { scope, end, lasts_until, said: false });
         }
         (self.held.len(), room)
     }
@@ -143,7 +143,7 @@ impl Kept {
     pub(super) fn was_extended(&mut self, number: u64, held: bool, at: Instant) -> bool {
         let Some(entry) = self.held.get_mut(&number) else { return false };
         if held {
-            entry.held_until = at + length(&entry.lease);
+            entry.lasts_until = at + length(&entry.lease);
             let again_at = at + third(&entry.lease);
             self.extend_at(number, again_at);
             return false;
@@ -154,7 +154,7 @@ impl Kept {
     }
 
     /// Nobody knows whether it was extended: it is to be again at this time, and its answer's beginning told again.
-    pub(super) fn not_extended(&mut self, due: ToExtend, at: Instant) {
+    pub(super) fn not_extended(&mut self, due: &ToExtend, at: Instant) {
         if let Some(held) = self.held.get_mut(&due.number) {
             held.head = held.head.or(due.extension.head);
         }

@@ -76,10 +76,10 @@ async fn what_lasts_is_extended_after_each_third_of_its_lease() {
     assert_eq!(kept.next_due(), Some(asked_at + THIRD), "the lease began no earlier than it was asked for");
     assert!(kept.take_due(Instant::now(), 64).is_empty());
     advance(THIRD / 2).await;
-    let mut due = kept.take_due(Instant::now(), 64);
+    let due = kept.take_due(Instant::now(), 64);
     assert_eq!(due[0][0].number, number);
     assert!(kept.take_due(Instant::now(), 64).is_empty(), "while it is being extended it is not due again");
-    kept.not_extended(due.remove(0).remove(0), Instant::now() + THIRD / 10);
+    kept.not_extended(&due[0][0], Instant::now() + THIRD / 10);
     assert_eq!(kept.next_due(), Some(Instant::now() + THIRD / 10), "what Redis did not answer is tried again sooner");
     assert!(!kept.was_extended(number, true, Instant::now()));
     assert_eq!(kept.next_due(), Some(Instant::now() + THIRD));
@@ -106,7 +106,7 @@ async fn how_an_answer_began_is_told_once_with_an_extension_and_again_only_if_th
         if answered {
             kept.was_extended(number, true, Instant::now());
         } else {
-            kept.not_extended(due, Instant::now());
+            kept.not_extended(&due, Instant::now());
         }
     }
     assert_eq!(told, [None, Some(head), Some(head), None]);
