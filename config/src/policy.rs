@@ -20,12 +20,14 @@ mod named_limit;
 mod carried;
 mod route_class;
 mod cors;
+mod writes;
 mod tier;
 
 pub use breaker::{CircuitBreakers, TaskBreaker};
 pub use budget::{Budget, Period, Subject};
 pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
 pub use cors::Cors;
+pub use writes::Writes;
 pub use kind::{KindBreaker, KindRetry, KindSettings};
 pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
@@ -88,6 +90,8 @@ pub struct Policy {
     pub proxy: ProxySettings,
     /// Which web pages may call.
     pub cors: Cors,
+    /// How often one caller may change things or ask for credentials.
+    pub writes: Writes,
     /// Publish limits of the reference system's data bus; carried, not interpreted.
     pub data_bus: DataBus,
 }

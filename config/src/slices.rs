@@ -29,7 +29,7 @@ pub(crate) const SLICED_SECTIONS: [&str; 8] = [
 ];
 
 /// Sections with fixed keys that hold for every component alike.
-const WHOLE_SECTIONS: [&str; 5] = ["circuit_breakers", "monitoring", "redis", "queue", "proxy"];
+const WHOLE_SECTIONS: [&str; 6] = ["circuit_breakers", "monitoring", "redis", "queue", "proxy", "writes"];
 
 /// Values about the scope's queue that the ingress decides by, though the documented place of them is the slice of the
 /// processors: without one of its own the ingress takes theirs.

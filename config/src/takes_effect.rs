@@ -21,7 +21,7 @@ pub enum TakesEffect {
 use TakesEffect::{AfterRestart, AtOnce, Never};
 
 /// Settings by their place without slices; a section stands for all that is in it.
-const TABLE: [(&str, TakesEffect); 58] = [
+const TABLE: [(&str, TakesEffect); 59] = [
     ("profile", Never),
     ("tenant", Never),
     ("project", Never),
@@ -79,6 +79,7 @@ const TABLE: [(&str, TakesEffect); 58] = [
     ("route_classes", AtOnce),
     ("proxy", AtOnce),
     ("cors", AtOnce),
+    ("writes", AtOnce),
     ("data_bus", Never),
 ];
 

@@ -69,6 +69,11 @@ impl DelegationTerms {
         format!("{}/.well-known/oauth-protected-resource{path}", self.origin())
     }
 
+    /// The address of a path of this deployment's host.
+    pub(crate) fn address_of(&self, path: &str) -> String {
+        format!("{}{path}", self.origin())
+    }
+
     /// The address of a request as its client wrote it, to which proofs are bound.
     pub(crate) fn target_of(&self, uri: &Uri) -> Option<TargetUri> {
         format!("{}{}", self.origin(), uri.path()).parse().ok()

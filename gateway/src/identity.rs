@@ -28,6 +28,7 @@ pub use document::load;
 pub use egress::Egress;
 pub use providers::Providers;
 pub use user_type::UserTypes;
+pub(crate) use user_type::rank;
 
 /// What a credential proves about whoever presents it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,9 @@ use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
-use crate::{cors, decide, events, health, limits, metric, openapi, proxy, request_head, tasks};
+use crate::{
+    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks, well_known,
+};
 
 /// The label of callers that could not be resolved.
 static NOBODY: LazyLock<UserType> =
@@ -55,6 +57,10 @@ impl Public {
             .route("/v1/tasks/{id}", any(not_found).get(tasks::show).delete(tasks::cancel))
             .route("/v1/tasks/{id}/events", any(not_found).get(events::follow))
             .route("/v1/limits", any(not_found).get(limits::show))
+            .route("/v1/sessions", any(not_found).post(sessions::open))
+            .route("/v1/sessions/current", any(not_found).get(sessions::current).delete(sessions::end))
+            .route("/v1/delegations", any(not_found).post(delegations::mint))
+            .route("/v1/delegations/revoke", any(not_found).post(delegations::revoke))
             .route("/openapi.json", any(not_found).get(openapi::public_document))
             .fallback(not_found)
             .with_state(gateway.clone());
@@ -84,6 +90,9 @@ impl Public {
         let preflight = if profile.is_none() { cors::preflight(&own.policy().cors, &parts) } else { None };
         let (identity, answer) = if let Some(response) = preflight {
             (None, Ok(Answered { response, policy: Some(own) }))
+        } else if well_known::takes(parts.uri.path()) {
+            let answer = well_known::answer(gateway, &parts.method, &parts.uri);
+            (None, answer.map(|response| Answered { response, policy: Some(own) }))
         } else {
             self.identified(&request_id, parts, body, peer).await
         };
@@ -162,6 +171,11 @@ fn route_name(path: &str) -> &'static str {
     match path {
         "/v1/tasks" => "/v1/tasks",
         "/v1/limits" => "/v1/limits",
+        "/v1/sessions" => "/v1/sessions",
+        "/v1/sessions/current" => "/v1/sessions/current",
+        "/v1/delegations" => "/v1/delegations",
+        "/v1/delegations/revoke" => "/v1/delegations/revoke",
+        path if well_known::takes(path) => "/.well-known",
         "/openapi.json" => "/openapi.json",
         path if decide::takes(path) => "/v1/decide",
         _ if !path.starts_with("/v1/tasks/") => "other",

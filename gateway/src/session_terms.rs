@@ -22,7 +22,7 @@ impl SessionTerms {
         let terms = &identity.sessions;
         let lasts = portcullis_lua::SessionTerms {
             lasts_ms: terms.max_age_seconds.saturating_mul(1000),
-            most: terms.max_per_principal,
+            most: u32::try_from(terms.max_per_principal).unwrap_or(u32::MAX),
         };
         Self { lasts, secure: identity.cookie_secure }
     }

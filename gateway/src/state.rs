@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::admission::session::delegated::Delegated;
 use crate::admission::session::door::Door;
+use crate::admission::session::lowered::Lowered;
 use crate::admission::session::opened::OpenedSessions;
 use crate::admission::session::proven::Vouchers;
 use crate::admission::session::strangers::Strangers;
@@ -94,6 +95,7 @@ pub struct Gateway {
     session_terms: SessionTerms,
     delegation_terms: Option<Arc<DelegationTerms>>,
     challenge: Challenge,
+    authorization_servers: Vec<String>,
     door: Door,
     strangers: Strangers,
     refusal_memory: RefusalMemory,
@@ -147,8 +149,14 @@ impl Gateway {
             challenge: Challenge::new(metadata.as_deref()),
             door: Door::new(&document),
             strangers: Strangers::new(&document.anonymous),
+            authorization_servers: document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
             resolvers: {
-                resolvers.push(Arc::new(Vouchers::new(Arc::new(Providers::new(document, background.clone())))));
+                let lowered = Lowered::new(options.store.clone(), store_breaker.clone(), options.scope.clone());
+                match Providers::new(document, &background) {
+                    Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers, lowered))),
+                    // Nobody is believed whom nobody vouches for; a start has looked at this before.
+                    Err(error) => tracing::error!(error, "no provider of identities can be asked"),
+                }
                 resolvers
             },
             delegation_terms: delegation,
@@ -233,6 +241,11 @@ impl Gateway {
     /// What a 401 says.
     pub(crate) fn challenge(&self) -> &Challenge {
         &self.challenge
+    }
+
+    /// Who issues the tokens that are believed here.
+    pub(crate) fn authorization_servers(&self) -> &[String] {
+        &self.authorization_servers
     }
 
     /// The sessions this deployment opened, as far as this gateway has met them.

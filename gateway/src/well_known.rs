@@ -15,11 +15,11 @@ use crate::right;
 use crate::state::Gateway;
 
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
-const KEYS: &str = "/.well-known/jwks.json";
+const KEYS: &str = "/.well-known/oauth-protected-resource/jwks.json";
 
 /// Whether a path is one of these.
 pub(crate) fn takes(path: &str) -> bool {
-    path == KEYS || path.strip_prefix(RESOURCE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(RESOURCE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The document under this path.
@@ -41,7 +41,7 @@ pub(crate) fn answer(gateway: &Gateway, method: &Method, uri: &Uri) -> Result<Re
             "" => gateway.scopes().default_scope().store().scope().clone(),
             rest => named(rest, terms.path()).ok_or_else(Refused::not_found)?,
         };
-        metadata(&terms.resource_of(&scope), gateway.authorization_servers())
+        metadata(&terms.resource_of(&scope), &terms.address_of(KEYS), gateway.authorization_servers())
     };
     let mut response = Response::new(Body::from(document.to_string()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -49,9 +49,10 @@ pub(crate) fn answer(gateway: &Gateway, method: &Method, uri: &Uri) -> Result<Re
     Ok(response)
 }
 
-fn metadata(resource: &str, authorization_servers: &[String]) -> Value {
+fn metadata(resource: &str, keys: &str, authorization_servers: &[String]) -> Value {
     json!({
         "resource": resource,
+        "jwks_uri": keys,
         "authorization_servers": authorization_servers,
         "scopes_supported": right::ALL,
         "bearer_methods_supported": ["header"],
@@ -84,7 +85,7 @@ mod tests {
         for path in [RESOURCE, KEYS, "/.well-known/oauth-protected-resource/t/a/p/b"] {
             assert!(takes(path), "{path}");
         }
-        for path in ["/.well-known/oauth-protected-resources", "/.well-known/jwks.json/x", "/.well-known"] {
+        for path in ["/.well-known/oauth-protected-resources", "/.well-known/jwks.json", "/.well-known"] {
             assert!(!takes(path), "{path}");
         }
     }

@@ -16,6 +16,7 @@ pub(crate) mod strangers;
 pub(crate) mod proven;
 pub(crate) mod opened;
 pub(crate) mod delegated;
+pub(crate) mod lowered;
 mod standing;
 mod vouched;
 

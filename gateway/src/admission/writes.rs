@@ -21,7 +21,7 @@ pub(crate) async fn count(gateway: &Gateway, identity: &Identity) -> Result<(), 
 /// Counts one write of whoever is called so in records.
 pub(crate) async fn count_by(gateway: &Gateway, scope: &ServedScope, actor: &str) -> Result<(), Refused> {
     let policy = scope.policy();
-    let terms = &policy.policy().write_limit;
+    let terms = &policy.policy().writes;
     let limit = WriteLimit { per_minute: terms.per_minute, per_hour: terms.per_hour };
     let counted = super::ask(gateway, Box::pin(scope.store().count_write(actor, limit))).await?;
     counted.map_err(|retry_after_ms| Refused {

@@ -6,7 +6,6 @@
 use crate::background::Background;
 use crate::identity::alb::AlbVerifier;
 use crate::identity::document::Identity;
-use crate::identity::failed_attempts::FailedAttempts;
 use crate::identity::fetch::Fetcher;
 use crate::identity::jwt::JwtVerifier;
 
@@ -17,8 +16,6 @@ pub struct Providers {
     pub jwt: Option<JwtVerifier>,
     /// The load balancer's users; `None`: none is believed.
     pub alb: Option<AlbVerifier>,
-    /// Addresses that keep failing.
-    pub failed_attempts: FailedAttempts,
     /// The document: API keys and the internal token verify by themselves, the rest are terms.
     pub identity: Identity,
 }
@@ -35,7 +32,7 @@ impl Providers {
         let jwt = fetcher.as_ref().filter(|_| !identity.issuers.is_empty());
         let jwt = jwt.map(|fetcher| JwtVerifier::new(identity.issuers.clone(), fetcher, background));
         let alb = identity.alb.clone().zip(fetcher).map(|(settings, fetcher)| AlbVerifier::new(settings, fetcher));
-        Ok(Self { jwt, alb, failed_attempts: FailedAttempts::new(identity.failed_attempts_per_minute), identity })
+        Ok(Self { jwt, alb, identity })
     }
 }
 

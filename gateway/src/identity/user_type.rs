@@ -33,7 +33,7 @@ impl UserTypes {
 }
 
 /// Place among the user types, higher is more. The built-in ones take the even places, lowest first.
-fn rank(user_type: &UserType) -> usize {
+pub(crate) fn rank(user_type: &UserType) -> usize {
     let built_in = UserType::BUILT_IN.iter().position(|name| *name == user_type.as_str());
     let registered = UserType::BUILT_IN.iter().position(|name| *name == "registered").unwrap_or_default();
     built_in.map_or(2 * registered + 1, |place| 2 * place)

@@ -4,35 +4,49 @@
 //! this gateway. Must never look at a credential itself: the verifiers do.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use portcullis_lua::Member;
 
+use super::lowered::Lowered;
 use crate::caller::{Caller, Source, session_of};
 use crate::credential::{Credential, Presented, SessionResolver, Unproven};
 use crate::identity::{self, Proven, Providers, api_key};
 
 /// Asks the providers of the identity document.
 #[derive(Debug)]
-pub(crate) struct Vouchers(Arc<Providers>);
+pub(crate) struct Vouchers {
+    providers: Providers,
+    lowered: Lowered,
+}
 
 impl Vouchers {
-    pub(crate) fn new(providers: Arc<Providers>) -> Self {
-        Self(providers)
+    pub(crate) fn new(providers: Providers, lowered: Lowered) -> Self {
+        Self { providers, lowered }
     }
 
-    async fn proven(&self, credential: &Credential<'_>, peer: SocketAddr) -> Option<Result<Proven, identity::Unproven>> {
-        let providers = &self.0;
+    /// What the credential proves; `None` where nobody is asked about such a one.
+    async fn proven(&self, credential: &Credential<'_>, peer: SocketAddr) -> Result<Option<Proven>, identity::Unproven> {
+        let (providers, now) = (&self.providers, SystemTime::now());
+        let nobody = identity::Unproven::because("no_provider");
         match credential {
             Credential::Bearer(text) | Credential::QueryToken(text) if text.starts_with(api_key::PREFIX) => {
-                Some(providers.api_key(text.as_bytes()))
+                providers.identity.api_keys.verify(text.as_bytes()).map(Some)
             }
-            Credential::ApiKey(bytes) => Some(providers.api_key(bytes)),
-            Credential::Bearer(text) | Credential::QueryToken(text) => Some(providers.jwt(text).await),
-            Credential::InternalToken(bytes) => Some(providers.internal(bytes)),
-            Credential::BalancerData(bytes) => providers.alb(peer, bytes).await,
-            Credential::Foreign | Credential::Bound(_) | Credential::SessionCookie(_) => None,
+            Credential::ApiKey(bytes) => providers.identity.api_keys.verify(bytes).map(Some),
+            Credential::Bearer(text) | Credential::QueryToken(text) => match &providers.jwt {
+                Some(verifier) => verifier.verify(text, now).await.map(Some),
+                None => Err(nobody),
+            },
+            Credential::InternalToken(bytes) => {
+                providers.identity.internal.as_ref().ok_or(nobody)?.verify(bytes).map(Some)
+            }
+            Credential::BalancerData(bytes) => match &providers.alb {
+                Some(verifier) => verifier.verify(peer.ip(), bytes, now).await,
+                None => Ok(None),
+            },
+            Credential::Foreign | Credential::Bound(_) | Credential::SessionCookie(_) => Ok(None),
         }
     }
 }
@@ -41,10 +55,14 @@ impl Vouchers {
 impl SessionResolver for Vouchers {
     async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
         match Box::pin(self.proven(&presented.credential, presented.peer)).await {
-            None => Ok(None),
-            Some(Ok(proven)) => Ok(Some(caller_of(proven))),
-            Some(Err(unproven)) if unproven.unavailable => Err(Unproven::Provider),
-            Some(Err(unproven)) => Err(Unproven::Failed(unproven.cause)),
+            Ok(None) => Ok(None),
+            Ok(Some(proven)) => {
+                let caller = caller_of(proven);
+                self.lowered.note(&caller).await?;
+                Ok(Some(caller))
+            }
+            Err(unproven) if unproven.unavailable => Err(Unproven::Provider),
+            Err(unproven) => Err(Unproven::Failed(unproven.cause)),
         }
     }
 }
