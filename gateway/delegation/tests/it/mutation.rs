@@ -146,6 +146,8 @@ fn members_are_those_of_the_format() {
             ("aud", json!("notion.mcp")),
             ("sub", json!("")),
             ("client_id", json!("a b")),
+            ("client_id", json!("agent\u{200b}")),
+            ("sub", json!("user\r\nX-User-Type: paid")),
             ("sid", json!("s".repeat(257))),
             ("cnf", Value::Null),
             ("cnf", json!([jwk(9)])),
