@@ -79,7 +79,7 @@ fn widening(kind: u8, above: &Value) -> (&'static str, Value, Widened) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_narrows_at_every_step_is_taken(steps in prop::collection::vec(step(), 0..8)) {
