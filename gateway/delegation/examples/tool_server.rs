@@ -1,7 +1,7 @@
 //! A tool server that takes delegations, offline.
 //!
-//! Responsible for showing everything that a server does with this crate and what it has to do besides. Must never be put
-//! before the world as it is: it serves one connection at a time, without TLS, and asks nobody about revocations.
+//! Responsible for showing everything that a server does with this crate and what it has to do besides. Must never be
+//! put before the world as it is: it serves one connection at a time, without TLS, and asks nobody about revocations.
 //!
 //! ```text
 //! cargo run -p portcullis-delegation --example tool_server -- \

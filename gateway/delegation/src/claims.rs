@@ -25,8 +25,9 @@ pub const REASON_MAX: usize = 200;
 pub(crate) const NAME_MAX: usize = 256;
 
 /// What a token says. Whoever and whatever is named is named in printable ASCII without spaces, at most 256 bytes, so
-/// that it can stand in a header and in an audit event. Registered names are those of RFC 7519, RFC 8693 (`client_id`, `scope`) and RFC 7800 (`cnf`);
-/// `del_depth`, `del_max_depth` and `par_hash` are those of the IETF drafts on delegation chains.
+/// that it can stand in a header and in an audit event. Registered names are those of RFC 7519, RFC 8693 (`client_id`,
+/// `scope`) and RFC 7800 (`cnf`); `del_depth`, `del_max_depth` and `par_hash` are those of the IETF drafts on
+/// delegation chains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {

@@ -1,7 +1,7 @@
 //! The address that a proof was made for.
 //!
-//! Responsible for comparing addresses as RFC 9449 §4.3 wants it: without query and fragment, after the normalisation of
-//! RFC 3986 §6.2.2 and §6.2.3. Must never be made from what a request says of its own host.
+//! Responsible for comparing addresses as RFC 9449 §4.3 wants it: without query and fragment, after the normalisation
+//! of RFC 3986 §6.2.2 and §6.2.3. Must never be made from what a request says of its own host.
 
 use std::str::FromStr;
 

@@ -1,7 +1,7 @@
 //! A forger: chains with anything in them, correctly signed and linked.
 //!
-//! Responsible for chains that are wrong in one respect only, so that what refuses them is the rule in question and not a
-//! signature that broke on the way. Must never use the crate's own signing.
+//! Responsible for chains that are wrong in one respect only, so that what refuses them is the rule in question and not
+//! a signature that broke on the way. Must never use the crate's own signing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

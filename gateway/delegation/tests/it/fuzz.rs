@@ -1,7 +1,7 @@
 //! Hostile input: nothing that is presented makes a parser panic, and nothing but a genuine chain is taken.
 //!
-//! Responsible for the parsers of what strangers send. Must never take long by default: `PORTCULLIS_FUZZ_CASES` says how
-//! many cases each test tries.
+//! Responsible for the parsers of what strangers send. Must never take long by default: `PORTCULLIS_FUZZ_CASES` says
+//! how many cases each test tries.
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,7 @@
 //! Chains taken apart and put together again, byte by byte.
 //!
-//! Responsible for the rules about the presented text and about which tokens stand in it. Must never rely on a rule about
-//! what tokens say.
+//! Responsible for the rules about the presented text and about which tokens stand in it. Must never rely on a rule
+//! about what tokens say.
 
 use portcullis_delegation::{Chain, Fault, PRESENTED_MAX, Refused};
 
