@@ -1,7 +1,7 @@
 //! A chain as it is presented: `T0~T1~…~Tn`, the root first.
 //!
-//! Responsible for bounding what a stranger can make us read, and for reading it. Must never be taken for verified: what
-//! a chain says is true only once `Verifier::verify` has returned.
+//! Responsible for bounding what a stranger can make us read, and for reading it. Must never be taken for verified:
+//! what a chain says is true only once `Verifier::verify` has returned.
 
 use std::fmt;
 

@@ -24,8 +24,10 @@ pub const REASON_MAX: usize = 200;
 /// Longest name of anybody or anything, bytes.
 pub(crate) const NAME_MAX: usize = 256;
 
-/// What a token says. Registered names are those of RFC 7519, RFC 8693 (`client_id`, `scope`) and RFC 7800 (`cnf`);
-/// `del_depth`, `del_max_depth` and `par_hash` are those of the IETF drafts on delegation chains.
+/// What a token says. Whoever and whatever is named is named in printable ASCII without spaces, at most 256 bytes, so
+/// that it can stand in a header and in an audit event. Registered names are those of RFC 7519, RFC 8693 (`client_id`,
+/// `scope`) and RFC 7800 (`cnf`); `del_depth`, `del_max_depth` and `par_hash` are those of the IETF drafts on
+/// delegation chains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
@@ -139,8 +141,7 @@ impl Claims {
     }
 }
 
-/// Whether a text can name somebody in an audit event: not empty, not endless, no space and nothing invisible.
+/// Whether a text can name somebody in an audit event and in a header of a request: printable ASCII without spaces.
 fn is_name(text: &str) -> bool {
-    let visible = |letter: char| !letter.is_control() && !letter.is_whitespace();
-    (1..=NAME_MAX).contains(&text.len()) && text.chars().all(visible)
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -36,8 +36,8 @@
 //!
 //! 1. Let every [`Presented::proof_id`] be used once only within a minute.
 //! 2. Ask whether any of [`Delegation::revocation_members`] has been revoked, of a list that is fresh. Not to know is
-//!    not to be revoked no: with a list older than a few seconds the answer is 503, never 200. A server without such a list
-//!    takes a revoked chain until it expires, which is 5 minutes for the usual leaf.
+//!    not to be allowed: with a list older than a few seconds the answer is 503, never 200. A server without a list
+//!    takes a revoked chain until it expires: up to an hour for a root, 15 and then 5 minutes below.
 //! 3. Check that [`Delegation::scopes`] cover what is asked for, and apply [`Delegation::constraints`].
 //! 4. Answer a refusal with 401 and nothing more, and put [`Refused::code`] into the audit event.
 

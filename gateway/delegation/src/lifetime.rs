@@ -10,9 +10,8 @@ pub const SKEW_SECONDS: u64 = 30;
 /// The longest lifetimes, by depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    root_seconds: u64,
-    first_seconds: u64,
-    deeper_seconds: u64,
+    /// Seconds, for depth 0, depth 1 and below.
+    by_depth_seconds: [u64; 3],
 }
 
 /// A lifetime of zero, or one above the cap of the format.
@@ -22,26 +21,23 @@ pub struct AboveCap;
 
 impl Lifetimes {
     /// The caps of the format: an hour for a root, 15 minutes for its children, 5 minutes for those below.
-    pub const CAPS: Self = Self { root_seconds: 3600, first_seconds: 900, deeper_seconds: 300 };
+    pub const CAPS: Self = Self { by_depth_seconds: [3600, 900, 300] };
 
     /// Lower lifetimes for depth 0, depth 1 and below, seconds.
     pub fn lowered(root_seconds: u64, first_seconds: u64, deeper_seconds: u64) -> Result<Self, AboveCap> {
-        let within = |seconds: u64, cap: u64| (1..=cap).contains(&seconds);
-        let caps = Self::CAPS;
-        let lower = within(root_seconds, caps.root_seconds)
-            && within(first_seconds, caps.first_seconds)
-            && within(deeper_seconds, caps.deeper_seconds);
-        if lower { Ok(Self { root_seconds, first_seconds, deeper_seconds }) } else { Err(AboveCap) }
+        let by_depth_seconds = [root_seconds, first_seconds, deeper_seconds];
+        let mut pairs = by_depth_seconds.iter().zip(Self::CAPS.by_depth_seconds);
+        if pairs.all(|(seconds, cap)| (1..=cap).contains(seconds)) {
+            Ok(Self { by_depth_seconds })
+        } else {
+            Err(AboveCap)
+        }
     }
 
     /// The longest lifetime of a token at this depth, seconds.
     #[must_use]
     pub fn at_depth(&self, depth: usize) -> u64 {
-        match depth {
-            0 => self.root_seconds,
-            1 => self.first_seconds,
-            _ => self.deeper_seconds,
-        }
+        self.by_depth_seconds[depth.min(2)]
     }
 }
 

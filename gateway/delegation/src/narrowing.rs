@@ -18,7 +18,7 @@ pub(crate) fn check_times(chain: &Chain, lifetimes: &Lifetimes, now_seconds: u64
         if claims.iat > now_seconds.saturating_add(SKEW_SECONDS) {
             return Err(Fault::IssuedInFuture.at(hop));
         }
-        let lifetime = claims.exp.checked_sub(claims.iat).unwrap_or_default();
+        let lifetime = claims.exp.saturating_sub(claims.iat);
         if !(1..=lifetimes.at_depth(hop)).contains(&lifetime) {
             return Err(Fault::LifetimeExceeded.at(hop));
         }

@@ -1,12 +1,14 @@
 //! The address that a proof was made for.
 //!
-//! Responsible for comparing addresses as RFC 9449 §4.3 wants it: without query and fragment, after the normalisation of
-//! RFC 3986 §6.2.2 and §6.2.3. Must never be made from what a request says of its own host.
+//! Responsible for comparing addresses as RFC 9449 §4.3 wants it: without query and fragment, after the normalisation
+//! of RFC 3986 §6.2.2 and §6.2.3. Must never be made from what a request says of its own host.
 
 use std::str::FromStr;
 
 /// Longest address, bytes.
 const LENGTH_MAX: usize = 2048;
+
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// An `http` or `https` address in its normal form, without query and fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +72,8 @@ fn normal_path(path: &str) -> Result<String, NotTarget> {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             normal.push(char::from(byte));
         } else {
-            normal.push_str(&format!("%{byte:02X}"));
+            let [high, low] = [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
+            normal.extend(['%', high, low]);
         }
     }
     Ok(normal)

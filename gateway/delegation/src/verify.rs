@@ -61,8 +61,8 @@ pub struct Verifier {
 
 /// A chain that is genuine and for here. Not yet a delegation: [`Checked::present`] makes it one for a request.
 ///
-/// This much of the verdict does not depend on the request and may be kept, by a hash of the presented text, until
-/// [`Checked::expires_at_seconds`].
+/// This much of the verdict does not depend on the request and may be kept until [`Checked::expires_at_seconds`], by a
+/// hash of the presented text and by what was expected: for another resource or tenant it is another verdict.
 #[derive(Clone, Debug)]
 pub struct Checked {
     delegation: Arc<Delegation>,

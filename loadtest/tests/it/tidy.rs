@@ -84,11 +84,23 @@ fn every_file_says_what_it_is_responsible_for() {
 
 #[test]
 fn only_the_protocol_crate_speaks_to_redis() {
-    for folder in ["config", "gateway", "processor"] {
+    for folder in ["config", "gateway", "gateway/delegation", "processor"] {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
         assert!(!manifest.contains("fred"), "{folder}/Cargo.toml names the Redis client");
         none("speaks to Redis", &lines(&files(folder, "rs"), |_, line| line.contains("fred::")));
     }
+}
+
+#[test]
+fn chains_are_verified_with_nothing_but_a_key() {
+    let manifest = fs::read_to_string(root().join("gateway/delegation/Cargo.toml")).expect("a manifest");
+    for name in ["portcullis-", "fred", "tokio", "hyper", "axum", "reqwest"] {
+        let depends = manifest.lines().any(|line| line.starts_with(name));
+        assert!(!depends, "gateway/delegation/Cargo.toml depends on {name}");
+    }
+    let reaches_out = ["std::net", "SystemTime", "Instant"];
+    let sources = files("gateway/delegation/src", "rs");
+    none("reaches out", &lines(&sources, |_, line| reaches_out.iter().any(|word| line.contains(word))));
 }
 
 #[test]
