@@ -16,9 +16,7 @@ pub(crate) mod classed;
 use std::future::Future;
 use std::sync::Arc;
 
-use portcullis_lua::{
-    AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict,
-};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;
@@ -143,8 +141,6 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: submission.kind,
         pass: None,
         // This and the attempts are settled when it is known under which policy.

@@ -3,13 +3,14 @@
 //! Responsible for the seam between the life of a task and Redis, so that the former is tested without the latter.
 //! Must never add meaning of its own: each method is the call of the same name in `portcullis-lua`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use portcullis_lua::{
-    Change, Claimed, CompiledPolicy, FencingToken, Heartbeat, Lease, PolicyStamp, Reclaimed, Renewal, ScopeStore,
-    Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
+    Change, Claimed, CompiledPolicy, FencingToken, Heartbeat, Lease, LiveRevocations, PolicyStamp, Reclaimed, Renewal,
+    RevocationView, ScopeStore, Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ use crate::policy::ScopePolicy;
 #[async_trait]
 pub(crate) trait TaskStore: Send + Sync + 'static {
     async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError>;
+    /// What is revoked, where the scope's number of revocations is this.
+    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError>;
     async fn renew(
         &self,
         policy: &CompiledPolicy,
@@ -70,11 +73,12 @@ pub(crate) struct RedisTasks {
     store: Store,
     scope: ScopeStore,
     policy: ScopePolicy,
+    revocations: LiveRevocations,
 }
 
 impl RedisTasks {
     pub(crate) fn new(store: Store, scope: ScopeStore, policy: ScopePolicy) -> Self {
-        Self { store, scope, policy }
+        Self { store, revocations: LiveRevocations::new(scope.clone()), scope, policy }
     }
 }
 
@@ -82,6 +86,10 @@ impl RedisTasks {
 impl TaskStore for RedisTasks {
     async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
         self.scope.claim(policy, slots).await
+    }
+
+    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
+        self.revocations.hear(number).await
     }
 
     async fn renew(

@@ -12,9 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_config::policy::GUARDED;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
-use portcullis_lua::{
-    AdmitRequest, Decision, LimitState, PassTerms, Provenance, Refusal, StoreError, TaskId, Verdict,
-};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Provenance, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
 use super::session::Identity;
@@ -137,8 +135,6 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: entry.class.to_string(),
         // How long the lease is, the cost and the estimates are settled when it is known under which policy.
         pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled }),

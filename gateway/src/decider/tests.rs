@@ -17,8 +17,6 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         principal: "p".to_owned(),
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: kind.to_owned(),
         pass: None,
         cost: 1,
