@@ -85,7 +85,7 @@ impl ServedScope {
             store,
             live,
             decider,
-            tally: Tally::default(),
+            tally: Tally::new(),
             shared: shared.clone(),
             due: Mutex::new(Due::at_once()),
             last_used: AtomicU64::new(0),

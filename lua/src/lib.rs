@@ -96,7 +96,7 @@ pub use stamp::PolicyStamp;
 pub use store::{ScopeStore, Store, StoreOptions};
 pub use stored_policy::{About, Origin, Retention, StoredPolicy};
 pub use survey::{PoolView, QueueView};
-pub use tally::{HourStatistics, TallyEntry};
+pub use tally::{HourStatistics, TALLY_BATCH, TallyEntry, TallyFlush};
 pub use task::{
     Attempt, FencingToken, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId, TaskRecord,
     TaskResult, TaskStatus,

@@ -57,7 +57,7 @@ scripts! {
     INSPECT = "inspect" [];
     LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity", "pass"];
-    TALLY = "tally" [];
+    TALLY = "tally" ["now", "chain", "audit"];
     REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
