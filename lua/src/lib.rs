@@ -82,7 +82,7 @@ pub use heartbeat::{Heartbeat, ProcessorView};
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
-pub use pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms};
+pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use reclaim::Reclaimed;
