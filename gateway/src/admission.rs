@@ -7,7 +7,7 @@
 pub(crate) mod session;
 mod rate_limit;
 mod backpressure;
-mod circuit_breaker;
+pub(crate) mod circuit_breaker;
 pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
@@ -16,9 +16,7 @@ pub(crate) mod classed;
 use std::future::Future;
 use std::sync::Arc;
 
-use portcullis_lua::{
-    AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict,
-};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;

@@ -35,7 +35,6 @@ pub mod store_breaker;
 mod refusal_memory;
 mod limit_memory;
 mod tally;
-mod revocations;
 mod group_commit;
 mod pass_keeper;
 mod decider;

@@ -50,7 +50,7 @@ where
                 loop {
                     match changes.recv().await {
                         Ok(Change::Task(task_id)) => hub.wake(&task_id),
-                        Ok(Change::Policy(scope)) => scopes.note_news(&scope),
+                        Ok(Change::Policy(scope) | Change::Revoked(scope)) => scopes.note_news(&scope),
                         Ok(Change::Resync) | Err(RecvError::Lagged(_)) => look_at_everything(),
                         Err(RecvError::Closed) => break,
                     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, UserType};
-use portcullis_lua::{LivePolicy, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
+use portcullis_lua::{LivePolicy, LiveRevocations, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,7 +21,6 @@ use crate::group_commit::{GroupCommit, SENDERS};
 use crate::looker::Looker;
 use crate::pass_keeper::{PassKeeper, PassScope};
 use crate::policy_in_force::PolicyInForce;
-use crate::revocations::NoneKnown;
 use crate::store_breaker::StoreBreaker;
 use crate::tally::Tally;
 
@@ -68,7 +67,7 @@ impl ServedScope {
         let decider = ScopeDecider {
             store: store.clone(),
             live: live.clone(),
-            revocations: Arc::new(NoneKnown),
+            revocations: LiveRevocations::new(store.clone()),
             breaker: shared.breaker.clone(),
             passes: shared.passes.clone(),
             pass_scope: Arc::new(PassScope { store: store.clone(), live: live.clone() }),

@@ -31,8 +31,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub enum Change {
     /// This task has a new status or new output.
     Task(TaskId),
-    /// This scope has a new policy.
+    /// This scope has a new policy, or is followed from now on: what it was before, is to be looked at.
     Policy(Scope),
+    /// Something was revoked in this scope.
+    Revoked(Scope),
     /// Messages may have been lost: look again at everything followed.
     Resync,
 }
@@ -42,7 +44,7 @@ pub enum Change {
 pub enum Topic {
     /// Statuses and output of its tasks.
     Tasks,
-    /// Its policy.
+    /// Its policy, and what is revoked in it.
     Policy,
 }
 
@@ -182,7 +184,8 @@ impl Watches {
             (channel.topic, channel.scope.clone())
         };
         if topic == Topic::Policy {
-            self.say(Change::Policy(scope));
+            let revoked = value.as_str().is_some_and(|message| message.starts_with("revoked "));
+            self.say(if revoked { Change::Revoked(scope) } else { Change::Policy(scope) });
             return;
         }
         let Some(ids) = value.as_str() else { return };

@@ -24,11 +24,18 @@
 //! | `revision` | HASH | number → time, about, document before, document | at most `max_policy_revisions` |
 //! | `audit` | STREAM | what was changed by whom, chained | `max_audit_events` |
 //! | `audit-head` | STRING | number and hash of the newest audit event | the scope's |
+//! | `revoked` | ZSET | member a credential dies with → expiry ms | until expired, at most 100,000 |
+//! | `revocation` | HASH | the same member → times, ceiling, who and why | the same |
+//! | `revocation-head` | HASH | number of revocations, epoch of the data, last acknowledged loss | the scope's |
 //! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
 //! | `limit:SESSION` | STRING | the session's windows | until they are empty, at most a quarter longer |
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
 //! | `chain-limit:WINDOW:HASH` | STRING | calls through a hop of a chain of delegations | the same |
 //! | `budget:NAME:SUBJECT` | STRING | period end, spent, held | the period; 31 days more while something is held |
+//! | `session:DIGEST` | HASH | a session: record, created, expires, last seen | until it expires |
+//! | `session-of:PRINCIPAL` | ZSET | digest of a session → expiry ms | the longest of its sessions' |
+//! | `write-limit:SUBJECT` | STRING | the subject's windows of writes | as `limit:SESSION` |
+//! | `once:DIGEST` | STRING | nothing: that it was used | as long as it could be used again |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |
 //! | `pool-service:CLASS` | STRING | mean duration of a pass of the pool, ms | a day |
@@ -37,7 +44,7 @@
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
 //! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
 //! | `flush:GATEWAY` | STRING | number of the last counts it wrote | a day |
-//! | `policy-changes` | channel | stamp of the policy just stored | |
+//! | `policy-changes` | channel | stamp of the policy just stored; `revoked NUMBER` | |
 //! | `changes` | channel | ids of tasks with something new, 26 characters each | |
 
 use std::borrow::Cow;
@@ -93,6 +100,9 @@ impl Keys {
         revision = "revision",
         audit = "audit",
         audit_head = "audit-head",
+        revoked = "revoked",
+        revocation = "revocation",
+        revocation_head = "revocation-head",
         gateway = "gateway",
     }
 
@@ -132,6 +142,22 @@ impl Keys {
         format!("{}budget:{name}:{}", self.prefix, bounded(subject)).into()
     }
 
+    pub(crate) fn session(&self, digest: &str) -> Key {
+        self.of2("session:", digest)
+    }
+
+    pub(crate) fn sessions_of(&self, principal: &str) -> Key {
+        self.of2("session-of:", &bounded(principal))
+    }
+
+    pub(crate) fn write_limit(&self, subject: &str) -> Key {
+        self.of2("write-limit:", &bounded(subject))
+    }
+
+    pub(crate) fn once(&self, digest: &str) -> Key {
+        self.of2("once:", digest)
+    }
+
     pub(crate) fn breaker(&self, kind: &str) -> Key {
         self.of2("breaker:", kind)
     }
@@ -169,13 +195,18 @@ impl Keys {
     }
 }
 
-/// A subject as part of a key: one that is long, by its digest, which is longer than any that stands for itself.
-fn bounded(subject: &str) -> Cow<'_, str> {
+/// A subject as part of a key or member: one that is long, by its digest, which is longer than any that stands for itself.
+pub(crate) fn bounded(subject: &str) -> Cow<'_, str> {
     if subject.len() <= SUBJECT_BYTES {
         return subject.into();
     }
-    let digest = Sha256::digest(subject.as_bytes());
-    digest.iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}")).into()
+    format!("sha256:{}", digest(subject)).into()
+}
+
+/// SHA-256 of a text, hexadecimal.
+pub(crate) fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -22,6 +22,12 @@
 //! | `tally` | [`ScopeStore::tally`] | hourly statistics |
 //! | `revise` | [`ScopeStore::revise`] | compare-and-set of the policy, with record, audit event and message |
 //! | `restore` | [`ScopeStore::restore`] | gives Redis back the policy it lost |
+//! | `login`, `recognize` | [`ScopeStore::login`], [`ScopeStore::recognize`] | sessions, by their digests |
+//! | `revoke` | [`ScopeStore::revoke`], [`ScopeStore::set_ceiling`] | kills credentials, lowers principals |
+//! | `revoked` | [`ScopeStore::revoked`] | what is revoked, a page at a time |
+//! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
+//! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
+//! | `witness` | [`ScopeStore::witness`] | audit events about what changes nothing in Redis |
 //! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 
 mod error;
@@ -67,6 +73,16 @@ mod chain;
 mod follow;
 mod replica;
 mod live_policy;
+mod login;
+mod recognize;
+mod revoke;
+mod revoked;
+mod acknowledge;
+mod revocation_view;
+mod live_revocations;
+mod write_limit;
+mod once;
+mod witness;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
@@ -80,16 +96,22 @@ pub use error::StoreError;
 pub use follow::{Presence, Said};
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
+pub use live_revocations::LiveRevocations;
+pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use reclaim::Reclaimed;
+pub use recognize::{Recognized, Session};
 pub use renew::Renewal;
 pub use replica::{Convergence, ReplicaView, Role};
 pub use revise::{NewRevision, Revised};
 pub use revision_log::{AuditEvent, RevisionRecord, RevisionSummary};
+pub use revocation_view::RevocationView;
+pub use revoke::{Grounds, Member, REVOKE_BATCH, REVOKED_MOST, Revocation, Revoked};
+pub use revoked::{RevokedLook, RevokedMember, RevokedSet};
 pub use script::sources;
 pub use settle::{SETTLE_BATCH, Settled};
 pub use stamp::PolicyStamp;
@@ -102,3 +124,4 @@ pub use task::{
     TaskResult, TaskStatus,
 };
 pub use wake::Waker;
+pub use write_limit::WriteLimit;

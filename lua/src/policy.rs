@@ -13,7 +13,7 @@ use crate::decision::LimitState;
 use crate::pack::Packer;
 use crate::stamp::PolicyStamp;
 
-mod window;
+pub(crate) mod window;
 mod named_limit;
 mod breaker_rules;
 

@@ -63,6 +63,13 @@ scripts! {
     REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
+    LOGIN = "login" ["now", "chain", "audit"];
+    RECOGNIZE = "recognize" ["now", "scope"];
+    REVOKE = "revoke" ["now", "scope", "chain", "audit", "revocation"];
+    REVOKED = "revoked" ["now", "scope", "revocation"];
+    ACKNOWLEDGE = "acknowledge" ["now", "scope", "chain", "audit", "revocation"];
+    WRITE_LIMIT = "write_limit" ["now", "window"];
+    WITNESS = "witness" ["now", "chain", "audit"];
 }
 
 /// Name and assembled source of every script, in alphabetical order.

@@ -75,7 +75,7 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> B
         Outcome::Succeeded { .. } => (1, 0),
         Outcome::Failed { .. } => (2, 0),
         Outcome::Retry { after_ms, .. } => (3, *after_ms),
-        Outcome::Cancelled => (4, 0),
+        Outcome::Cancelled | Outcome::Revoked { .. } => (4, 0),
         Outcome::Expired => (5, 0),
         Outcome::Dead { .. } => (6, 0),
         Outcome::HandedBack => (7, 0),
@@ -108,7 +108,10 @@ fn actual(outcome: &Outcome, unit: &str) -> f64 {
 fn kept(settlement: &Settlement) -> Kept<'_> {
     let (result, error) = match &settlement.outcome {
         Outcome::Succeeded { result, .. } => (Some(result), None),
-        Outcome::Failed { error, .. } | Outcome::Retry { error, .. } | Outcome::Dead { error } => (None, Some(error)),
+        Outcome::Failed { error, .. }
+        | Outcome::Retry { error, .. }
+        | Outcome::Revoked { error }
+        | Outcome::Dead { error } => (None, Some(error)),
         Outcome::Cancelled | Outcome::Expired | Outcome::HandedBack => (None, None),
     };
     Kept { envelope: &settlement.lease.envelope, created_ms: settlement.lease.created_ms, result, error }

@@ -181,6 +181,11 @@ pub enum Outcome {
     },
     /// Cancelled by its caller; holds are released.
     Cancelled,
+    /// Its caller's credential was revoked before it could run: cancelled, and it says why; holds are released.
+    Revoked {
+        /// Why.
+        error: TaskError,
+    },
     /// Its deadline passed; holds are released.
     Expired,
     /// Its last attempt lapsed with its holder; holds are released. Feeds the breaker a failure.
@@ -205,7 +210,7 @@ pub struct TaskResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskError {
     /// Stable word: `handler_status`, `handler_timeout`, `handler_unreachable`, `lease_lapsed`, `no_handler`,
-    /// `record_unreadable`, `result_too_large`, or one the handler chooses.
+    /// `record_unreadable`, `result_too_large`, `revoked`, or one the handler chooses.
     pub code: String,
     /// What happened.
     pub detail: String,

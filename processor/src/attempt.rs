@@ -171,6 +171,7 @@ fn report(registered: &str, lease: &Lease, outcome: Option<&Outcome>, ran: Durat
         Some(Outcome::Retry { error, .. }) => ("retry", Some(error)),
         Some(Outcome::Dead { error }) => ("dead", Some(error)),
         Some(Outcome::Cancelled) => ("cancelled", None),
+        Some(Outcome::Revoked { error }) => ("revoked", Some(error)),
         Some(Outcome::Expired) => ("expired", None),
         Some(Outcome::HandedBack) => ("handed_back", None),
         None => ("lost", None),

@@ -91,7 +91,7 @@ async fn news(changes: &mut broadcast::Receiver<Change>, scope: &Scope) {
         match changes.recv().await {
             Ok(Change::Policy(of)) if of == *scope => return,
             Ok(Change::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Ok(Change::Policy(_) | Change::Task(_)) => {}
+            Ok(Change::Policy(_) | Change::Revoked(_) | Change::Task(_)) => {}
             Err(broadcast::error::RecvError::Closed) => pending().await,
         }
     }

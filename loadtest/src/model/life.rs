@@ -62,6 +62,8 @@ impl Task {
                 session_id: request.session_id.clone(),
                 principal: request.principal.clone(),
                 actor: request.actor.clone(),
+                members: request.provenance.members.to_vec(),
+                issued_at_ms: request.provenance.issued_at_ms.unwrap_or(0),
                 request_id: request.request_id.clone(),
                 traceparent: request.traceparent.clone(),
                 tracestate: request.tracestate.clone(),

@@ -32,7 +32,7 @@ impl Model {
         let sign = match outcome {
             Outcome::Succeeded { .. } | Outcome::Failed { .. } => Some(Sign::Success(slow)),
             Outcome::Retry { .. } | Outcome::Dead { .. } => Some(Sign::Failure),
-            Outcome::Cancelled | Outcome::Expired => Some(Sign::None),
+            Outcome::Cancelled | Outcome::Revoked { .. } | Outcome::Expired => Some(Sign::None),
             // A probe that was handed back is still one, unless it is over.
             Outcome::HandedBack => matches!(fate, Fate::End(..)).then_some(Sign::None),
         };
@@ -114,6 +114,7 @@ fn fate(task: &super::Task, now_ms: u64, ran: bool, outcome: &Outcome) -> Fate {
         Outcome::Succeeded { result, .. } => Fate::End(TaskStatus::Succeeded, Some(result.clone()), None),
         Outcome::Failed { error, .. } => Fate::End(TaskStatus::Failed, None, Some(error.clone())),
         Outcome::Cancelled => Fate::End(TaskStatus::Cancelled, None, None),
+        Outcome::Revoked { error } => Fate::End(TaskStatus::Cancelled, None, Some(error.clone())),
         Outcome::Expired => Fate::End(TaskStatus::Expired, None, None),
         Outcome::Dead { error } => Fate::End(TaskStatus::Dead, None, Some(error.clone())),
         Outcome::Retry { .. } | Outcome::HandedBack if task.cancelled => Fate::End(TaskStatus::Cancelled, None, None),

@@ -117,8 +117,7 @@ async fn a_chain_goes_on_where_its_oldest_entries_were_trimmed_and_an_export_of_
         let exported = entries(&act, chain).await;
         let exported: Vec<String> =
             exported.iter().map(|entry| serde_json::to_string(entry).expect("a line")).collect();
-        let read: Vec<ChainEntry> =
-            exported.iter().map(|line| serde_json::from_str(line).expect("an entry")).collect();
+        let read: Vec<ChainEntry> = exported.iter().map(|line| serde_json::from_str(line).expect("an entry")).collect();
         let range = verify_chain(&read, head.as_ref()).expect("whole").expect("entries");
         assert_eq!((range.first, range.last.number), (LENGTH - 3, LENGTH));
     }

@@ -100,11 +100,8 @@ async fn a_chain_is_bounded_and_what_one_of_its_hops_refuses_takes_nothing_from_
     };
     let hops = |allowed: [u64; 2]| {
         let numbered = ["root", "leaf"].into_iter().zip(allowed);
-        let hop = |(hash, most): (&str, u64)| Hop {
-            hash: hash.to_owned(),
-            calls_per_min: Some(most),
-            ..Hop::default()
-        };
+        let hop =
+            |(hash, most): (&str, u64)| Hop { hash: hash.to_owned(), calls_per_min: Some(most), ..Hop::default() };
         numbered.map(hop).collect::<Vec<_>>()
     };
     let store = act.store.at(START_MS);

@@ -1,0 +1,237 @@
+//! `revoke.lua`: kills credentials by what they die with.
+//!
+//! Responsible for the names of what a credential dies with, and for saying who revoked what and why. Must never judge
+//! who may revoke what: the gateway does.
+
+use std::fmt;
+
+use fred::interfaces::HashesInterface;
+use fred::types::Value;
+use portcullis_config::UserType;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::StoreError;
+use crate::key::bounded;
+use crate::login::{SessionKey, SessionRecord};
+use crate::reply::Reply;
+use crate::script::REVOKE;
+use crate::store::ScopeStore;
+use crate::stored_policy::json as read_json;
+
+/// Most members in one call.
+pub const REVOKE_BATCH: usize = 16;
+
+/// Most members that are kept until they expire. Beyond, nothing more is revoked: every gateway holds them all.
+pub const REVOKED_MOST: usize = 100_000;
+
+/// Before a member that spares what was issued after its revocation: apart from the same member that spares nothing.
+pub(crate) const SPARES_LATER: char = '<';
+
+/// Before the principal of a ceiling.
+const CEILING: &str = "u:";
+
+/// What a credential dies with. A revoked member kills every credential that has it, and all that was derived from one.
+/// As text, the form it has in requests, envelopes and Redis; one that is long, by its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member<'a> {
+    /// A token of a delegation chain, by the hash of its signing input.
+    Token(&'a str),
+    /// A key that holds or issues delegations, by its thumbprint.
+    Key(&'a str),
+    /// An agent, by its client id.
+    Agent(&'a str),
+    /// A principal.
+    Principal(&'a str),
+    /// A session: the id its limits are counted on, or the [`SessionKey`] of one login.
+    Session(&'a str),
+}
+
+impl fmt::Display for Member<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match self {
+            Self::Token(name) => ("t:", name),
+            Self::Key(name) => ("k:", name),
+            Self::Agent(name) => ("c:", name),
+            Self::Principal(name) => ("p:", name),
+            Self::Session(name) => ("s:", name),
+        };
+        write!(f, "{kind}{}", bounded(name))
+    }
+}
+
+/// A member to be revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// What dies: a [`Member`] as text.
+    pub member: String,
+    /// For how long, ms: at least as long as anything lives that dies with it.
+    pub lasts_ms: u64,
+    /// Only what was issued before dies: a principal or session may come back with a new credential.
+    pub spares_later: bool,
+}
+
+/// Who revokes and why, for the audit event.
+#[derive(Clone, Copy, Debug)]
+pub struct Grounds<'a> {
+    /// Who.
+    pub by: &'a str,
+    /// Why, in their words.
+    pub reason: &'a str,
+    /// `monitoring.max_audit_events`.
+    pub max_audit_events: u64,
+}
+
+/// What is kept of a revocation for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RevokedBy {
+    pub(crate) by: String,
+    pub(crate) reason: String,
+}
+
+/// What became of a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The members are dead.
+    Done {
+        /// The scope's number of revocations now.
+        number: u64,
+        /// Members that were not revoked before, or not so much; 0: nothing has changed.
+        changed: u64,
+    },
+    /// Nothing is revoked: too many members are, and have not expired.
+    Full {
+        /// How many.
+        revoked: u64,
+    },
+}
+
+/// What the script is asked to change.
+struct Entry {
+    member: String,
+    lasts_ms: u64,
+    spares_later: bool,
+    ceiling: String,
+}
+
+impl ScopeStore {
+    /// Revokes members (at most [`REVOKE_BATCH`]). Once this returns nobody is admitted who dies with one. Revoking
+    /// twice is the same as once, so a lost answer may be asked for again. A session that is named by its
+    /// [`SessionKey`] is ended with it.
+    pub async fn revoke(&self, revocations: &[Revocation], grounds: Grounds<'_>) -> Result<Revoked, StoreError> {
+        let mut sessions = Vec::new();
+        for revocation in revocations {
+            if let Some(key) = revocation.member.strip_prefix("s:").and_then(SessionKey::parse) {
+                sessions.push(key);
+            }
+        }
+        let entry = |revocation: &Revocation| Entry {
+            member: stored(&revocation.member, revocation.spares_later),
+            lasts_ms: revocation.lasts_ms,
+            spares_later: revocation.spares_later,
+            ceiling: String::new(),
+        };
+        let entries: Vec<Entry> = revocations.iter().map(entry).collect();
+        let event = match revocations.first().map(|revocation| revocation.member.as_str()) {
+            Some(member) if member.starts_with("s:") => "session.revoked",
+            Some(member) if member.starts_with("p:") => "principal.revoked",
+            _ => "delegation.revoked",
+        };
+        self.change_revoked(event, &entries, &sessions, grounds).await
+    }
+
+    /// Notes that a principal's credentials count as no more than this user type for so long, whatever they were issued
+    /// as; `None`: as what they were issued as.
+    pub async fn set_ceiling(
+        &self,
+        principal: &str,
+        ceiling: Option<&UserType>,
+        lasts_ms: u64,
+        grounds: Grounds<'_>,
+    ) -> Result<Revoked, StoreError> {
+        let (event, ceiling) = match ceiling {
+            Some(ceiling) => ("principal.lowered", ceiling.as_str().to_owned()),
+            None => ("principal.raised", String::new()),
+        };
+        let entry = Entry { member: ceiling_of(principal), lasts_ms, spares_later: false, ceiling };
+        self.change_revoked(event, &[entry], &[], grounds).await
+    }
+
+    async fn change_revoked(
+        &self,
+        event: &str,
+        entries: &[Entry],
+        sessions: &[SessionKey],
+        grounds: Grounds<'_>,
+    ) -> Result<Revoked, StoreError> {
+        if entries.is_empty() || entries.len() > REVOKE_BATCH {
+            return Err(StoreError::Protocol(format!("{} members in one revocation", entries.len())));
+        }
+        let k = &self.keys;
+        let mut keys = vec![k.scope(), k.revoked(), k.revocation(), k.revocation_head(), k.audit(), k.audit_head()];
+        let members: Vec<&str> = entries.iter().map(|entry| entry.member.as_str()).collect();
+        let ceiling = entries.first().map(|entry| entry.ceiling.as_str()).filter(|ceiling| !ceiling.is_empty());
+        let mut about = json!({"members": members, "reason": grounds.reason});
+        if let (Some(ceiling), Some(about)) = (ceiling, about.as_object_mut()) {
+            about.insert("user_type".to_owned(), ceiling.into());
+        }
+        let kept = serde_json::to_string(&RevokedBy { by: grounds.by.to_owned(), reason: grounds.reason.to_owned() })
+            .map_err(|error| StoreError::Protocol(error.to_string()))?;
+        let mut args: Vec<Value> = vec![
+            self.now_arg(),
+            k.policy_changes().into(),
+            REVOKED_MOST.to_string().into(),
+            grounds.max_audit_events.to_string().into(),
+            new_epoch().into(),
+            event.into(),
+            grounds.by.into(),
+            about.to_string().into(),
+            entries.len().to_string().into(),
+        ];
+        for entry in entries {
+            args.push(entry.member.as_str().into());
+            args.push(entry.lasts_ms.to_string().into());
+            args.push(if entry.spares_later { "1" } else { "" }.into());
+            args.push(entry.ceiling.as_str().into());
+            args.push(kept.as_str().into());
+        }
+        for session in sessions {
+            // Whose it is never changes; one that has no record has nothing to end.
+            if let Some(principal) = self.principal_of(session).await? {
+                keys.extend([k.session(session.as_str()), k.sessions_of(&principal)]);
+                args.push(session.as_str().into());
+            }
+        }
+        let mut reply = Reply::new("revoke", REVOKE.call(&self.store, keys, args).await?)?;
+        let (done, first) = (reply.int()? == 1, reply.int()?.unsigned_abs());
+        if !done {
+            return Ok(Revoked::Full { revoked: first });
+        }
+        Ok(Revoked::Done { number: first, changed: reply.int()?.unsigned_abs() })
+    }
+
+    async fn principal_of(&self, session: &SessionKey) -> Result<Option<String>, StoreError> {
+        let record: Option<String> = self.store.client().hget(self.keys.session(session.as_str()), "record").await?;
+        record.map(|record| read_json::<SessionRecord>(record.as_bytes()).map(|record| record.principal)).transpose()
+    }
+}
+
+/// A member as it is stored.
+pub(crate) fn stored(member: &str, spares_later: bool) -> String {
+    if spares_later { format!("{SPARES_LATER}{member}") } else { member.to_owned() }
+}
+
+/// Where the ceiling of a principal stands among the members.
+pub(crate) fn ceiling_of(principal: &str) -> String {
+    format!("{CEILING}{}", bounded(principal))
+}
+
+/// Whether a stored member is a ceiling.
+pub(crate) fn is_ceiling(member: &str) -> bool {
+    member.starts_with(CEILING)
+}
+
+/// Names a set of revocations, should it be the first.
+pub(crate) fn new_epoch() -> String {
+    ulid::Ulid::generate().to_string()
+}
