@@ -41,9 +41,10 @@ ARGV
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
             replayed
-  states    for each request packed [wait ms d]: until a processor takes it, or, refused by depth, until the slots run
-            out of queued tasks; then for each window and each named limit [held d][reset ms d], for each
-            budget [spent d][held d][reset ms d]
+  states    for each request, refused for the reasons 4, 6 and 7, packed [the time that this pressure alone needs, ms
+            d]; for each then [wait ms d]: until a processor takes it, or, refused by depth, until the slots run out of
+            queued tasks; then for each window and each named limit [held d][reset ms d], for each budget [spent d]
+            [held d][reset ms d]
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
   which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
@@ -113,7 +114,7 @@ for i = 1, requests do
   class_number, session, kind, cost, flags, deadline_ms, delay_ms, attempts, limits, budgets, at =
     unpack_struct('<BBBI4BddHBB', heads, at)
   local class = classes[class_number]
-  local code, which, retry_ms, hopeless, replayed, mismatch = 0, 0, 0, false, nil, false
+  local code, which, retry_ms, pressure_ms, hopeless, replayed, mismatch = 0, 0, 0, nil, false, nil, false
 
   -- Idempotency: a repetition is answered before anything is asked of it.
   local idempotency, body_hash
@@ -181,10 +182,10 @@ for i = 1, requests do
     -- Backpressure.
     if pool then
       local reason, wait = pool_refusal(pool, class[SHARE], hard)
-      if code == 0 then code = reason end
+      if code == 0 and reason > 0 then code, pressure_ms = reason, wait end
       retry_ms = max(retry_ms, wait)
     elseif processors <= 0 or slots <= 0 then
-      if code == 0 then code = 4 end
+      if code == 0 then code, pressure_ms = 4, beat_ms end
       retry_ms = max(retry_ms, beat_ms)
     else
       local reason, excess = 0, 0
@@ -207,7 +208,10 @@ for i = 1, requests do
         excess = max(excess, depth - max(0, class[DEPTH] - 1))
       end
       if excess > 0 then
-        retry_ms = max(retry_ms, drain_ms(excess, slots, service_ms, depth - passes, passes, KEYS[10]))
+        local wait = drain_ms(excess, slots, service_ms, depth - passes, passes, KEYS[10])
+        -- A full queue is told to nobody else, a deadline is the asker's own.
+        if code == 0 and reason > 5 then pressure_ms = wait end
+        retry_ms = max(retry_ms, wait)
       end
       if deadline_ms > 0 and measured_ms > 0 then
         local late = delay_ms + max(0, depth - passes + 1 - slots) * measured_ms / slots - deadline_ms
@@ -326,7 +330,8 @@ for i = 1, requests do
   local outcome = pool and pack('<BBddd', code, which, retry_ms, pool.taken, pool.places)
     or pack('<BBddd', code, which, retry_ms, depth, capacity)
   outcomes[i] = replayed and outcome .. replayed or outcome
-  states[i] = state_pack(wait_ms, windows, uses, bills, now)
+  local state = state_pack(wait_ms, windows, uses, bills, now)
+  states[i] = pressure_ms and pack('<d', pressure_ms) .. state or state
   arg_at = arg_at + 2
 end
 

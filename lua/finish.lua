@@ -6,6 +6,7 @@ Guarantees
   - A pass ends once: one that has ended, or has lapsed by now, changes nothing, so that a call may be repeated.
   - What lapsed is ended as such only (outcome 4): its holds are released and its probe makes room for another. It says
     nothing about the application, because its gateway vanished.
+  - A probe whose breaker was told of it when its response began (`extend`) is not told of twice.
   - A pass that ends, in whatever way, is counted out of its pool, and releases or commits all it held, exactly once.
 
 KEYS
@@ -59,17 +60,7 @@ for i = 1, #ids do
         services[service_key] = mean_ms > 0 and mean_ms + (took - mean_ms) / 16 or took
       end
     end
-    for n = 1, holds do
-      local period, estimate, actual
-      period, estimate, actual, at = unpack_struct('<Bdd', head, at)
-      local key = KEYS[key_at + 2 + n]
-      local account = accounts[key]
-      if not account then
-        account = account_unpack(call('GET', key), period, now)
-        accounts[key] = account
-      end
-      account[2], account[3] = account[2] + actual, max(0, account[3] - estimate)
-    end
+    holds_end(accounts, head, at, key_at + 3, holds, true, now)
   end
   key_at, arg_at = key_at + 3 + holds, arg_at + 3
 end

@@ -105,20 +105,7 @@ for i = 1, #ids do
         over[#over + 1] = id
       end
       call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX', result_px)
-      for n = 1, holds do
-        local period, estimate, actual
-        period, estimate, actual, at = unpack_struct('<Bdd', head, at)
-        local key = KEYS[key_at + 1 + n]
-        local account = accounts[key]
-        if not account then
-          account = account_unpack(call('GET', key), period, now)
-          accounts[key] = account
-        end
-        account[3] = max(0, account[3] - estimate)
-        if outcome == SUCCEEDED or outcome == FAILED then
-          account[2] = account[2] + (actual < 0 and estimate or actual)
-        end
-      end
+      holds_end(accounts, head, at, key_at + 2, holds, outcome == SUCCEEDED or outcome == FAILED, now)
     end
   end
   key_at, arg_at = key_at + 2 + holds, arg_at + 4

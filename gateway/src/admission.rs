@@ -7,7 +7,7 @@
 pub(crate) mod session;
 mod rate_limit;
 mod backpressure;
-mod circuit_breaker;
+pub(crate) mod circuit_breaker;
 pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
@@ -179,7 +179,8 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             let memory = gateway.refusal_memory();
             let retry_after_ms = memory.remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
-            return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
+            let refused = refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy);
+            return Err(Refused { recorded: true, ..refused });
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
@@ -220,13 +221,13 @@ fn count(identity: &Identity, outcome: &Result<Admission, Refused>) {
 
 fn count_as(identity: &Identity, outcome: &'static str) {
     metric::decision(outcome, "", "", identity.user_type());
-    identity.scope().tally().count(outcome, identity.user_type());
+    identity.scope().tally().count(outcome, identity.user_type(), true);
 }
 
 fn count_refused(identity: &Identity, refused: &Refused) {
     let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
     metric::decision("refused", step, code, identity.user_type());
-    identity.scope().tally().count(code, identity.user_type());
+    identity.scope().tally().count(code, identity.user_type(), refused.recorded);
 }
 
 #[cfg(test)]

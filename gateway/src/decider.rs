@@ -1,18 +1,22 @@
 //! A batch of one scope decided under the scope's policy, and under no other.
 //!
 //! Responsible for what happens when Redis says that this gateway holds another policy than the stored one: nothing was
-//! decided, so the stored one is loaded and the same requests are asked about again, within the same call. Must never
-//! send a request that the policy in force does not allow to be asked about: bodies are read under one policy and may
-//! be decided under the next.
+//! decided, so the stored one is loaded and the same requests are asked about again, within the same call; and likewise
+//! where Redis has other revocations than this gateway knows of. Must never send a request that the policy in force does
+//! not allow to be asked about, or whose credential is revoked: bodies are read under one policy and may be decided
+//! under the next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{AdmitRequest, Decision, LivePolicy, ScopeStore, StoreError, Verdict};
+use portcullis_lua::{
+    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, Provenance, RevocationView, ScopeStore, StoreError,
+    Verdict,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::admission::enqueue;
+use crate::admission::{circuit_breaker, enqueue};
 use crate::group_commit::Decide;
 use crate::metric;
 use crate::pass_keeper::{PassKeeper, PassScope, Place};
@@ -24,7 +28,7 @@ use crate::store_breaker::StoreBreaker;
 /// copying this much.
 const LIMIT_BYTES: usize = 2048;
 
-/// How often a batch is sent: policies that change twice while one call is on its way are not changed by people.
+/// How often a batch is sent: what changes twice while one call is on its way is not changed by people.
 const ROUNDS: usize = 3;
 
 /// A request for admission, but for what the policy decides about it.
@@ -78,6 +82,7 @@ pub(crate) enum Mode {
 pub(crate) struct ScopeDecider {
     pub(crate) store: ScopeStore,
     pub(crate) live: LivePolicy<PolicyInForce>,
+    pub(crate) revocations: LiveRevocations,
     pub(crate) breaker: Arc<StoreBreaker>,
     /// Who keeps the places of passes.
     pub(crate) passes: Arc<PassKeeper>,
@@ -117,12 +122,16 @@ impl ScopeDecider {
         let mut round = 1;
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
+            let revoked = self.revocations.load();
             let fitted = requests.iter_mut().zip(&wishes).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
-                .filter_map(|(index, (request, wish))| Some((index, fit(request, wish, &policy).err()?)))
+                .filter_map(|(index, (request, wish))| {
+                    let fitting = alive(&request.provenance, &revoked).and_then(|()| fit(request, wish, &policy));
+                    Some((index, fitting.err()?))
+                })
                 .collect();
             let answer = if misfits.is_empty() {
-                self.call(&policy, &requests, mode).await
+                self.call(&policy, revoked.number(), &requests, mode).await
             } else {
                 let misfit = |index: usize| misfits.iter().any(|(each, _)| *each == index);
                 let fitting = requests.iter().enumerate().filter(|(index, _)| !misfit(*index));
@@ -135,7 +144,7 @@ impl ScopeDecider {
                         continue;
                     }
                 }
-                self.call(&policy, &fitting, mode).await
+                self.call(&policy, revoked.number(), &fitting, mode).await
             };
             match answer {
                 Ok(decisions) => {
@@ -155,6 +164,10 @@ impl ScopeDecider {
                     }
                     round += 1;
                 }
+                Err(StoreError::StaleRevocations { current, .. }) if round < ROUNDS => {
+                    self.breaker.call(self.revocations.hear(current)).await?;
+                    round += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -172,19 +185,36 @@ impl ScopeDecider {
     async fn call(
         &self,
         policy: &PolicyInForce,
+        revocations: u64,
         requests: &[AdmitRequest],
         mode: Mode,
     ) -> Result<Vec<Decision>, StoreError> {
+        let store = self.store.knowing(revocations);
         match mode {
-            Mode::Admit => self.breaker.call(self.store.admit(policy.compiled(), requests)).await,
-            Mode::Peek => self.breaker.call(self.store.peek(policy.compiled(), requests)).await,
+            Mode::Admit => self.breaker.call(store.admit(policy.compiled(), requests)).await,
+            Mode::Peek => self.breaker.call(store.peek(policy.compiled(), requests)).await,
         }
     }
 }
 
 /// How much of a batch a request takes under this policy.
 fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
-    request.payload.len() + LIMIT_BYTES * policy.compiled().named_limits_of(&request.user_type)
+    let of_hop = |hop: &Hop| usize::from(hop.calls_per_min.is_some()) + usize::from(hop.calls_per_hour.is_some());
+    let of_chain: usize = request.provenance.hops.iter().map(of_hop).sum();
+    request.payload.len() + LIMIT_BYTES * (policy.compiled().named_limits_of(&request.user_type) + of_chain)
+}
+
+/// Whether a credential is alive, as far as is known. Where Redis has lost revocations, nothing is known of delegations.
+fn alive(provenance: &Provenance, revoked: &RevocationView) -> Result<(), Refused> {
+    let issued_at_ms = provenance.issued_at_ms.unwrap_or(0);
+    if revoked.covers(&provenance.members, issued_at_ms).is_some() {
+        return Err(Refused::unauthenticated());
+    }
+    if revoked.is_lost() && !provenance.hops.is_empty() {
+        let lost = StoreError::Unavailable("revocations were lost, and nobody has acknowledged it".to_owned());
+        return Err(circuit_breaker::unavailable(&lost));
+    }
+    Ok(())
 }
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know

@@ -1,7 +1,8 @@
 //! The places of a gateway's passes in flight: kept while their requests run, given back when they are over.
 //!
 //! Responsible for giving back every place that this gateway has got, once, also when its request was dropped on the
-//! way; for extending those of long answers; and for trying again while Redis is away. Must never hold a request up:
+//! way; for extending those of long answers, and saying with that how they began, so that a probe is judged long
+//! before they end; and for trying again while Redis is away. Must never hold a request up:
 //! whoever ends a pass says so and goes on. What is never written lapses by itself, which is also what becomes of the
 //! places of a gateway that is killed.
 
@@ -11,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use portcullis_lua::{LivePolicy, PASS_BATCH, PassEnd, PassLease, PassOutcome, ScopeStore, StoreError, TaskId};
+use portcullis_lua::{
+    LivePolicy, PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, ScopeStore, StoreError, TaskId,
+};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +24,7 @@ use crate::policy_in_force::PolicyInForce;
 use crate::refusal_memory::RefusalMemory;
 use crate::store_breaker::StoreBreaker;
 
-use kept::{Ended, Extension, Kept};
+use kept::{Ended, Kept, ToExtend};
 
 /// Calls about passes that are in flight at once: each is a batch of one scope.
 const AT_ONCE: usize = 16;
@@ -56,6 +59,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The answer begins; its breaker hears of it if it lasts.
+    pub(crate) fn note_answered(&self, head: PassHead) {
+        if let Some(number) = self.number {
+            self.keeper.kept().answered(number, head);
+        }
+    }
+
     /// Gives it back, soon; `usage` by unit, and the time until the answer began.
     pub(crate) fn give_back(mut self, outcome: PassOutcome, usage: Vec<(String, u64)>, answered_ms: Option<u64>) {
         self.end(outcome, usage, answered_ms);
@@ -141,11 +151,12 @@ impl PassKeeper {
     async fn finish(&self, breaker: &StoreBreaker, memory: &RefusalMemory, batch: Vec<Ended>) {
         let Some(scope) = batch.first().map(|ended| ended.scope.clone()) else { return };
         let ends: Vec<PassEnd> = batch.iter().map(|ended| ended.end.clone()).collect();
-        let policy = scope.live.load();
+        let (policy, said_at) = (scope.live.load(), Instant::now());
         match breaker.call(scope.store.finish(policy.compiled(), &ends)).await {
             Ok(answers) => {
                 memory.note_place_free();
-                metric::passes_lost(answers.iter().filter(|held| !**held).count());
+                let told = batch.iter().zip(answers);
+                metric::passes_lost(told.filter(|(ended, held)| ended.is_lost(*held, said_at)).count());
             }
             // Said twice it changes nothing.
             Err(StoreError::Unavailable(_)) => self.kept().put_back(batch, Instant::now() + RETRY),
@@ -156,28 +167,22 @@ impl PassKeeper {
         }
     }
 
-    async fn extend(&self, breaker: &StoreBreaker, batch: Vec<Extension>) {
-        let Some(scope) = batch.first().map(|extension| extension.scope.clone()) else { return };
-        let leases: Vec<PassLease> = batch.iter().map(|extension| extension.lease.clone()).collect();
-        let asked_at = Instant::now();
-        let answers = breaker.call(scope.store.extend(&leases)).await;
+    async fn extend(&self, breaker: &StoreBreaker, batch: Vec<ToExtend>) {
+        let Some(scope) = batch.first().map(|due| due.scope.clone()) else { return };
+        let extensions: Vec<PassExtension> = batch.iter().map(|due| due.extension.clone()).collect();
+        let (policy, asked_at) = (scope.live.load(), Instant::now());
+        let answers = breaker.call(scope.store.extend(policy.compiled(), &extensions)).await;
         let mut kept = self.kept();
         match answers {
             Ok(answers) => {
-                for (extension, held) in batch.iter().zip(answers) {
-                    if held {
-                        kept.extended(extension.number, asked_at);
-                    } else {
-                        // Its request goes on, but counts for nothing any longer.
-                        metric::passes_lost(1);
-                        kept.forget(extension.number);
-                    }
-                }
+                let answers = batch.iter().zip(answers);
+                let lost = answers.filter(|(due, held)| kept.was_extended(due.number, *held, asked_at)).count();
+                metric::passes_lost(lost);
             }
             Err(error) => {
                 tracing::debug!(%error, "passes are not extended yet");
-                for extension in &batch {
-                    kept.extend_at(extension.number, asked_at + RETRY);
+                for due in &batch {
+                    kept.not_extended(due, asked_at + RETRY);
                 }
             }
         }

@@ -219,7 +219,7 @@ fn pass_on(
     switch: Option<Switch>,
 ) -> Result<axum::response::Response, Failure> {
     if let Some(pass) = &mut account.pass {
-        pass.note_answered();
+        pass.note_answered(failed(answer.status()));
     }
     usage::add(&mut account.usage, answer.headers());
     // No other informational status ends an exchange.

@@ -36,7 +36,7 @@ pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
 /// A refusal repeated from memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recalled {
-    /// The decision, with the time that is left of it.
+    /// The decision, with the time that is left of what of it concerns everybody it is told.
     pub(crate) refusal: Refusal,
     /// The caller's limits at that decision, and how long ago it was.
     pub(crate) limits: Limits,
@@ -129,7 +129,8 @@ impl RefusalMemory {
     }
 
     /// Takes note of a decision about a request that counts as `cost`, if it may be repeated; `asked_at` is when it was
-    /// asked for. The time after which its caller is to come back, ms: never while it is remembered.
+    /// asked for. The time after which its caller is to come back, ms: never while it is remembered; 0 where it is not
+    /// to come back at all.
     pub(crate) fn remember(
         &self,
         subject: Subject<'_>,
@@ -151,7 +152,7 @@ impl RefusalMemory {
             // They are told to others, whose limits these are not.
             Shared::ByUserType => Arc::from([]),
         };
-        let (refusal_of, user_type) = (refusal.clone(), subject.user_type.clone());
+        let (refusal_of, user_type) = (shared.repeated(refusal), subject.user_type.clone());
         let remembered = Arc::new(Remembered { refusal: refusal_of, user_type, limits, term, asked_ahead });
         let scope = subject.scope;
         match shared {
@@ -163,7 +164,7 @@ impl RefusalMemory {
                 self.pressed.insert(Key { scope, name }, remembered);
             }
         }
-        term.retry_after_ms(refusal, Duration::ZERO)
+        term.asker_retry_after_ms(refusal)
     }
 
     /// Takes note that one of this user type was admitted, who asked at `asked_at`: pressure from before is over.

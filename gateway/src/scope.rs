@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, UserType};
-use portcullis_lua::{LivePolicy, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
+use portcullis_lua::{LivePolicy, LiveRevocations, PolicyStamp, ScopeStore, StoreError, StoredPolicy};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -67,6 +67,7 @@ impl ServedScope {
         let decider = ScopeDecider {
             store: store.clone(),
             live: live.clone(),
+            revocations: LiveRevocations::new(store.clone()),
             breaker: shared.breaker.clone(),
             passes: shared.passes.clone(),
             pass_scope: Arc::new(PassScope { store: store.clone(), live: live.clone() }),
@@ -83,7 +84,7 @@ impl ServedScope {
             store,
             live,
             decider,
-            tally: Tally::default(),
+            tally: Tally::new(),
             shared: shared.clone(),
             due: Mutex::new(Due::at_once()),
             last_used: AtomicU64::new(0),

@@ -98,7 +98,7 @@ impl StoreBreaker {
         // Said once per command, not once per caller that waited for it.
         match result {
             Ok(_) | Err(StoreError::Unavailable(_)) => {}
-            Err(error @ StoreError::StalePolicy { .. }) => {
+            Err(error @ (StoreError::StalePolicy { .. } | StoreError::StaleRevocations { .. })) => {
                 tracing::debug!(%error, "nothing is decided until it is caught up");
             }
             Err(error) => tracing::error!(%error, "redis gave an unusable answer"),

@@ -1,5 +1,7 @@
 --- How breakers learn: from what became of what they let through, and from nothing else.
 local WINDOW_MS, OPEN_MS, SLOW_MS, MINIMUM, PROBES, FAILURE_RATE, SLOW_RATE = 1, 2, 3, 4, 5, 6, 7
+-- In place of a probe's epoch, once its breaker has been told of it.
+local JUDGED = -1
 local all_rules = {}
 
 --- The rules of this number, from 1, of those packed one after another, 56 bytes each: window ms, open ms, slow ms,
@@ -16,6 +18,7 @@ end
 --- Counts a result in the breaker of `key`: probes decide a half-open breaker, all else the window of a closed one. A
 -- result that says nothing (`failed` is nil) gives a probe back. `breakers` holds those read so far.
 local function breaker_feed(breakers, key, kind, rules, failed, slow, epoch, now)
+  if epoch == JUDGED then return end
   local breaker = breakers[key]
   if not breaker then
     local packed = redis.call('GET', key)

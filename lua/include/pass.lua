@@ -1,8 +1,8 @@
 --- Passes in flight: their places in pools, and what is kept of each.
 -- A place is a member of its pool's sorted set, with the time at which it lapses. It counts until then and not a
 -- moment longer, whether or not somebody has taken it away: who vanishes holds up nobody.
--- Record, in the `pass-record` hash: [started ms][probe epoch or 0][1 for a place in a pool of its class's own, else 0]
--- and then the body, which only Rust reads.
+-- Record, in the `pass-record` hash: [started ms][probe epoch, 0 for no probe, JUDGED for one that its breaker was told
+-- of][1 for a place in a pool of its class's own, else 0] and then the body, which only Rust reads.
 local PASS = '<ddB'
 
 --- Passes in flight in a pool.

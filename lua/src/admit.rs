@@ -77,6 +77,8 @@ fn decision(
 ) -> Result<Decision, StoreError> {
     let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
     let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
+    let pressed = Reason::from_code(code).is_some_and(Reason::is_shared_pressure);
+    let pressure_ms = if pressed { states.count()? } else { 0 };
     let wait_ms = states.count()?;
     let mut limits = Vec::with_capacity(question.class.windows.len() + question.uses.len());
     for window in question.windows() {
@@ -108,7 +110,7 @@ fn decision(
                 Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|budget| budget.name.clone()),
                 _ => None,
             };
-            Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms: wait_ms })
+            Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms: wait_ms })
         }
     };
     Ok(Decision { verdict, depth, capacity, limits, budgets })

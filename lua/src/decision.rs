@@ -138,6 +138,10 @@ pub struct Refusal {
     /// The longest of the times the failing gates need, ms. 0 where waiting does not help: the request asks for more
     /// than a limit or budget ever holds, or is refused for what it is.
     pub retry_after_ms: u64,
+    /// Refused under pressure that is the same for all of a user type (`no_live_processors`, `hard_limit`,
+    /// `pressure_threshold`): the time that this alone needs, ms, without what the request's own limits, deadline,
+    /// breaker and budgets add. 0 for every other reason.
+    pub pressure_ms: u64,
     /// Refused because of depth: time until the slots run out of queued tasks if nobody is admitted any more, ms. 0 for
     /// every other reason.
     pub backlog_ms: u64,
@@ -221,6 +225,12 @@ impl Reason {
     /// The script's code.
     pub(crate) fn number(self) -> u8 {
         Self::ALL.iter().zip(1..).find(|(reason, _)| **reason == self).map_or(0, |(_, number)| number)
+    }
+
+    /// Whether all of a user type are refused for it alike.
+    #[must_use]
+    pub fn is_shared_pressure(self) -> bool {
+        matches!(self, Self::NoLiveProcessors | Self::HardLimit | Self::PressureThreshold)
     }
 
     /// The step that refuses for this reason.

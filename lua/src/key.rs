@@ -43,6 +43,7 @@
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
 //! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
+//! | `flush:GATEWAY` | STRING | number of the last counts it wrote | a day |
 //! | `policy-changes` | channel | stamp of the policy just stored; `revoked NUMBER` | |
 //! | `changes` | channel | ids of tasks with something new, 26 characters each | |
 
@@ -175,6 +176,10 @@ impl Keys {
 
     pub(crate) fn statistics(&self, hour_ms: u64) -> Key {
         format!("{}statistics:{hour_ms}", self.prefix).into()
+    }
+
+    pub(crate) fn flush(&self, gateway: &str) -> Key {
+        self.of2("flush:", gateway)
     }
 
     fn of(&self, name: &str) -> Key {

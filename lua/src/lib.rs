@@ -69,6 +69,7 @@ mod stored_policy;
 mod revise;
 mod restore;
 mod revision_log;
+mod chain;
 mod follow;
 mod replica;
 mod live_policy;
@@ -85,6 +86,7 @@ mod witness;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
+pub use chain::{Chain, ChainBreak, ChainEntry, ChainHead, ChainRange, verify_chain};
 pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
@@ -98,7 +100,7 @@ pub use live_revocations::LiveRevocations;
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use output::OUTPUT_BATCH;
-pub use pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms};
+pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use reclaim::Reclaimed;
@@ -116,7 +118,7 @@ pub use stamp::PolicyStamp;
 pub use store::{ScopeStore, Store, StoreOptions};
 pub use stored_policy::{About, Origin, Retention, StoredPolicy};
 pub use survey::{PoolView, QueueView};
-pub use tally::{HourStatistics, TallyEntry};
+pub use tally::{HourStatistics, TALLY_BATCH, TallyEntry, TallyFlush};
 pub use task::{
     Attempt, FencingToken, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId, TaskRecord,
     TaskResult, TaskStatus,

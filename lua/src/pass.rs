@@ -45,6 +45,25 @@ pub struct PassLease {
     pub holds: Vec<Hold>,
 }
 
+/// A pass whose holder goes on.
+#[derive(Clone, Debug)]
+pub struct PassExtension {
+    /// The place that is to last longer.
+    pub lease: PassLease,
+    /// How its response began, where it has and that was not told before. Only a probe is judged by it, and then no
+    /// more by its end.
+    pub head: Option<PassHead>,
+}
+
+/// How the response to a pass's request began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassHead {
+    /// Time from the start to the head of the response, ms, by the holder's clock.
+    pub answered_ms: u64,
+    /// Whether it says that the application failed.
+    pub failed: bool,
+}
+
 /// How a pass ended.
 #[derive(Clone, Debug)]
 pub struct PassEnd {

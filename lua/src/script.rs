@@ -45,10 +45,12 @@ scripts! {
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
-    SETTLE = "settle" ["now", "scope", "class", "breaker", "tenth", "feed", "budget", "record", "order", "wake"];
+    SETTLE = "settle" [
+        "now", "scope", "class", "breaker", "tenth", "feed", "budget", "hold", "record", "order", "wake"
+    ];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
-    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "pass"];
-    EXTEND = "extend" ["now"];
+    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "hold", "pass"];
+    EXTEND = "extend" ["now", "breaker", "tenth", "feed", "pass"];
     LAPSE = "lapse" ["now"];
     HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
     LEAVE = "leave" ["scope", "capacity"];
@@ -57,7 +59,7 @@ scripts! {
     INSPECT = "inspect" [];
     LOOK = "look" [];
     SURVEY = "survey" ["now", "scope", "capacity", "pass"];
-    TALLY = "tally" [];
+    TALLY = "tally" ["now", "chain", "audit"];
     REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
@@ -97,14 +99,20 @@ impl Script {
         let (evalsha, args) = self.command(keys, args);
         match client.custom(evalsha.clone(), args).await {
             Err(error) if is_unknown(&error) => {
-                tracing::info!(script = self.name, "loading a script the server does not know");
-                let load = CustomCommand::new_static("SCRIPT", slot, false);
-                let _: String = client.custom(load, vec!["LOAD", self.source]).await?;
+                self.load(store, slot).await?;
                 let (keys, args) = arguments()?;
                 Ok(client.custom(evalsha, self.command(keys, args).1).await?)
             }
             answer => Ok(answer?),
         }
+    }
+
+    /// Makes it known to the server of this slot.
+    pub(crate) async fn load(&self, store: &Store, slot: ClusterHash) -> Result<(), StoreError> {
+        tracing::info!(script = self.name, "loading a script the server does not know");
+        let load = CustomCommand::new_static("SCRIPT", slot, false);
+        let _: String = store.client().custom(load, vec!["LOAD", self.source]).await?;
+        Ok(())
     }
 
     /// The command that calls the script, for whoever sends it on a connection of its own. The server may not know the

@@ -45,6 +45,8 @@ pub(crate) struct Contents {
     pub(crate) outage: bool,
     /// Nobody is woken for what is waiting.
     pub(crate) wakes_nobody: bool,
+    /// Claims take effect, and are not answered before this is false again.
+    pub(crate) claim_hangs: bool,
     /// `settle` does not answer before this is false again.
     pub(crate) settle_hangs: bool,
     /// Tokens whose settlement Redis refuses.
@@ -146,10 +148,6 @@ impl FakeStore {
 
 #[async_trait]
 impl TaskStore for FakeStore {
-    async fn claim(&self, _policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
-        claimed(&self.contents, slots)
-    }
-
     async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
         self.call(|contents| {
             contents.revocations_asked.push(number);
@@ -250,6 +248,10 @@ struct FakeWaker {
 
 #[async_trait]
 impl Wake for FakeWaker {
+    async fn claim_now(&mut self, _policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
+        self.answer(slots).await
+    }
+
     async fn claim(
         &mut self,
         _policy: &CompiledPolicy,
@@ -266,7 +268,17 @@ impl Wake for FakeWaker {
             () = sleep(limit) => {}
             () = hurry.cancelled() => {}
         }
-        claimed(&self.contents, slots)
+        self.answer(slots).await
+    }
+}
+
+impl FakeWaker {
+    /// Claims, and answers when it may.
+    async fn answer(&self, slots: u32) -> Result<Claimed, StoreError> {
+        let answer = claimed(&self.contents, slots);
+        let mut contents = self.contents.subscribe();
+        _ = contents.wait_for(|contents| !contents.claim_hangs).await;
+        answer
     }
 }
 

@@ -23,7 +23,6 @@ use crate::policy::ScopePolicy;
 /// counts.
 #[async_trait]
 pub(crate) trait TaskStore: Send + Sync + 'static {
-    async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError>;
     /// What is revoked, where the scope's number of revocations is this.
     async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError>;
     async fn renew(
@@ -45,9 +44,10 @@ pub(crate) trait TaskStore: Send + Sync + 'static {
     async fn force_boot(&self) -> Result<bool, StoreError>;
 }
 
-/// Waits for work and claims it.
+/// Claims work, and waits for it.
 #[async_trait]
 pub(crate) trait Wake: Send + 'static {
+    async fn claim_now(&mut self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError>;
     async fn claim(
         &mut self,
         policy: &CompiledPolicy,
@@ -84,10 +84,6 @@ impl RedisTasks {
 
 #[async_trait]
 impl TaskStore for RedisTasks {
-    async fn claim(&self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
-        self.scope.claim(policy, slots).await
-    }
-
     async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
         self.revocations.hear(number).await
     }
@@ -146,6 +142,10 @@ impl TaskStore for RedisTasks {
 
 #[async_trait]
 impl Wake for Waker {
+    async fn claim_now(&mut self, policy: &CompiledPolicy, slots: u32) -> Result<Claimed, StoreError> {
+        Self::claim_now(self, policy, slots).await
+    }
+
     async fn claim(
         &mut self,
         policy: &CompiledPolicy,

@@ -3,7 +3,8 @@
 //! Responsible for never idling while there is work and room, and never polling while there is none: where nothing is
 //! known to wait, the claim lies in the server behind a blocking pop and runs the moment there is something. Outlives
 //! any failure of Redis: every way through the loop ends in another claim, at most [`WAIT_MAX`] later. Must never claim
-//! more than its free slots, and never abandon a claim under way: its leases would lie idle until they lapse.
+//! more than its free slots, and never abandon a claim under way: its leases would lie idle until they lapse. It does
+//! where it is to leave and Redis does not say for [`LATE_LIMIT`] what became of the claim.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +30,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// No wait is longer than one in this many parts of a lease, which is trusted from the beginning of the wait.
 const WAIT_OF_LEASE: u64 = 4;
+
+/// How long an answer to a claim may take when nothing more is to be claimed.
+const LATE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Pause after a claim that left tasks waiting yet got none.
 const CONTENDED: Duration = Duration::from_millis(20);
@@ -92,12 +96,19 @@ impl Worker {
         let active = self.occupancy.claim_under(&self.runner.policy);
         let lease_ms = active.policy().queue.lease_ms;
         let sent = Instant::now();
-        let claimed = match how {
-            Next::Wait(due) if due.is_none_or(|due| due > sent) => {
-                let limit = Duration::from_millis(lease_ms / WAIT_OF_LEASE).min(WAIT_MAX);
-                self.wait_and_claim(active.compiled(), free, limit, due, drain).await
+        let answer = async {
+            match how {
+                Next::Wait(due) if due.is_none_or(|due| due > sent) => {
+                    let limit = Duration::from_millis(lease_ms / WAIT_OF_LEASE).min(WAIT_MAX);
+                    self.wait_and_claim(active.compiled(), free, limit, due, drain).await
+                }
+                _ => self.waker.claim_now(active.compiled(), free).await,
             }
-            _ => self.runner.store.claim(active.compiled(), free).await,
+        };
+        let claimed = tokio::select! {
+            biased;
+            claimed = answer => claimed,
+            () = too_late(drain) => Err(StoreError::Unavailable("no answer to the last claim".to_owned())),
         };
         self.occupancy.claiming.send_replace(None);
         let claimed = match claimed {
@@ -258,6 +269,12 @@ async fn until_needless(
         _ = policy_changes.changed() => {}
         () = drain.cancelled() => {}
     }
+}
+
+/// Resolves when whoever leaves waits no longer for what it has claimed.
+async fn too_late(drain: &CancellationToken) {
+    drain.cancelled().await;
+    sleep(LATE_LIMIT).await;
 }
 
 fn after(claimed: &Claimed) -> Next {

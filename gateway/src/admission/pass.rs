@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_config::policy::GUARDED;
 pub(crate) use portcullis_lua::PassOutcome as Outcome;
-use portcullis_lua::{AdmitRequest, Decision, LimitState, PassTerms, Provenance, Refusal, StoreError, TaskId, Verdict};
+use portcullis_lua::{
+    AdmitRequest, Decision, LimitState, PassHead, PassTerms, Provenance, Refusal, StoreError, TaskId, Verdict,
+};
 use tokio::time::Instant;
 
 use super::session::Identity;
@@ -79,9 +81,13 @@ impl Pass {
         &self.policy
     }
 
-    /// The answer begins: what comes after it is not slow, but long.
-    pub(crate) fn note_answered(&mut self) {
-        self.answered_ms = Some(self.began.elapsed().as_millis() as u64);
+    /// The answer begins, and says whether the application failed: what comes after it is not slow, but long.
+    pub(crate) fn note_answered(&mut self, failed: bool) {
+        let answered_ms = self.began.elapsed().as_millis() as u64;
+        self.answered_ms = Some(answered_ms);
+        if let Some(place) = &self.place {
+            place.note_answered(PassHead { answered_ms, failed });
+        }
     }
 
     /// Leaves its end to whoever is told its id; `None` if it has no place. Nobody extends it from now on.
@@ -169,7 +175,8 @@ fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decide
             let limits: Arc<[LimitState]> = limits.into();
             let stamp = policy.stamp();
             let retry_after_ms = memory.remember(subject(identity, class), cost, &refusal, &limits, stamp, asked_at);
-            Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy))
+            let refused = refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy);
+            Err(Refused { recorded: true, ..refused })
         }
         Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
             let error = StoreError::Protocol("a pass was answered as a task".to_owned());

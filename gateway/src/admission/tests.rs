@@ -20,7 +20,8 @@ fn decided(verdict: Verdict) -> Decided {
 }
 
 fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: PolicyStamp) {
-    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, backlog_ms: 0 };
+    let pressure_ms = if reason.is_shared_pressure() { 30_000 } else { 0 };
+    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, pressure_ms, backlog_ms: 0 };
     memory.remember(subject(identity, ""), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
 }
 
@@ -67,7 +68,8 @@ async fn a_refusal_under_pressure_is_told_as_it_is_remembered_until_somebody_is_
     let identity = identity_for_tests(&gateway, "paid", "s");
     let policy = policy_for_tests(&json!({}), 7);
     let recalled = || recall(gateway.refusal_memory(), &identity, &policy, || true);
-    let refusal = Refusal { reason: Reason::HardLimit, name: None, retry_after_ms: 5, backlog_ms: 150 };
+    let reason = Reason::HardLimit;
+    let refusal = Refusal { reason, name: None, retry_after_ms: 5, pressure_ms: 5, backlog_ms: 150 };
     let refused = conclude(&gateway, &identity, decided(Verdict::Refused(refusal))).unwrap_err();
     assert_eq!(refused.retry_after_ms, 50, "a third of the backlog");
     assert_eq!(recalled().unwrap_err().retry_after_ms, 50);

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{PassEnd, PassLease, PassOutcome, TaskId};
+use portcullis_lua::{PassEnd, PassExtension, PassHead, PassLease, PassOutcome, TaskId};
 use tokio::time::Instant;
 
 use super::PassScope;
@@ -24,6 +24,10 @@ struct Held {
     scope: Arc<PassScope>,
     lease: PassLease,
     extend_at: Instant,
+    /// It cannot have lapsed before.
+    lasts_until: Instant,
+    /// How its answer began, until that is told.
+    head: Option<PassHead>,
 }
 
 /// A pass that is over.
@@ -31,14 +35,26 @@ struct Held {
 pub(super) struct Ended {
     pub(super) scope: Arc<PassScope>,
     pub(super) end: PassEnd,
+    /// It cannot have lapsed before.
+    lasts_until: Instant,
+    /// It was said before, and nobody knows with what effect.
+    said: bool,
+}
+
+impl Ended {
+    /// Whether it had lapsed when its end was said at `said_at` and it was found `held` or not. One that was said
+    /// before, and is not held although it cannot have lapsed, was ended then.
+    pub(super) fn is_lost(&self, held: bool, said_at: Instant) -> bool {
+        !held && (!self.said || said_at >= self.lasts_until)
+    }
 }
 
 /// A pass to be extended.
 #[derive(Debug)]
-pub(super) struct Extension {
+pub(super) struct ToExtend {
     pub(super) number: u64,
     pub(super) scope: Arc<PassScope>,
-    pub(super) lease: PassLease,
+    pub(super) extension: PassExtension,
 }
 
 /// All of a gateway's passes.
@@ -58,11 +74,18 @@ impl Kept {
     pub(super) fn keep(&mut self, scope: Arc<PassScope>, lease: PassLease, asked_at: Instant) -> (u64, usize, bool) {
         let number = self.next;
         self.next += 1;
-        let extend_at = asked_at + third(&lease);
+        let (extend_at, lasts_until) = (asked_at + third(&lease), asked_at + length(&lease));
         self.due.insert((extend_at, number));
-        self.held.insert(number, Held { scope, lease, extend_at });
+        self.held.insert(number, Held { scope, lease, extend_at, lasts_until, head: None });
         let first = self.due.first().is_some_and(|(_, first)| *first == number);
         (number, self.held.len(), first)
+    }
+
+    /// Its answer has begun: told with its next extension.
+    pub(super) fn answered(&mut self, number: u64, head: PassHead) {
+        if let Some(held) = self.held.get_mut(&number) {
+            held.head = Some(head);
+        }
     }
 
     /// How many are in flight now, and whether the end is going to be written. One that has lapsed has been told so.
@@ -73,11 +96,13 @@ impl Kept {
         usage: Vec<(String, u64)>,
         answered_ms: Option<u64>,
     ) -> (usize, bool) {
-        let Some(Held { scope, lease, extend_at }) = self.held.remove(&number) else { return (self.held.len(), true) };
+        let Some(held) = self.held.remove(&number) else { return (self.held.len(), true) };
+        let Held { scope, lease, extend_at, lasts_until, .. } = held;
         self.due.remove(&(extend_at, number));
         let room = self.ended.len() < MAX_ENDED;
         if room {
-            self.ended.push_back(Ended { scope, end: PassEnd { lease, outcome, usage, answered_ms } });
+            let end = PassEnd { lease, outcome, usage, answered_ms };
+            self.ended.push_back(Ended { scope, end, lasts_until, said: false });
         }
         (self.held.len(), room)
     }
@@ -93,44 +118,55 @@ impl Kept {
 
     /// These are still to be written, but not before this time.
     pub(super) fn put_back(&mut self, ended: Vec<Ended>, write_at: Instant) {
-        ended.into_iter().rev().for_each(|ended| self.ended.push_front(ended));
+        ended.into_iter().rev().for_each(|ended| self.ended.push_front(Ended { said: true, ..ended }));
         self.write_at = Some(write_at);
     }
 
     /// What is to be extended now, in batches of one scope of at most `most`. Each is due again after a third of its
     /// lease, whatever becomes of this.
-    pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<Vec<Extension>> {
+    pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<Vec<ToExtend>> {
         let due: Vec<u64> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, number)| *number).collect();
         let mut extensions = Vec::with_capacity(due.len());
         for number in due {
-            self.extended(number, now);
-            if let Some(Held { scope, lease, .. }) = self.held.get(&number) {
-                extensions.push(Extension { number, scope: scope.clone(), lease: lease.clone() });
-            }
+            let Some(held) = self.held.get_mut(&number) else { continue };
+            let again_at = now + third(&held.lease);
+            let extension = PassExtension { lease: held.lease.clone(), head: held.head.take() };
+            extensions.push(ToExtend { number, scope: held.scope.clone(), extension });
+            self.extend_at(number, again_at);
         }
-        batches(extensions, |extension| &extension.scope, most)
+        batches(extensions, |due| &due.scope, most)
     }
 
-    /// Its lease was extended at this time.
-    pub(super) fn extended(&mut self, number: u64, at: Instant) {
-        if let Some(held) = self.held.get(&number) {
-            self.extend_at(number, at + third(&held.lease));
+    /// What became of an extension that was asked for at `at`. One that is not held any more has lapsed: its request
+    /// goes on, but counts for nothing, and there is nothing left to give back. Whether that is news: of one that has
+    /// ended meanwhile its end tells.
+    pub(super) fn was_extended(&mut self, number: u64, held: bool, at: Instant) -> bool {
+        let Some(entry) = self.held.get_mut(&number) else { return false };
+        if held {
+            entry.lasts_until = at + length(&entry.lease);
+            let again_at = at + third(&entry.lease);
+            self.extend_at(number, again_at);
+            return false;
         }
+        self.due.remove(&(entry.extend_at, number));
+        self.held.remove(&number);
+        true
+    }
+
+    /// Nobody knows whether it was extended: it is to be again at this time, and its answer's beginning told again.
+    pub(super) fn not_extended(&mut self, due: &ToExtend, at: Instant) {
+        if let Some(held) = self.held.get_mut(&due.number) {
+            held.head = held.head.or(due.extension.head);
+        }
+        self.extend_at(due.number, at);
     }
 
     /// It is to be extended at this time.
-    pub(super) fn extend_at(&mut self, number: u64, at: Instant) {
+    fn extend_at(&mut self, number: u64, at: Instant) {
         if let Some(held) = self.held.get_mut(&number) {
             self.due.remove(&(held.extend_at, number));
             held.extend_at = at;
             self.due.insert((at, number));
-        }
-    }
-
-    /// It has lapsed: there is nothing left to give back.
-    pub(super) fn forget(&mut self, number: u64) {
-        if let Some(held) = self.held.remove(&number) {
-            self.due.remove(&(held.extend_at, number));
         }
     }
 
@@ -151,8 +187,12 @@ impl Kept {
     }
 }
 
+fn length(lease: &PassLease) -> Duration {
+    Duration::from_millis(lease.lease_ms)
+}
+
 fn third(lease: &PassLease) -> Duration {
-    Duration::from_millis(lease.lease_ms) / EXTEND_AFTER
+    length(lease) / EXTEND_AFTER
 }
 
 /// Parts these by scope, in their order, into batches of at most `most`.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal, Step};
+use portcullis_lua::{LimitState, PolicyStamp, Reason, Refusal};
 use tokio::time::Instant;
 
 /// How long a session's refusal is repeated at most. A tenth less than what is waited for after a change of policy
@@ -48,6 +48,18 @@ pub struct Term {
     stamp: PolicyStamp,
 }
 
+impl Shared {
+    /// The refusal as those are told it who share it: of pressure only what pressure itself needs, because the other
+    /// limits of whoever asked are nobody else's.
+    #[must_use]
+    pub fn repeated(self, refusal: &Refusal) -> Refusal {
+        match self {
+            Self::BySession => refusal.clone(),
+            Self::ByUserType => Refusal { retry_after_ms: refusal.pressure_ms, ..refusal.clone() },
+        }
+    }
+}
+
 impl Term {
     /// The term of a decision about a request that counts as `cost`, if its like will be decided the same for a while:
     /// a full window of a session, and pressure on a user type. Everything else depends on more than the caller, such
@@ -62,17 +74,17 @@ impl Term {
         limits: &[LimitState],
         stamp: PolicyStamp,
     ) -> Option<(Shared, Self)> {
-        let retry_after = Duration::from_millis(refusal.retry_after_ms);
         let (shared, length) = match refusal.reason {
             Reason::BurstLimit | Reason::HourlyLimit if cost == 1 => {
                 // Another gate, which may be the kind's alone, may need longer than the window does.
                 let full = limits.iter().find(|limit| Some(&limit.name) == refusal.name.as_ref());
                 let window = full.map_or(Duration::MAX, |limit| Duration::from_millis(limit.reset_ms));
-                (Shared::BySession, SESSION_MEMORY.min(window).min(retry_after))
+                (Shared::BySession, SESSION_MEMORY.min(window).min(Duration::from_millis(refusal.retry_after_ms)))
             }
-            Reason::PressureThreshold | Reason::HardLimit | Reason::NoLiveProcessors => {
+            reason if reason.is_shared_pressure() => {
                 let affordable = Duration::from_millis(refusal.backlog_ms) / BACKLOG_SHARE;
-                (Shared::ByUserType, PRESSURE_MEMORY.min(retry_after.max(affordable)))
+                let pressure = Duration::from_millis(refusal.pressure_ms);
+                (Shared::ByUserType, PRESSURE_MEMORY.min(pressure.max(affordable)))
             }
             _ => return None,
         };
@@ -90,10 +102,10 @@ impl Term {
     /// asked eight times for each that can be let through.
     #[must_use]
     pub fn of_pass(self, refusal: &Refusal) -> Self {
-        if refusal.reason.step() != Step::Backpressure {
+        if !refusal.reason.is_shared_pressure() {
             return self;
         }
-        let expected = Duration::from_millis(refusal.retry_after_ms);
+        let expected = Duration::from_millis(refusal.pressure_ms);
         let forget_at = self.forget_at.min(self.asked_at + expected / ASKED_FOR_EACH);
         Self { ask_ahead_at: forget_at, forget_at, ..self }
     }
@@ -121,6 +133,12 @@ impl Term {
     #[must_use]
     pub fn is_refuted_by(&self, admission_asked_at: Instant) -> bool {
         admission_asked_at > self.asked_at
+    }
+
+    /// After which time whoever asked is to come back, ms: 0, which is never, stays so.
+    #[must_use]
+    pub fn asker_retry_after_ms(&self, refusal: &Refusal) -> u64 {
+        if refusal.retry_after_ms == 0 { 0 } else { self.retry_after_ms(refusal, Duration::ZERO) }
     }
 
     /// After which time to come back, ms, when a caller is told so `passed` after the question: what is left of the

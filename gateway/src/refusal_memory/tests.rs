@@ -6,7 +6,8 @@ use tokio::time::advance;
 use super::*;
 
 fn refusal(reason: Reason, retry_after_ms: u64) -> Refusal {
-    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms, backlog_ms: 0 }
+    let pressure_ms = if reason.is_shared_pressure() { retry_after_ms } else { 0 };
+    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms, pressure_ms, backlog_ms: 0 }
 }
 
 /// Refused by depth: a place may be free after `retry_after_ms`, the slots have work for `backlog_ms`.
@@ -52,6 +53,33 @@ async fn nobody_is_told_the_limits_of_another_or_refused_as_another_type() {
     let full = memory(Reason::BurstLimit, 30_000);
     let anonymous = UserType::anonymous();
     assert_eq!(full.session(Subject { user_type: &anonymous, ..subject(1, "s") }, seventh()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pressure_is_told_to_others_without_what_the_one_who_asked_has_to_wait_for_besides() {
+    for class in ["", "work"] {
+        let of_class = Subject { class, ..subject(1, "s") };
+        for (own_ms, told_ms) in [(86_400_000, 86_400_000), (0, 0)] {
+            let memory = RefusalMemory::new();
+            advance(Duration::from_millis(1)).await;
+            let refusal = Refusal { retry_after_ms: own_ms, ..pressed(80, 0) };
+            let told = memory.remember(of_class, 1, &refusal, &Arc::default(), seventh(), Instant::now());
+            assert_eq!(told, told_ms, "{class:?}: its own budget counts for who asked; what never can be stays so");
+            advance(Duration::from_millis(5)).await;
+            let other = Subject { session_id: "other", ..of_class };
+            let recalled = memory.pressure(other, seventh()).unwrap();
+            assert_eq!(recalled.refusal.retry_after_ms, 75, "{class:?}");
+            advance(Duration::from_millis(75)).await;
+            assert_eq!(memory.pressure(other, seventh()), None, "{class:?}: longer than pressure needs");
+        }
+    }
+}
+
+#[test]
+fn a_session_whose_request_can_never_be_is_told_so() {
+    let (now, never) = (Instant::now(), refusal(Reason::BurstLimit, 0));
+    let (_, term) = Term::of(now, 1, &never, &full_window(), seventh()).unwrap();
+    assert_eq!((term.asker_retry_after_ms(&never), term.passed(now, seventh())), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,13 +97,16 @@ impl Model {
             noes.push(No(Reason::IdempotencyMismatch, None, 0.0));
         }
         let longest_ms = noes.iter().map(|no| no.2).fold(0.0, f64::max);
+        let pressures = noes.iter().filter(|no| no.0.is_shared_pressure()).map(|no| no.2);
+        let pressure_ms = pressures.fold(0.0, f64::max).ceil() as u64;
         if let Some(No(reason, name, _)) = noes.into_iter().next() {
+            let pressure_ms = if reason.is_shared_pressure() { pressure_ms } else { 0 };
             let retry_after_ms = if longest_ms < NEVER_MS { longest_ms.ceil() as u64 } else { 0 };
             let backlog_ms = match (reason, self.places(request)) {
                 (Reason::HardLimit | Reason::PressureThreshold, None) => self.backlog_ms(now_ms),
                 _ => 0,
             };
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms, backlog_ms });
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms });
         }
         if let Some(terms) = request.pass {
             let holds = self.accounts(now_ms, request).into_iter().map(|(hold, ..)| hold).collect();

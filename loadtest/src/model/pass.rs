@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_lua::{AdmitRequest, Hold, PassEnd, PassLease, PassOutcome, PassRecord, PassTerms, PoolView, TaskId};
+use portcullis_lua::{
+    AdmitRequest, Hold, PassEnd, PassExtension, PassLease, PassOutcome, PassRecord, PassTerms, PoolView, TaskId,
+};
 
 use super::Model;
 use super::breaker::Sign;
@@ -25,6 +27,8 @@ pub struct Pass {
     pub until_ms: u64,
     /// Half-open phase it is a probe of; 0 for none.
     epoch: u64,
+    /// Its breaker was told how its response began.
+    judged: bool,
 }
 
 impl Pass {
@@ -98,7 +102,7 @@ impl Model {
 
     pub(super) fn let_through(&mut self, now_ms: u64, request: &AdmitRequest, lease: PassLease, epoch: u64) {
         let until_ms = now_ms + lease.lease_ms;
-        let pass = Pass { request: request.clone(), lease, started_ms: now_ms, until_ms, epoch };
+        let pass = Pass { request: request.clone(), lease, started_ms: now_ms, until_ms, epoch, judged: false };
         self.passes.insert(request.task_id.clone(), pass);
     }
 
@@ -127,10 +131,20 @@ impl Model {
         true
     }
 
-    /// Extends a pass by its own lease time, if it is still held.
-    pub fn extend(&mut self, now_ms: u64, lease: &PassLease) -> bool {
+    /// Extends a pass by its own lease time, if it is still held. A probe is judged by the first head that is told.
+    pub fn extend(&mut self, now_ms: u64, extension: &PassExtension) -> bool {
+        let lease = &extension.lease;
         let held = self.passes.get_mut(&lease.pass_id).filter(|pass| now_ms < pass.until_ms);
-        held.map(|pass| pass.until_ms = now_ms + lease.lease_ms).is_some()
+        let Some(pass) = held else { return false };
+        pass.until_ms = now_ms + lease.lease_ms;
+        if let Some(head) = extension.head.filter(|_| pass.epoch > 0 && !pass.judged) {
+            pass.judged = true;
+            let epoch = pass.epoch;
+            let slow = head.answered_ms > self.policy.breaker_of(&lease.kind).slow_call_ms;
+            let sign = if head.failed { Sign::Failure } else { Sign::Success(slow) };
+            self.feed(now_ms, &lease.kind, epoch, sign);
+        }
+        true
     }
 
     /// Takes back passes that have lapsed, the first to lapse first; how many.
@@ -148,7 +162,9 @@ impl Model {
     /// A pass is over: what it says about its class, and what it used of each hold.
     fn end_pass(&mut self, now_ms: u64, id: &TaskId, sign: Sign, used: impl Fn(&Hold) -> u64) {
         let Some(pass) = self.passes.remove(id) else { return };
-        self.feed(now_ms, &pass.lease.kind, pass.epoch, sign);
+        if !pass.judged {
+            self.feed(now_ms, &pass.lease.kind, pass.epoch, sign);
+        }
         for hold in pass.lease.holds {
             let spent = used(&hold);
             // An account is made by its first hold and never goes.

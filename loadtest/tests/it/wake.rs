@@ -6,11 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis_loadtest::client::Submission;
+use portcullis_loadtest::cluster::Redis;
 use portcullis_lua::{AdmitRequest, Claimed, CompiledPolicy, PolicyStamp, StoreError, Waker};
 use serde_json::json;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::fixture::{PATIENCE, accepted, cluster, ended, record, start, until};
@@ -40,6 +45,16 @@ async fn admit(act: &Act, number: usize) -> BTreeSet<String> {
         assert!(matches!(decision.verdict, portcullis_lua::Verdict::Admitted { .. }), "{decision:?}");
     }
     requests.iter().map(|request| request.task_id.to_string()).collect()
+}
+
+/// The same of one, once the store is connected again.
+async fn admit_one(act: &Act) -> BTreeSet<String> {
+    until("the store is connected again", || async {
+        let request = request("paid", "s");
+        act.store.admit(&policy(), std::slice::from_ref(&request)).await.ok()?;
+        Some(BTreeSet::from([request.task_id.to_string()]))
+    })
+    .await
 }
 
 /// Waits as long as it takes, in a task of its own.
@@ -152,6 +167,69 @@ async fn a_wait_can_be_ended_early_and_its_connection_used_again() {
 }
 
 #[tokio::test]
+async fn a_claim_that_redis_answers_late_is_heard_of() {
+    // Longer than any other command waits for an answer, and than a connection without one is kept.
+    const SILENCE_MS: &str = "3000";
+    let stage = Stage::set().await;
+    let act = scope(&stage).await;
+    let (mut waker, policy) = (act.store.waker(), policy());
+    let none = waker.claim_now(&policy, 4).await.expect("an answer");
+    assert_eq!((none.leases.len(), none.waiting), (0, 0));
+    for waits in [false, true] {
+        let admitted = admit_one(&act).await;
+        act.probe.command("CLIENT", ["PAUSE", SILENCE_MS, "ALL"]).await.expect("silent");
+        let claimed = if waits {
+            waker.claim(&policy, 4, Duration::from_millis(100), pending()).await
+        } else {
+            waker.claim_now(&policy, 4).await
+        };
+        assert_eq!(ids(&claimed.expect("leases")), admitted, "after a wait: {waits}");
+    }
+}
+
+/// A way to Redis on which the connections that are open when `stall` changes carry nothing any more, and stay open.
+async fn way_to(server: SocketAddr, stall: watch::Receiver<()>) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, mut carrying) = (listener.local_addr().expect("an address"), JoinSet::new());
+    carrying.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut stall = stall.clone();
+            stall.mark_unchanged();
+            connections.spawn(async move {
+                let Ok(mut redis) = TcpStream::connect(server).await else { return };
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut redis) => {}
+                    Ok(()) = stall.changed() => pending().await,
+                }
+            });
+        }
+    });
+    (address, carrying)
+}
+
+#[tokio::test]
+async fn a_claim_whose_connection_is_dead_is_given_up_once_others_are_answered() {
+    let redis = Redis::start(false).await.expect("redis starts");
+    let (stall, stalled) = watch::channel(());
+    let (address, _carrying) = way_to(redis.address(), stalled).await;
+    let stage = Stage::on(&format!("redis://{address}"), &redis.url()).await;
+    let (act, mut waiting) = (scope(&stage).await, JoinSet::new());
+    let mut waker = act.store.waker();
+    waiting.spawn(async move {
+        let claimed = waker.claim(&policy(), 4, Duration::from_millis(100), pending()).await;
+        assert!(claimed.is_ok_and(|claimed| claimed.leases.is_empty()), "alive at first");
+        stall.send_replace(());
+        let claimed = waker.claim_now(&policy(), 4).await;
+        (waker, claimed)
+    });
+    let (mut waker, dead) = woken(&mut waiting).await;
+    assert!(matches!(dead, Err(StoreError::Unavailable(_))), "{dead:?}");
+    let admitted = admit_one(&act).await;
+    assert_eq!(ids(&waker.claim_now(&policy(), 4).await.expect("leases on a new connection")), admitted);
+}
+
+#[tokio::test]
 async fn a_wait_that_is_given_up_claims_nothing_afterwards() {
     let stage = Stage::set().await;
     let (act, mut waiting) = (scope(&stage).await, JoinSet::new());
@@ -174,12 +252,7 @@ async fn a_connection_that_breaks_takes_its_claim_with_it() {
     let (mut waker, broken) = woken(&mut waiting).await;
     assert!(matches!(broken, Err(StoreError::Unavailable(_))), "{broken:?}");
     until_blocked(&act, 0).await;
-    let admitted = until("the store is connected again", || async {
-        let request = request("paid", "s");
-        act.store.admit(&policy(), std::slice::from_ref(&request)).await.ok()?;
-        Some(BTreeSet::from([request.task_id.to_string()]))
-    })
-    .await;
+    let admitted = admit_one(&act).await;
     assert_eq!(counts(&act).await, (1, 0));
     let claimed = waker.claim(&policy(), 4, NEVER, pending()).await.expect("leases on a new connection");
     assert_eq!(ids(&claimed), admitted);

@@ -196,6 +196,33 @@ async fn an_idle_processor_leaves_at_once_and_hands_back_what_it_was_given_meanw
 }
 
 #[tokio::test(start_paused = true)]
+async fn tasks_that_a_claim_took_are_run_however_late_it_is_answered() {
+    let changes = json!({"queue": {"lease_ms": 10_000}});
+    for late_ms in [3_000, 6_000, 12_000] {
+        let contents = Contents { claim_hangs: true, ..waiting([1]) };
+        let case = Case::start_under(contents, &changes, Handlers::new().with("*", Echo));
+        case.store.until(|contents| contents.waiting.is_empty()).await;
+        tokio::time::sleep(Duration::from_millis(late_ms)).await;
+        case.store.change(|contents| contents.claim_hangs = false);
+        // What half a lease ago was granted is renewed first: only Redis knows whether it still holds.
+        assert_eq!(case.settled(1).await, all_succeeded([1]), "after {late_ms} ms of its lease");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_does_not_stay_for_a_claim_that_is_never_answered() {
+    for contents in [Contents::default(), waiting([1])] {
+        let case = Case::start(Contents { claim_hangs: true, ..contents }, 1, Handlers::new().with("*", Echo));
+        case.store.until(|contents| !contents.claims.is_empty() && contents.waiting.is_empty()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let told = Instant::now();
+        case.shutdown.drain.cancel();
+        assert_eq!(case.ending().await, Ending::Drained);
+        assert_eq!(told.elapsed(), Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_must_not_run_is_settled_at_once() {
     let mut contents = Contents::default();
     contents.waiting.push_back(ending(1, Purpose::Expire));

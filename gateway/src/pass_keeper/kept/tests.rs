@@ -79,14 +79,62 @@ async fn what_lasts_is_extended_after_each_third_of_its_lease() {
     let due = kept.take_due(Instant::now(), 64);
     assert_eq!(due[0][0].number, number);
     assert!(kept.take_due(Instant::now(), 64).is_empty(), "while it is being extended it is not due again");
-    kept.extend_at(number, Instant::now() + THIRD / 10);
+    kept.not_extended(&due[0][0], Instant::now() + THIRD / 10);
     assert_eq!(kept.next_due(), Some(Instant::now() + THIRD / 10), "what Redis did not answer is tried again sooner");
-    kept.extended(number, Instant::now());
+    assert!(!kept.was_extended(number, true, Instant::now()));
     assert_eq!(kept.next_due(), Some(Instant::now() + THIRD));
-    kept.forget(number);
+    assert!(kept.was_extended(number, false, Instant::now()), "this is how it is known that it was lost");
+    assert!(!kept.was_extended(number, false, Instant::now()), "once");
     assert_eq!(kept.next_due(), None);
     assert_eq!(end(&mut kept, number), (0, true));
     assert!(kept.take_ended(Instant::now(), 64).is_empty(), "what has lapsed is not ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_an_answer_began_is_told_once_with_an_extension_and_again_only_if_that_was_not_answered() {
+    let mut kept = Kept::default();
+    let (number, ..) = kept.keep(scope(), lease(), Instant::now());
+    let head = PassHead { answered_ms: 7, failed: true };
+    let mut told = Vec::new();
+    for (answered, begins) in [(true, false), (false, true), (true, false), (true, false)] {
+        if begins {
+            kept.answered(number, head);
+        }
+        advance(THIRD).await;
+        let due = kept.take_due(Instant::now(), 64).remove(0).remove(0);
+        told.push(due.extension.head);
+        if answered {
+            kept.was_extended(number, true, Instant::now());
+        } else {
+            kept.not_extended(&due, Instant::now());
+        }
+    }
+    assert_eq!(told, [None, Some(head), Some(head), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_is_lost_only_if_it_can_have_lapsed_and_counts_once() {
+    let (mut kept, scope) = (Kept::default(), scope());
+    let numbers: Vec<u64> = (0..2).map(|_| kept.keep(scope.clone(), lease(), Instant::now()).0).collect();
+    advance(THIRD).await;
+    let due = kept.take_due(Instant::now(), 64).remove(0);
+    assert_eq!(due.len(), 2);
+    // One is held until a lease from now, the other ends while it is not known whether it is.
+    assert!(!kept.was_extended(numbers[0], true, Instant::now()));
+    end(&mut kept, numbers[0]);
+    end(&mut kept, numbers[1]);
+    assert!(!kept.was_extended(numbers[1], false, Instant::now()), "its end tells");
+    let ended = kept.take_ended(Instant::now(), 64).remove(0);
+    assert!(ended.iter().all(|ended| ended.is_lost(false, Instant::now()) && !ended.is_lost(true, Instant::now())));
+    kept.put_back(ended, Instant::now());
+    let again = kept.take_ended(Instant::now(), 64).remove(0);
+    let lost = |after: u32| {
+        let said_at = Instant::now() + THIRD * after - Duration::from_millis(1);
+        [0, 1].map(|index: usize| again[index].is_lost(false, said_at))
+    };
+    assert_eq!(lost(2), [false, false], "it was ended by the call that was not answered");
+    assert_eq!(lost(3), [false, true], "the one whose lease had not been extended can have lapsed since");
+    assert_eq!(lost(4), [true, true]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,8 +141,8 @@ impl Gateway {
                     let retry_after_ms = refusal.retry_after_ms;
                     return tell(context, waiting, Told::Refused { retry_after_ms });
                 };
-                let retry_after_ms = term.retry_after_ms(&refusal, Duration::ZERO);
-                let remembered = Remembered { term, stamp, refusal, asked_ahead: false };
+                let retry_after_ms = term.asker_retry_after_ms(&refusal);
+                let remembered = Remembered { term, stamp, refusal: shared.repeated(&refusal), asked_ahead: false };
                 match shared {
                     Shared::BySession => self.sessions.insert(request.session_id.clone(), remembered),
                     Shared::ByUserType => self.user_types.insert(request.user_type.clone(), remembered),

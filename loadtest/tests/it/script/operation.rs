@@ -2,7 +2,7 @@
 //!
 //! Responsible for the odds: rare cases must be common here. Must never hold an id or a time: those come from the run.
 
-use portcullis_lua::{PassEnd, PassLease, PassOutcome, PassTerms};
+use portcullis_lua::{PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassTerms};
 use proptest::prelude::*;
 
 /// One thing that happens.
@@ -19,7 +19,7 @@ pub(crate) enum Operation {
     Settle(Vec<(Pick, End)>),
     Reclaim,
     Finish(Vec<(Pick, Leaving)>),
-    Extend(Vec<Pick>),
+    Extend(Vec<(Pick, Lasting)>),
     Lapse,
     Cancel { task: Pick, by_owner: bool },
 }
@@ -80,6 +80,18 @@ impl Leaving {
     }
 }
 
+/// How a pass goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasting {
+    head: Option<PassHead>,
+}
+
+impl Lasting {
+    pub(crate) fn of(self, lease: PassLease) -> PassExtension {
+        PassExtension { lease, head: self.head }
+    }
+}
+
 /// How an attempt ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
@@ -107,7 +119,7 @@ pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Operation>> {
         5 => prop::collection::vec((any::<Pick>(), end()), 1..6).prop_map(Operation::Settle),
         2 => Just(Operation::Reclaim),
         4 => prop::collection::vec((any::<Pick>(), leaving()), 1..6).prop_map(Operation::Finish),
-        1 => prop::collection::vec(any::<Pick>(), 1..6).prop_map(Operation::Extend),
+        2 => prop::collection::vec((any::<Pick>(), lasting()), 1..6).prop_map(Operation::Extend),
         1 => Just(Operation::Lapse),
         2 => (any::<Pick>(), prop::bool::weighted(0.9))
             .prop_map(|(task, by_owner)| Operation::Cancel { task, by_owner }),
@@ -159,6 +171,12 @@ fn ask() -> impl Strategy<Value = Ask> {
             tokens,
             pass,
         })
+}
+
+fn lasting() -> impl Strategy<Value = Lasting> {
+    let head = (prop_oneof![3 => 0..100u64, 1 => 2_900..5_100u64], any::<bool>());
+    let head = head.prop_map(|(answered_ms, failed)| PassHead { answered_ms, failed });
+    prop::option::of(head).prop_map(|head| Lasting { head })
 }
 
 fn leaving() -> impl Strategy<Value = Leaving> {

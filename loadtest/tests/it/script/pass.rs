@@ -6,8 +6,8 @@
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, PassAsked, PassEnd, PassLease, PassOutcome, PassTerms, PolicyStamp, Reason, TaskId,
-    Verdict,
+    AdmitRequest, CompiledPolicy, PassAsked, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassTerms,
+    PolicyStamp, Reason, TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -40,6 +40,15 @@ pub(super) fn pass(kind: &str, user_type: &str, lease_ms: u64) -> AdmitRequest {
 
 pub(super) fn end(lease: &PassLease, outcome: PassOutcome) -> PassEnd {
     PassEnd { lease: lease.clone(), outcome, usage: Vec::new(), answered_ms: None }
+}
+
+pub(super) fn extension(lease: &PassLease, head: Option<PassHead>) -> PassExtension {
+    PassExtension { lease: lease.clone(), head }
+}
+
+/// These, whose responses have not begun.
+fn lasting(leases: &[PassLease]) -> Vec<PassExtension> {
+    leases.iter().map(|lease| extension(lease, None)).collect()
 }
 
 /// Asks for this many at once: the places that were given, and why the others were refused.
@@ -137,9 +146,9 @@ async fn a_pass_ends_once_and_not_at_all_after_it_has_lapsed() {
     assert_eq!(account(&act, &policy, START_MS + 5).await, (25, 20));
 
     let later = act.store.at(START_MS + LEASE_MS - 1);
-    assert_eq!(later.extend(&leases[..2]).await, Ok(vec![false, true]));
+    assert_eq!(later.extend(&policy, &lasting(&leases[..2])).await, Ok(vec![false, true]));
     let lapsed = act.store.at(START_MS + LEASE_MS);
-    assert_eq!(lapsed.extend(&leases[2..]).await, Ok(vec![false]));
+    assert_eq!(lapsed.extend(&policy, &lasting(&leases[2..])).await, Ok(vec![false]));
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
     assert_eq!(lapsed.finish(&policy, &[end(&leases[2], PassOutcome::Succeeded)]).await, Ok(vec![false]));
     assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
@@ -183,6 +192,59 @@ async fn exactly_as_many_passes_as_there_are_probes_go_through_and_each_gives_it
     let view = act.store.at(lapsed_ms).breakers(&policy).await.expect("an answer").remove(0);
     assert_eq!((view.name.as_str(), view.state.as_str()), ("reports", "closed"));
     assert_eq!(ask(&act, &policy, lapsed_ms, &asked, 5).await.0.len(), 5);
+}
+
+#[tokio::test]
+async fn a_probe_is_judged_once_and_does_not_wait_for_the_end_of_a_long_exchange() {
+    let stage = Stage::set().await;
+    let mut policy = roomy();
+    pool(&mut policy, "reports", 1_000);
+    let breaker = &mut policy.circuit_breakers.tasks;
+    (breaker.minimum_calls, breaker.half_open_probes, breaker.open_seconds) = (2, 2, OPEN_MS / 1000);
+    let slow_ms = breaker.slow_call_ms;
+    let (policy, asked) = (compiled(&policy), pass("reports", "paid", LEASE_MS));
+    let head = |answered_ms, failed| Some(PassHead { answered_ms, failed });
+    let now_ms = START_MS + OPEN_MS;
+    let outcomes = [PassOutcome::Succeeded, PassOutcome::Failed, PassOutcome::Abandoned];
+    for (first, state) in [
+        (head(1, false), "half_open"),
+        (head(1, true), "open"),
+        (head(slow_ms + 1, false), "open"),
+        (None, "half_open"),
+    ] {
+        for outcome in outcomes {
+            let act = stage.act();
+            let (early, _) = ask(&act, &policy, START_MS, &asked, 2).await;
+            let told = early.iter().map(|lease| extension(lease, head(1, true))).collect::<Vec<_>>();
+            act.store.at(START_MS).extend(&policy, &told).await.expect("an answer");
+            assert!(act.store.at(START_MS).breakers(&policy).await.expect("an answer").is_empty(), "none is a probe");
+            let failures = early.iter().map(|lease| end(lease, PassOutcome::Failed)).collect::<Vec<_>>();
+            act.store.at(START_MS).finish(&policy, &failures).await.expect("an answer");
+
+            let (probes, _) = ask(&act, &policy, now_ms, &asked, 5).await;
+            assert_eq!(probes.len(), 2);
+            let store = act.store.at(now_ms);
+            let one = extension(&probes[0], first);
+            assert_eq!(store.extend(&policy, &[one.clone(), one.clone()]).await, Ok(vec![true; 2]));
+            assert_eq!(act.store.at(now_ms + 1).extend(&policy, &[one]).await, Ok(vec![true]));
+            let view = store.breakers(&policy).await.expect("an answer").remove(0);
+            assert_eq!(view.state, state, "{first:?}");
+            if state == "open" {
+                assert_eq!(view.retry_after_ms, OPEN_MS, "{first:?}: since the first time it was told");
+            }
+            if first != head(1, false) {
+                continue;
+            }
+            // Its end neither gives the probe back nor counts as the other one.
+            assert_eq!(store.finish(&policy, &[end(&probes[0], outcome)]).await, Ok(vec![true]));
+            let view = store.breakers(&policy).await.expect("an answer").remove(0);
+            assert_eq!((view.state.as_str(), view.probes_left), ("half_open", Some(0)), "{outcome:?}");
+            store.extend(&policy, &[extension(&probes[1], first)]).await.expect("an answer");
+            assert_eq!(store.finish(&policy, &[end(&probes[1], outcome)]).await, Ok(vec![true]));
+            let view = store.breakers(&policy).await.expect("an answer").remove(0);
+            assert_eq!((view.state.as_str(), view.calls, view.failures), ("closed", 0, 0), "{outcome:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -240,7 +302,7 @@ async fn a_pool_that_the_policy_no_longer_has_still_gives_its_places_back() {
     let policy = compiled(&policy);
     act.beat(&policy, START_MS, 10).await;
     let store = act.store.at(START_MS + 1);
-    assert_eq!(store.extend(&leases[..2]).await, Ok(vec![true; 2]));
+    assert_eq!(store.extend(&policy, &lasting(&leases[..2])).await, Ok(vec![true; 2]));
     assert_eq!(store.finish(&policy, &[end(&leases[0], PassOutcome::Succeeded)]).await, Ok(vec![true]));
     assert_eq!(act.store.at(START_MS + LEASE_MS + 1).lapse(&policy).await, Ok(2));
     assert_eq!(account(&act, &policy, START_MS + LEASE_MS + 1).await, (10, 0));

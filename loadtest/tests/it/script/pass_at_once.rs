@@ -11,7 +11,7 @@ use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_loadtest::eventually;
 use portcullis_lua::{AdmitRequest, CompiledPolicy, PassLease, PassOutcome, PolicyStamp, ScopeStore, Verdict};
 
-use super::pass::{budget, end, pass, pool};
+use super::pass::{budget, end, extension, pass, pool};
 use super::stage::{Act, Stage, request, roomy};
 
 /// Stores as of as many gateways, all of the same scope.
@@ -74,7 +74,7 @@ async fn however_they_come_and_go_no_more_are_in_flight_than_there_are_places() 
                 let Some(lease) = enter(store, policy, pass("reports", "privileged", 600_000)).await else { continue };
                 most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
-                assert_eq!(store.extend(std::slice::from_ref(&lease)).await, Ok(vec![true]));
+                assert_eq!(store.extend(policy, &[extension(&lease, None)]).await, Ok(vec![true]));
                 inside.fetch_sub(1, Ordering::SeqCst);
                 let ended = store.finish(policy, &[end(&lease, PassOutcome::Abandoned)]).await;
                 assert_eq!(ended, Ok(vec![true]));

@@ -8,7 +8,7 @@ use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
     About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Origin, Outcome, PassEnd, PassOutcome, PassTerms,
-    PolicyStamp, Reason, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
+    PolicyStamp, Reason, Refusal, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -20,6 +20,12 @@ const NOW_MS: u64 = START_MS + 20_000;
 async fn everything(act: &Act) -> BTreeMap<String, String> {
     let mut dump = act.probe.dump(&act.prefix).await.expect("a dump");
     dump.remove(&act.key("decision"));
+    // The head of the decisions' chain stands in the middle of the scope's state.
+    let part = |from: &'static str, to: &'static str| {
+        act.probe.command("GETRANGE", [act.key("scope"), from.into(), to.into()])
+    };
+    let (before, after) = (part("0", "63").await.expect("bytes"), part("112", "-1").await.expect("bytes"));
+    dump.insert(act.key("scope"), format!("{before:?} {after:?}"));
     for (key, content) in &mut dump {
         let lapses = act.probe.command("PEXPIRETIME", [key.as_str()]).await.expect("an answer");
         *content = format!("{content} until {lapses:?}");
@@ -144,6 +150,33 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
         let events = act.store.decisions(1_000).await.expect("decisions");
         assert_eq!(events.len(), decided + 3, "{reason:?}");
         assert_eq!(events[0].code.as_deref(), Some(reason.code()));
+    }
+}
+
+#[tokio::test]
+async fn what_pressure_alone_needs_is_told_apart_from_the_requests_own_limits() {
+    let stage = Stage::set().await;
+    for reason in [Reason::NoLiveProcessors, Reason::HardLimit, Reason::PressureThreshold] {
+        let act = stage.act();
+        warm_up(&act, &CompiledPolicy::new(&policy(), PolicyStamp::NONE)).await;
+        let (policy, asked) = provoke(&act, reason).await;
+        // A budget that is full until its month is over, one that never holds so much, and a deadline of its own.
+        let over = |tokens| AdmitRequest { estimates: vec![("tokens".to_owned(), tokens)], ..asked.clone() };
+        let late = AdmitRequest { deadline_ms: Some(1), ..asked.clone() };
+        let batch = [asked.clone(), over(951), over(1_001), late]
+            .map(|one| AdmitRequest { task_id: TaskId::generate(), ..one });
+        let decisions = act.store.at(NOW_MS).admit(&policy, &batch).await.expect("decisions");
+        let refusals = decisions.into_iter().map(|decision| match decision.verdict {
+            Verdict::Refused(refusal) if refusal.reason == reason => refusal,
+            other => panic!("{reason:?}: {other:?}"),
+        });
+        let refusals: Vec<Refusal> = refusals.collect();
+        let alone_ms = refusals[0].retry_after_ms;
+        assert!(alone_ms > 0, "{reason:?}");
+        assert!(refusals.iter().all(|refusal| refusal.pressure_ms == alone_ms), "{refusals:?}");
+        // The stage's heartbeats are further apart than months.
+        let longer = reason == Reason::NoLiveProcessors || refusals[1].retry_after_ms > alone_ms;
+        assert!(longer && refusals[2].retry_after_ms == 0, "{refusals:?}");
     }
 }
 

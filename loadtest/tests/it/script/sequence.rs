@@ -143,7 +143,7 @@ impl Play<'_> {
                 self.leases.extend(reclaimed.leases);
             }
             Operation::Finish(leavings) => self.finish(leavings).await,
-            Operation::Extend(picks) => self.extend(picks).await,
+            Operation::Extend(lastings) => self.extend(lastings).await,
             Operation::Lapse => self.lapse().await,
             Operation::Cancel { task, by_owner } => self.cancel(*task, *by_owner).await,
         }

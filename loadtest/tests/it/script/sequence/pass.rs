@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use portcullis_loadtest::model::Pass;
-use portcullis_lua::{PassEnd, PassLease, Verdict};
+use portcullis_lua::{PassEnd, PassExtension, PassLease, Verdict};
 
-use super::super::operation::{Leaving, Pick};
+use super::super::operation::{Lasting, Leaving, Pick};
 use super::Play;
 
 impl Play<'_> {
@@ -35,12 +35,15 @@ impl Play<'_> {
         }
     }
 
-    pub(super) async fn extend(&mut self, picks: &[Pick]) {
-        let leases = self.picked_passes(picks);
-        let extended = self.act.store.at(self.now_ms).extend(&leases).await.expect("an answer");
-        for (lease, extended) in leases.iter().zip(extended) {
+    pub(super) async fn extend(&mut self, lastings: &[(Pick, Lasting)]) {
+        let extensions: Vec<PassExtension> = lastings
+            .iter()
+            .flat_map(|(pick, lasting)| self.picked_passes(&[*pick]).into_iter().map(|lease| lasting.of(lease)))
+            .collect();
+        let extended = self.act.store.at(self.now_ms).extend(self.policy, &extensions).await.expect("an answer");
+        for (extension, extended) in extensions.iter().zip(extended) {
             self.see(if extended { "pass extended" } else { "pass not extended" });
-            assert_eq!(extended, self.model.extend(self.now_ms, lease), "{lease:?}");
+            assert_eq!(extended, self.model.extend(self.now_ms, extension), "{extension:?}");
         }
     }
 
