@@ -68,7 +68,10 @@ async fn play(act: &Act, seed: u64) -> u64 {
             let ceiling = *ceiling.choose(&mut random).expect("three");
             let before = ceilings.get(principal).filter(|(_, until_ms)| *until_ms > now_ms).copied();
             let expected = match ceiling {
-                None => ceilings.remove(principal).is_some(),
+                None => {
+                    ceilings.remove(principal);
+                    before.is_some()
+                }
                 Some(name) => {
                     let until_ms = before.map_or(0, |(_, until_ms)| until_ms);
                     let more = before.is_none_or(|(held, _)| held != name) || until_ms + 60_000 < now_ms + lasts_ms;

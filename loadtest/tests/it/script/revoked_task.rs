@@ -74,7 +74,7 @@ async fn revoked_tasks_of_a_queue_end_cancelled_and_release_their_budgets() {
     for id in &all {
         let record = act.store.task(id).await.expect("an answer").expect("it is known");
         if dead.contains(id.as_str()) {
-            assert_eq!(record.status, TaskStatus::Cancelled);
+            assert_eq!((record.status, record.attempts.len()), (TaskStatus::Cancelled, 0));
             assert_eq!(record.error.expect("a reason").code, "revoked");
             ended.insert(id.to_string());
         } else {
@@ -84,6 +84,10 @@ async fn revoked_tasks_of_a_queue_end_cancelled_and_release_their_budgets() {
     }
     assert_eq!((ended.len(), ended.intersection(&ran).count()), (30, 0), "of those that are dead none has run");
     assert_eq!(held(&act, &policy).await, (10 * 30, 0), "only what ran has spent");
+    let events = act.store.audit(100).await.expect("events").into_iter().filter(|event| event.event == "tasks.revoked");
+    let told: Vec<Value> = events.flat_map(|event| event.about["tasks"].as_array().expect("tasks").clone()).collect();
+    let told_once: BTreeSet<String> = told.iter().map(|id| id.as_str().expect("an id").to_owned()).collect();
+    assert_eq!((told.len(), told_once), (dead.len(), dead), "each once in the audit stream");
 }
 
 /// Spent and held of the budget.
