@@ -7,11 +7,12 @@ Guarantees
   - A task whose deadline has passed is handed out only to be ended.
   - While tasks wait, a token is out for the next idle processor.
   - A call reads and hands out at most 1 MiB of records and the eight it then reads last, but at least one.
+  - Whoever holds another number of revocations than it returns reads them before running anything.
   - A record that cannot be read is handed out like any other, and to be ended by who claims it.
 
 KEYS  1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 wake LIST
 ARGV  1 now ms (tests only, else '')  2 most tasks to lease (at most 64)  3 lease ms  4 channel of changes
-Returns  {now, waiting after this claim, ms until the next delayed task is due or -1,
+Returns  {now, number of revocations, waiting after this claim, ms until the next delayed task is due or -1,
           then for each lease: task id, token, run number, attempts allowed, purpose, record}
 ]]
 local scope_key, queue_key, delayed_key, lease_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -29,7 +30,7 @@ local function record_unpack(record)
 end
 
 local scope = scope_whole(call('GET', scope_key))
-local _, virtual, token = unpack_struct(SCOPE, scope)
+local _, virtual, token, _, _, _, _, revocations = unpack_struct(SCOPE, scope)
 local counts = {}
 
 -- Records are read a few at a time: all at once, the largest payloads would hold up the server and fill one answer.
@@ -78,11 +79,11 @@ if #ids == 0 then
   count_queued(scope_key, scope, counts, false)
   local waiting = emptied and 0 or call('ZCARD', queue_key)
   if waiting > 0 then wake(wake_key) end
-  return { now, waiting, next_due }
+  return { now, revocations, waiting, next_due }
 end
 
 local earlier = call('HMGET', run_key, unpack(ids))
-local reply, leases, running = { now, 0, next_due }, {}, {}
+local reply, leases, running = { now, revocations, 0, next_due }, {}, {}
 local expires = format('%d', now + lease_ms)
 -- Tokens follow the clock where it is ahead, so that they keep growing after a failover that lost the last ones.
 token = math.max(token, now * 1000)
@@ -116,7 +117,7 @@ if #leases > 0 then
   call('PUBLISH', channel, table.concat(ids))
 end
 call('SETRANGE', scope_key, VIRTUAL_AT, pack('<dd', virtual, token))
-reply[2] = emptied and 0 or call('ZCARD', queue_key)
-count_queued(scope_key, scope, counts, reply[2] == 0)
-if reply[2] > 0 then wake(wake_key) end
+reply[3] = emptied and 0 or call('ZCARD', queue_key)
+count_queued(scope_key, scope, counts, reply[3] == 0)
+if reply[3] > 0 then wake(wake_key) end
 return reply

@@ -7,7 +7,7 @@
 pub(crate) mod session;
 mod rate_limit;
 mod backpressure;
-mod circuit_breaker;
+pub(crate) mod circuit_breaker;
 pub(crate) mod economics;
 pub(crate) mod enqueue;
 pub(crate) mod pass;
@@ -158,8 +158,6 @@ fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<T
         principal: identity.principal().to_owned(),
         actor: identity.actor().map(str::to_owned),
         client_address: Some(identity.client_address().to_owned()),
-        members: identity.caller().members.to_vec(),
-        issued_at_ms: identity.caller().issued_at_ms,
         kind,
         pass: None,
         // This and the attempts are settled when it is known under which policy.
@@ -197,7 +195,8 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             let memory = gateway.refusal_memory();
             let retry_after_ms = memory.remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
-            return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
+            let refused = refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy);
+            return Err(Refused { recorded: true, ..refused });
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
@@ -238,13 +237,13 @@ fn count(identity: &Identity, outcome: &Result<Admission, Refused>) {
 
 fn count_as(identity: &Identity, outcome: &'static str) {
     metric::decision(outcome, "", "", identity.user_type());
-    identity.scope().tally().count(outcome, identity.user_type());
+    identity.scope().tally().count(outcome, identity.user_type(), true);
 }
 
 fn count_refused(identity: &Identity, refused: &Refused) {
     let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
     metric::decision("refused", step, code, identity.user_type());
-    identity.scope().tally().count(code, identity.user_type());
+    identity.scope().tally().count(code, identity.user_type(), refused.recorded);
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, ScopeStore, StoreError, Verdict};
+use portcullis_lua::{
+    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, Provenance, RevocationView, ScopeStore, StoreError,
+    Verdict,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::admission::enqueue;
+use crate::admission::{circuit_breaker, enqueue};
 use crate::group_commit::Decide;
 use crate::metric;
 use crate::pass_keeper::{PassKeeper, PassScope, Place};
@@ -118,11 +121,16 @@ impl ScopeDecider {
         let mut round = 1;
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
-            // Before anybody is looked up: the set may be newer than this number, never older.
-            let revocations = self.revocations.load().number();
-            let misfits = self.misfits(&mut requests, &wishes, &policy);
+            let revoked = self.revocations.load();
+            let fitted = requests.iter_mut().zip(&wishes).enumerate();
+            let misfits: Vec<(usize, Refused)> = fitted
+                .filter_map(|(index, (request, wish))| {
+                    let fitting = alive(&request.provenance, &revoked).and_then(|()| fit(request, wish, &policy));
+                    Some((index, fitting.err()?))
+                })
+                .collect();
             let answer = if misfits.is_empty() {
-                self.call(&policy, revocations, &requests, mode).await
+                self.call(&policy, revoked.number(), &requests, mode).await
             } else {
                 let misfit = |index: usize| misfits.iter().any(|(each, _)| *each == index);
                 let fitting = requests.iter().enumerate().filter(|(index, _)| !misfit(*index));
@@ -135,7 +143,7 @@ impl ScopeDecider {
                         continue;
                     }
                 }
-                self.call(&policy, revocations, &fitting, mode).await
+                self.call(&policy, revoked.number(), &fitting, mode).await
             };
             match answer {
                 Ok(decisions) => {
@@ -162,25 +170,6 @@ impl ScopeDecider {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Gives every request what this policy decides about it; those that cannot be asked about, by place.
-    fn misfits(
-        &self,
-        requests: &mut [AdmitRequest],
-        wishes: &[Wish],
-        policy: &PolicyInForce,
-    ) -> Vec<(usize, Refused)> {
-        let revoked = self.revocations.load();
-        let fitted = requests.iter_mut().zip(wishes).enumerate();
-        let misfit = |(index, (request, wish)): (usize, (&mut AdmitRequest, &Wish))| {
-            let provenance = &request.provenance;
-            if revoked.covers(&provenance.members, provenance.issued_at_ms.unwrap_or(0)).is_some() {
-                return Some((index, Refused::unauthenticated()));
-            }
-            Some((index, fit(request, wish, policy).err()?))
-        };
-        fitted.filter_map(misfit).collect()
     }
 
     /// A pass has a place from now on, whether or not its caller is still there to hear of it.
@@ -212,6 +201,19 @@ fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
     let of_hop = |hop: &Hop| usize::from(hop.calls_per_min.is_some()) + usize::from(hop.calls_per_hour.is_some());
     let of_chain: usize = request.provenance.hops.iter().map(of_hop).sum();
     request.payload.len() + LIMIT_BYTES * (policy.compiled().named_limits_of(&request.user_type) + of_chain)
+}
+
+/// Whether a credential is alive, as far as is known. Where Redis has lost revocations, nothing is known of delegations.
+fn alive(provenance: &Provenance, revoked: &RevocationView) -> Result<(), Refused> {
+    let issued_at_ms = provenance.issued_at_ms.unwrap_or(0);
+    if revoked.covers(&provenance.members, issued_at_ms).is_some() {
+        return Err(Refused::unauthenticated());
+    }
+    if revoked.is_lost() && !provenance.hops.is_empty() {
+        let lost = StoreError::Unavailable("revocations were lost, and nobody has acknowledged it".to_owned());
+        return Err(circuit_breaker::unavailable(&lost));
+    }
+    Ok(())
 }
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know

@@ -133,6 +133,7 @@ impl Public {
             }
             Err(refused) => {
                 metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
+                self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
                 (None, Err(refused))
             }
         }

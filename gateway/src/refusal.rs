@@ -188,12 +188,14 @@ pub struct Refused {
     pub faults: Box<[RequestFault]>,
     /// The policy it was refused under, where it is known; else the one in force when the answer is written.
     pub policy: Option<Arc<PolicyInForce>>,
+    /// Whether a decision event tells of it: the script was asked, for this very request.
+    pub recorded: bool,
 }
 
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
         let (name, limits, faults) = (None, Limits::default(), Box::default());
-        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
+        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None, recorded: false }
     }
 
     /// There is nothing there for this caller. Always the same, so that it tells nothing.

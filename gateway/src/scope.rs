@@ -87,7 +87,7 @@ impl ServedScope {
             live,
             revocations,
             decider,
-            tally: Tally::default(),
+            tally: Tally::new(),
             shared: shared.clone(),
             due: Mutex::new(Due::at_once()),
             last_used: AtomicU64::new(0),

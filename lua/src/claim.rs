@@ -20,6 +20,8 @@ pub const CLAIM_BATCH: u32 = 64;
 pub struct Claimed {
     /// When it ran, Redis clock, ms since the epoch, rounded down.
     pub now_ms: u64,
+    /// The scope's number of revocations: whoever holds another reads them before running any of the leases.
+    pub revocations: u64,
     /// The leases, in the queue's order.
     pub leases: Vec<Lease>,
     /// Tasks still waiting in the queue.
@@ -52,9 +54,9 @@ impl ScopeStore {
 /// What the script answered.
 pub(crate) fn read_claim(answer: Value) -> Result<Claimed, StoreError> {
     let mut reply = Reply::new("claim", answer)?;
-    let now_ms = reply.int()?.unsigned_abs();
+    let (now_ms, revocations) = (reply.int()?.unsigned_abs(), reply.int()?.unsigned_abs());
     let (waiting, next_due_ms) = (reply.int()?.unsigned_abs(), u64::try_from(reply.int()?).ok());
-    Ok(Claimed { now_ms, leases: read_leases(&mut reply, now_ms)?, waiting, next_due_ms })
+    Ok(Claimed { now_ms, revocations, leases: read_leases(&mut reply, now_ms)?, waiting, next_due_ms })
 }
 
 /// The leases at the end of a reply, six elements each. A record that cannot be read costs only its own task its run.

@@ -29,11 +29,6 @@ pub struct AdmitRequest {
     pub actor: Option<String>,
     /// Digest of the network address it came from; limits and budgets of addresses are counted on it.
     pub client_address: Option<String>,
-    /// What the caller's credential dies with (see [`Member`](crate::Member)); none for one that cannot be revoked.
-    pub members: Vec<String>,
-    /// When the caller's credential was issued, ms since the epoch: a revocation that spares later ones is about what
-    /// is older. 0 where it is not known.
-    pub issued_at_ms: u64,
     /// What sort of work it is; of a pass, its route class.
     pub kind: String,
     /// Asks for a pass on these terms instead of a task. Deadline, delay, attempts, idempotency and payload are then

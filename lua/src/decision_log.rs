@@ -243,18 +243,15 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
             _ => {}
         }
     }
-    let (mut batch, mut abouts, mut outcomes) =
-        (Unpacker::new(batch), Unpacker::new(abouts), Unpacker::new(outcomes));
+    let (mut batch, mut abouts, mut outcomes) = (Unpacker::new(batch), Unpacker::new(abouts), Unpacker::new(outcomes));
     let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
     let mut events = Vec::new();
     while !abouts.is_empty() {
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let Some((
-            [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..],
-            budgets,
-        )) = about.split_first_chunk::<14>()
+        let Some(([id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..], budgets)) =
+            about.split_first_chunk::<14>()
         else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };

@@ -44,6 +44,7 @@
 //! | `done:TASK` | STRING | outcome of a finished task | `result_ttl_seconds` |
 //! | `output:TASK` | STREAM | streamed output | result ttl and attempt timeout after the last piece |
 //! | `statistics:HOUR` | HASH | counts of decisions | `throttling_events_retention_hours` |
+//! | `flush:GATEWAY` | STRING | number of the last counts it wrote | a day |
 //! | `policy-changes` | channel | stamp of the policy just stored; `revoked NUMBER` | |
 //! | `changes` | channel | ids of tasks with something new, 26 characters each | |
 
@@ -182,6 +183,10 @@ impl Keys {
         format!("{}statistics:{hour_ms}", self.prefix).into()
     }
 
+    pub(crate) fn flush(&self, gateway: &str) -> Key {
+        self.of2("flush:", gateway)
+    }
+
     fn of(&self, name: &str) -> Key {
         self.of2(name, "")
     }
@@ -195,7 +200,8 @@ impl Keys {
     }
 }
 
-/// A subject as part of a key or member: one that is long, by its digest, which is longer than any that stands for itself.
+/// A subject as part of a key or member: one that is long, by its digest, which is longer than any that stands for
+/// itself.
 pub(crate) fn bounded(subject: &str) -> Cow<'_, str> {
     if subject.len() <= SUBJECT_BYTES {
         return subject.into();

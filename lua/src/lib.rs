@@ -108,18 +108,18 @@ pub use reclaim::Reclaimed;
 pub use recognize::{Recognized, Session};
 pub use renew::Renewal;
 pub use replica::{Convergence, ReplicaView, Role};
+pub use revise::{NewRevision, Revised};
+pub use revision_log::{AuditEvent, RevisionRecord, RevisionSummary};
 pub use revocation_view::RevocationView;
 pub use revoke::{Grounds, Member, REVOKE_BATCH, REVOKED_MOST, Revocation, Revoked};
 pub use revoked::{RevokedLook, RevokedMember, RevokedSet};
-pub use revise::{NewRevision, Revised};
-pub use revision_log::{AuditEvent, RevisionRecord, RevisionSummary};
 pub use script::sources;
 pub use settle::{SETTLE_BATCH, Settled};
 pub use stamp::PolicyStamp;
 pub use store::{ScopeStore, Store, StoreOptions};
 pub use stored_policy::{About, Origin, Retention, StoredPolicy};
 pub use survey::{PoolView, QueueView};
-pub use tally::{HourStatistics, TallyEntry};
+pub use tally::{HourStatistics, TALLY_BATCH, TallyEntry, TallyFlush};
 pub use task::{
     Attempt, FencingToken, Lease, Outcome, Output, OutputId, Purpose, Settlement, TaskError, TaskId, TaskRecord,
     TaskResult, TaskStatus,

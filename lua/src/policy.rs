@@ -30,6 +30,7 @@ pub struct CompiledPolicy {
     /// Every named limit, packed.
     pub(crate) named_limits: Bytes,
     pub(crate) max_decision_batches: u64,
+    pub(crate) max_audit_events: u64,
     pub(crate) idempotency_ttl_ms: u64,
     pub(crate) classes: HashMap<UserType, Class>,
     pub(crate) budgets: HashMap<String, Budget>,
@@ -103,6 +104,7 @@ impl CompiledPolicy {
             settle_settings: settle_settings(policy),
             named_limits: named_limit::pack(&limits),
             max_decision_batches: queue.max_decision_events,
+            max_audit_events: policy.monitoring.max_audit_events,
             idempotency_ttl_ms: queue.idempotency_ttl_seconds * 1000,
             classes,
             budgets: policy.budgets.clone().into_iter().collect(),
@@ -240,7 +242,10 @@ fn admit_settings(policy: &Policy, stamp: PolicyStamp) -> Bytes {
 }
 
 fn settle_settings(policy: &Policy) -> Bytes {
-    let mut packer = Packer::with_capacity(16);
-    packer.f64(policy.queue.result_ttl_seconds as f64 * 1000.0).f64(policy.queue.max_dead_letters as f64);
+    let mut packer = Packer::with_capacity(24);
+    packer
+        .f64(policy.queue.result_ttl_seconds as f64 * 1000.0)
+        .f64(policy.queue.max_dead_letters as f64)
+        .f64(policy.monitoring.max_audit_events as f64);
     packer.finish()
 }

@@ -28,7 +28,7 @@ pub struct Provenance {
     pub route: Option<String>,
     /// The agents it was handed through, root first; at most [`MOST_HOPS`].
     pub hops: Arc<[Hop]>,
-    /// The members of the revocation set it dies with.
+    /// The [members](crate::Member) of the revocation set it dies with.
     pub members: Arc<[String]>,
     /// When it was issued, ms since the epoch; a revocation may spare what is issued later.
     pub issued_at_ms: Option<u64>,

@@ -71,7 +71,11 @@ impl<'a> Question<'a> {
             request,
             class,
             uses: limits.iter().filter_map(|limit| limit.used_by(request)).collect(),
-            hop_uses: if throttled { hops.iter().flat_map(|hop| hop_uses(hop, request.cost)).collect() } else { Vec::new() },
+            hop_uses: if throttled {
+                hops.iter().flat_map(|hop| hop_uses(hop, request.cost)).collect()
+            } else {
+                Vec::new()
+            },
             draws: class.budgets.iter().filter_map(draw).collect(),
             pool: request.pass.and_then(|_| policy.pools.get(&request.kind).copied()),
             half_open_probes: policy.breaker_of(&request.kind).half_open_probes,

@@ -44,13 +44,13 @@ pub struct AuditEvent {
     pub id: String,
     /// When, Redis clock, ms since the epoch.
     pub at_ms: u64,
-    /// `policy_revised` or `policy_restored`.
+    /// What happened, such as `policy_revised`, `policy_restored` or `decisions.counted`.
     pub event: String,
     /// Who, or which replica.
     pub by: String,
-    /// The revision it made.
+    /// The revision it made; 0 where it made none.
     pub revision: u64,
-    /// What is known of that revision.
+    /// What is known of it.
     pub about: Json,
 }
 

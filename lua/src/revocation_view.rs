@@ -43,6 +43,12 @@ struct Term {
 }
 
 impl RevocationView {
+    /// This set, as if it had been read at this moment and nothing been known before.
+    #[must_use]
+    pub fn of(set: RevokedSet) -> Self {
+        Self::default().followed_by(set, Instant::now())
+    }
+
     /// The scope's number of revocations, as `admit` is told it.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use portcullis_lua::{
     Change, Claimed, CompiledPolicy, Envelope, FencingToken, Heartbeat, Lease, Outcome, PolicyStamp, Purpose,
-    Reclaimed, Renewal, Settled, Settlement, StoreError, TaskId, TaskStatus,
+    Reclaimed, Renewal, RevocationView, Settled, Settlement, StoreError, TaskId, TaskStatus,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
@@ -63,6 +63,11 @@ pub(crate) struct Contents {
     pub(crate) policy_hangs: bool,
     /// The policy is asked for in vain, although Redis answers.
     pub(crate) policy_unusable: bool,
+
+    /// What is revoked.
+    pub(crate) revoked: Arc<RevocationView>,
+    /// With which numbers it was asked for.
+    pub(crate) revocations_asked: Vec<u64>,
 
     /// For claims to tell.
     pub(crate) next_due_ms: Option<u64>,
@@ -143,6 +148,13 @@ impl FakeStore {
 
 #[async_trait]
 impl TaskStore for FakeStore {
+    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
+        self.call(|contents| {
+            contents.revocations_asked.push(number);
+            Ok(Arc::clone(&contents.revoked))
+        })
+    }
+
     async fn renew(
         &self,
         _policy: &CompiledPolicy,
@@ -281,7 +293,8 @@ fn claimed(contents: &watch::Sender<Contents>, slots: u32) -> Result<Claimed, St
         let count = contents.waiting.len().min(slots as usize);
         let leases = contents.waiting.drain(..count).collect();
         let (waiting, next_due_ms) = (contents.waiting.len() as u64, contents.next_due_ms);
-        answer = Ok(Claimed { now_ms: NOW_MS, leases, waiting, next_due_ms });
+        let revocations = contents.revoked.number();
+        answer = Ok(Claimed { now_ms: NOW_MS, revocations, leases, waiting, next_due_ms });
     });
     answer
 }

@@ -28,6 +28,7 @@ mod backoff;
 mod clock;
 mod lease;
 mod settle;
+mod revocation;
 mod output;
 mod attempt;
 mod worker;

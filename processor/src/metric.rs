@@ -18,6 +18,7 @@ const CLAIMS: &str = "portcullis_processor_claims_total";
 const RENEWALS: &str = "portcullis_processor_renewals_total";
 const SETTLEMENTS: &str = "portcullis_processor_settlements_total";
 const REQUEUED: &str = "portcullis_processor_requeued_total";
+const REVOKED: &str = "portcullis_processor_revoked_tasks_total";
 const OUTPUT_PIECES: &str = "portcullis_processor_output_pieces_total";
 const STORE_ERRORS: &str = "portcullis_processor_store_errors_total";
 
@@ -55,6 +56,7 @@ fn describe() {
     describe_counter!(RENEWALS, "Leases at renewal, by result: held, cancelled, lost");
     describe_counter!(SETTLEMENTS, "Settlements, by the status they led to, stale, or abandoned");
     describe_counter!(REQUEUED, "Lapsed leases of others put back into the queue");
+    describe_counter!(REVOKED, "Claimed tasks that were not run because their caller's credential was revoked");
     describe_counter!(OUTPUT_PIECES, "Pieces of streamed output appended");
     describe_counter!(STORE_ERRORS, "Failed calls to Redis, by script; policy is following the policy");
 }
@@ -100,6 +102,11 @@ pub(crate) fn settlement(result: &'static str) {
 /// Lapsed leases were put back into the queue.
 pub(crate) fn requeued(count: u64) {
     counter!(REQUEUED).increment(count);
+}
+
+/// A task was not run because its caller's credential was revoked.
+pub(crate) fn revoked() {
+    counter!(REVOKED).increment(1);
 }
 
 /// Pieces of output were appended.

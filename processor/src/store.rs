@@ -3,13 +3,14 @@
 //! Responsible for the seam between the life of a task and Redis, so that the former is tested without the latter.
 //! Must never add meaning of its own: each method is the call of the same name in `portcullis-lua`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use portcullis_lua::{
-    Change, Claimed, CompiledPolicy, FencingToken, Heartbeat, Lease, PolicyStamp, Reclaimed, Renewal, ScopeStore,
-    Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
+    Change, Claimed, CompiledPolicy, FencingToken, Heartbeat, Lease, LiveRevocations, PolicyStamp, Reclaimed, Renewal,
+    RevocationView, ScopeStore, Settled, Settlement, Store, StoreError, TaskId, Topic, Waker,
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use crate::policy::ScopePolicy;
 /// counts.
 #[async_trait]
 pub(crate) trait TaskStore: Send + Sync + 'static {
+    /// What is revoked, where the scope's number of revocations is this.
+    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError>;
     async fn renew(
         &self,
         policy: &CompiledPolicy,
@@ -70,16 +73,21 @@ pub(crate) struct RedisTasks {
     store: Store,
     scope: ScopeStore,
     policy: ScopePolicy,
+    revocations: LiveRevocations,
 }
 
 impl RedisTasks {
     pub(crate) fn new(store: Store, scope: ScopeStore, policy: ScopePolicy) -> Self {
-        Self { store, scope, policy }
+        Self { store, revocations: LiveRevocations::new(scope.clone()), scope, policy }
     }
 }
 
 #[async_trait]
 impl TaskStore for RedisTasks {
+    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
+        self.revocations.hear(number).await
+    }
+
     async fn renew(
         &self,
         policy: &CompiledPolicy,

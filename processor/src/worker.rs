@@ -22,7 +22,7 @@ use crate::lease::Leases;
 use crate::policy::{ActivePolicy, ScopePolicy};
 use crate::settle::{Ended, unrun};
 use crate::store::Wake;
-use crate::{backoff, metric, store};
+use crate::{backoff, metric, revocation, store};
 
 /// Longest wait for work: bounds the harm of a lost wake-up, and for how long a processor that freezes while it waits
 /// may be handed a task.
@@ -123,7 +123,7 @@ impl Worker {
         self.runner.clock.note(sent, claimed.now_ms);
         let next = after(&claimed);
         for lease in claimed.leases {
-            self.start(lease, sent, lease_ms, drain);
+            self.start(lease, claimed.revocations, (sent, lease_ms), drain);
         }
         if active.compiled().stamp() != self.runner.policy.load().compiled().stamp() {
             // Of the length that was in force when the wait began.
@@ -177,8 +177,9 @@ impl Worker {
         }
     }
 
-    /// Gives a lease to a task of its own, which ends by handing its outcome to the settler.
-    fn start(&mut self, lease: Lease, sent: Instant, lease_ms: u64, drain: &CancellationToken) {
+    /// Gives a lease to a task of its own, which ends by handing its outcome to the settler. The claim was told this
+    /// number of revocations, and was sent then for leases of this length.
+    fn start(&mut self, lease: Lease, revocations: u64, (sent, lease_ms): (Instant, u64), drain: &CancellationToken) {
         if lease.purpose == Purpose::Run && lease.attempt == 1 {
             metric::queue_wait(lease.claimed_ms.saturating_sub(lease.created_ms));
         }
@@ -187,7 +188,11 @@ impl Worker {
         let held = self.leases.hold(&lease, sent, lease_ms);
         let (runner, settlements) = (Arc::clone(&self.runner), self.settlements.clone());
         self.attempts.spawn(async move {
-            let outcome = match unrun(lease.purpose).or(late) {
+            let unrun = match unrun(lease.purpose).or(late) {
+                Some(outcome) => Some(outcome),
+                None => revocation::dead(runner.store.as_ref(), &lease, revocations).await,
+            };
+            let outcome = match unrun {
                 Some(outcome) => Some(outcome),
                 None => runner.run(&lease, &held).await,
             };

@@ -19,7 +19,7 @@ pub(super) fn consult(gateway: &Gateway) -> Result<(), Refused> {
 }
 
 /// What a failed command means for the caller. It never learns more than that nothing could be decided.
-pub(super) fn unavailable(error: &StoreError) -> Refused {
+pub(crate) fn unavailable(error: &StoreError) -> Refused {
     tracing::debug!(%error, "refused: nothing could be decided");
     store_unavailable()
 }

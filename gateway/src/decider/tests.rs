@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_config::UserType;
-use portcullis_lua::{PassTerms, Provenance, TaskId, Verdict};
+use portcullis_lua::{PassTerms, RevokedMember, RevokedSet, TaskId, Verdict};
 use serde_json::json;
 
 use super::*;
@@ -17,8 +17,6 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
         principal: "p".to_owned(),
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: kind.to_owned(),
         pass: None,
         cost: 1,
@@ -115,4 +113,44 @@ fn a_pass_lasts_and_weighs_as_it_asks_and_else_as_the_policy_says() {
     assert_eq!(fitted(1, 3, own()), (600_000, 15));
     assert_eq!(fitted(0, 3, own()), (0, 15), "a decision without a place stays one");
     assert_eq!(fitted(0, u32::MAX, Wish::default()).1, u32::MAX);
+}
+
+#[test]
+fn whose_credential_is_revoked_is_nobody() {
+    let member = |expires_ms, not_before_ms| RevokedMember {
+        member: "t:hop".to_owned(),
+        expires_ms,
+        revoked_ms: 1_000,
+        not_before_ms,
+        ceiling: None,
+        by: "somebody".to_owned(),
+        reason: "lost".to_owned(),
+    };
+    let view = |members| {
+        let (number, epoch) = (1, Some("e".to_owned()));
+        RevocationView::of(RevokedSet { now_ms: 1_000, number, epoch, acknowledged: None, members })
+    };
+    let issued = |members: &[&str], issued_at_ms| Provenance {
+        members: members.iter().map(|member| (*member).to_owned()).collect(),
+        issued_at_ms,
+        ..Provenance::default()
+    };
+    let (all, older) = (view(vec![member(3_600_000, None)]), view(vec![member(3_600_000, Some(500))]));
+    let cause = |provenance: &Provenance, view| alive(provenance, view).map_err(|refused| refused.cause);
+    let dead = Err(Cause::Unauthenticated);
+    assert_eq!(cause(&issued(&["p:ada", "t:hop"], Some(900)), &all), dead);
+    assert_eq!(cause(&issued(&["p:ada"], Some(900)), &all), Ok(()));
+    assert_eq!(cause(&Provenance::default(), &all), Ok(()));
+    assert_eq!(cause(&issued(&["t:hop"], Some(900)), &older), Ok(()), "issued after the revocation");
+    assert_eq!(cause(&issued(&["t:hop"], None), &older), dead, "nobody knows when it was issued");
+}
+
+#[test]
+fn limits_of_a_chain_make_a_request_weigh_more() {
+    let policy = policy_for_tests(&json!({}), 1);
+    let hop = |calls_per_min, calls_per_hour| Hop { calls_per_min, calls_per_hour, ..Hop::default() };
+    let mut asked = request("paid", "chat");
+    let alone = weight(&asked, &policy);
+    asked.provenance.hops = [hop(Some(1), Some(2)), hop(None, Some(2)), hop(None, None)].into();
+    assert_eq!(weight(&asked, &policy), alone + 3 * LIMIT_BYTES);
 }

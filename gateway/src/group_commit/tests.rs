@@ -74,8 +74,6 @@ fn request(request_id: usize) -> AdmitRequest {
         principal: "p".to_owned(),
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: "chat".to_owned(),
         pass: None,
         cost: 1,

@@ -211,8 +211,9 @@ async fn a_gateway_that_may_have_missed_a_change_of_policy_asks_instead_of_repea
     assert!(gateway.refusal_memory().session(subject, scope.policy().stamp()).is_some(), "it is remembered");
     let answer = ask(&gateway, "POST", "/v1/tasks", &headers, SOUND).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
-    let counted = scope.tally().take().entries();
+    let counted = &scope.tally().next_flush().expect("a count").entries;
     assert_eq!((counted.len(), counted[0].code.as_str(), counted[0].count), (1, "store_unavailable", 1));
+    assert_eq!(counted[0].unrecorded, 1, "no script told anybody of it");
 }
 
 #[tokio::test]

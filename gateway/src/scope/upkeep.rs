@@ -198,16 +198,14 @@ impl ServedScope {
     /// Writes what was decided to the scope's statistics; what cannot be written now is written later. Whether nothing
     /// is left to be written.
     pub(crate) async fn flush_tally(&self) -> bool {
-        let counts = self.tally.take();
-        if counts.is_empty() {
-            return true;
-        }
-        let (policy, entries) = (self.policy(), counts.entries());
-        let written = self.shared.breaker.call(self.store.tally(policy.compiled(), &entries)).await;
-        if let Err(error) = written {
-            tracing::debug!(%error, "the latest decisions are not in the statistics yet");
-            self.tally.put_back(&counts);
-            return false;
+        while let Some(flush) = self.tally.next_flush() {
+            let policy = self.policy();
+            let written = self.store.tally(policy.compiled(), &self.shared.replica, &flush);
+            if let Err(error) = self.shared.breaker.call(written).await {
+                tracing::debug!(%error, "the latest decisions are not in the statistics yet");
+                return false;
+            }
+            self.tally.written(&flush);
         }
         true
     }

@@ -116,12 +116,14 @@ async fn a_full_gateway_makes_room_by_dropping_the_longest_unused_scope() {
 async fn a_scope_whose_counts_cannot_be_written_yet_is_not_dropped() {
     let scopes = scopes(8);
     let served = fill(&scopes, "a");
-    served.tally().count("admitted", &portcullis_config::UserType::anonymous());
+    served.tally().count("admitted", &portcullis_config::UserType::anonymous(), true);
     drop(served);
     let (unused, slot) = scopes.longest_unused().unwrap();
     scopes.close(&unused, slot).await;
     let kept = scopes.find(&unused).expect("there is no Redis to write them to");
-    assert_eq!(kept.tally().take().entries()[0].count, 1);
+    let flush = kept.tally().next_flush().expect("it was kept");
+    assert_eq!(flush.entries[0].count, 1);
+    kept.tally().written(&flush);
     drop(kept);
     let (unused, slot) = scopes.longest_unused().unwrap();
     scopes.close(&unused, slot).await;

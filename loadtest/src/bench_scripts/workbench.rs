@@ -154,8 +154,6 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         principal: session.to_owned(),
         actor: None,
         client_address: Some(session.to_owned()),
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: "bench".to_owned(),
         pass: None,
         cost: 1,

@@ -28,7 +28,7 @@ impl Model {
         all.collect()
     }
 
-    /// The named limits that apply, in policy order.
+    /// The named limits that apply, in policy order, then those of its chain, from its root on.
     pub(super) fn named_limits(&self, request: &AdmitRequest) -> Vec<Used> {
         let mut all = Vec::new();
         if request.pass.is_some_and(|terms| !terms.throttled) {
@@ -42,6 +42,15 @@ impl Model {
             let window = self.window(request, known, &Window::new(name, limit.limit, limit.window_seconds * 1000, 1));
             let units = units(request, &limit.unit, limit.default_estimate.unwrap_or(0));
             all.push(Used { subject, window, units });
+        }
+        for hop in request.provenance.hops.iter() {
+            let limits = [("chain:calls_per_min", 60_000, hop.calls_per_min)];
+            let limits = limits.into_iter().chain([("chain:calls_per_hour", 3_600_000, hop.calls_per_hour)]);
+            for (name, length_ms, limit) in limits.filter_map(|(name, length, limit)| Some((name, length, limit?))) {
+                let known = self.named.get(&(name.to_owned(), hop.hash.clone()));
+                let window = self.window(request, known, &Window::new(name, limit, length_ms, 1));
+                all.push(Used { subject: hop.hash.clone(), window, units: request.cost.into() });
+            }
         }
         all
     }

@@ -110,8 +110,6 @@ impl Client {
             principal: self.principal(),
             actor: None,
             client_address: None,
-            members: Vec::new(),
-            issued_at_ms: 0,
             kind,
             pass: None,
             cost: 1,

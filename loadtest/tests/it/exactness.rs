@@ -37,8 +37,6 @@ async fn peek(cluster: &Fixture, task_id: &str) -> portcullis_lua::Decision {
         principal: envelope.principal,
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: envelope.kind,
         pass: None,
         cost: 1,

@@ -7,6 +7,7 @@ mod fixture;
 mod tidy;
 mod startup;
 mod exactness;
+mod recorded;
 mod refusal;
 mod submission;
 mod caller;

@@ -137,7 +137,8 @@ fn without_tests(text: &str) -> String {
 
 #[test]
 fn only_one_file_spells_redis_keys() {
-    let kinds = ["limit", "budget", "breaker", "idempotency", "done", "output", "statistics", "pool", "session", "once"];
+    let kinds =
+        ["limit", "budget", "breaker", "idempotency", "done", "output", "statistics", "pool", "session", "once"];
     let spells = |line: &str| kinds.iter().any(|kind| line.contains(&format!("\"{kind}:")));
     let mut sources = Vec::new();
     for folder in ["config", "lua", "gateway", "processor"] {

@@ -17,8 +17,8 @@ pub(super) fn body(question: &Question<'_>) -> Bytes {
         session_id: &request.session_id,
         principal: &request.principal,
         actor: request.actor.as_deref(),
-        members: &request.members,
-        issued_at_ms: request.issued_at_ms,
+        members: &request.provenance.members,
+        issued_at_ms: request.provenance.issued_at_ms.unwrap_or(0),
         request_id: &request.request_id,
         traceparent: request.traceparent.as_deref(),
         tracestate: request.tracestate.as_deref(),
@@ -40,10 +40,10 @@ mod tests {
 
     use super::*;
     use crate::decision::AdmitRequest;
-    use crate::provenance::Provenance;
     use crate::envelope::{Envelope, Hold};
     use crate::pack::Unpacker;
     use crate::policy::CompiledPolicy;
+    use crate::provenance::Provenance;
     use crate::stamp::PolicyStamp;
     use crate::task::TaskId;
 
@@ -60,8 +60,6 @@ mod tests {
             principal: "ada\n\u{e9}".to_owned(),
             actor: None,
             client_address: None,
-            members: Vec::new(),
-            issued_at_ms: 0,
             kind: "chat".to_owned(),
             pass: None,
             cost: 1,
@@ -79,8 +77,8 @@ mod tests {
         };
         for actor in [None, Some("agent".to_owned())] {
             (request.traceparent, request.tracestate) = (actor.clone(), actor.clone());
-            request.members = actor.iter().map(|actor| format!("c:{actor}")).collect();
-            request.issued_at_ms = 7 * request.members.len() as u64;
+            request.provenance.members = actor.iter().map(|actor| format!("c:{actor}")).collect();
+            request.provenance.issued_at_ms = actor.is_some().then_some(7);
             request.actor = actor;
             let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
             let mut written = Unpacker::new(body(&Question::new(&policy, &request).unwrap()));
@@ -90,7 +88,8 @@ mod tests {
             assert_eq!((&envelope.session_id, &envelope.principal), (&request.session_id, &request.principal));
             assert_eq!((&envelope.actor, &envelope.traceparent), (&request.actor, &request.traceparent));
             assert_eq!(envelope.tracestate, request.tracestate);
-            assert_eq!((&envelope.members, envelope.issued_at_ms), (&request.members, request.issued_at_ms));
+            assert_eq!(&envelope.members[..], &request.provenance.members[..]);
+            assert_eq!(envelope.issued_at_ms, request.provenance.issued_at_ms.unwrap_or(0));
             assert_eq!((&envelope.request_id, &envelope.content_type), (&request.request_id, &request.content_type));
             let [Hold { budget, subject, unit, amount }] = &envelope.holds[..] else { panic!("{envelope:?}") };
             assert_eq!((budget.as_str(), subject, unit.as_str(), *amount), ("daily", &request.principal, "tokens", 7));

@@ -164,8 +164,6 @@ fn a_policy_with_narrower_bounds_refuses_what_was_read_before() {
         principal: "p".to_owned(),
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: submission.kind,
         pass: None,
         cost: 1,

@@ -20,6 +20,11 @@ const NOW_MS: u64 = START_MS + 20_000;
 async fn everything(act: &Act) -> BTreeMap<String, String> {
     let mut dump = act.probe.dump(&act.prefix).await.expect("a dump");
     dump.remove(&act.key("decision"));
+    // The head of the decisions' chain stands in the middle of the scope's state.
+    let scope = act.key("scope");
+    let before = act.probe.command("GETRANGE", [scope.as_str(), "0", "63"]).await.expect("bytes");
+    let after = act.probe.command("GETRANGE", [scope.as_str(), "112", "-1"]).await.expect("bytes");
+    dump.insert(scope, format!("{before:?} {after:?}"));
     for (key, content) in &mut dump {
         let lapses = act.probe.command("PEXPIRETIME", [key.as_str()]).await.expect("an answer");
         *content = format!("{content} until {lapses:?}");

@@ -121,8 +121,6 @@ pub(crate) fn request(user_type_name: &str, session: &str) -> AdmitRequest {
         principal: session.to_owned(),
         actor: None,
         client_address: None,
-        members: Vec::new(),
-        issued_at_ms: 0,
         kind: "chat".to_owned(),
         pass: None,
         cost: 1,
