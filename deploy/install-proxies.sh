@@ -40,6 +40,22 @@ install_proxy() {
     fi
 }
 
+# Whether this release of Debian or Ubuntu has such a package: older ones have none of Caddy.
+has_apt_package() {
+    apt-cache policy "$1" 2>/dev/null | grep -q '^ *Candidate: *[^ (]'
+}
+
+# The tests that start a proxy fail without it, and say so: nothing is passed over in silence.
+say_how_to_get() {
+    local name=$1
+    if [[ $name == caddy ]] && command -v apt-get >/dev/null && ! has_apt_package caddy; then
+        echo "this release has no package of Caddy, which is one executable: get it from" >&2
+        echo "https://caddyserver.com/download, put it into /usr/local/bin and run this again" >&2
+    else
+        echo "$name is not installed; install the package \`$name\` and run this again" >&2
+    fi
+}
+
 # Makes sure that all of them can be started; says what to install if it cannot be done here.
 ensure_proxies() {
     local missing=() name
@@ -64,7 +80,7 @@ ensure_proxies() {
     fi
     for name in "${proxies[@]}"; do
         if ! proxy_executable "$name" >/dev/null; then
-            echo "$name is not installed; install the package \`$name\` and run this again" >&2
+            say_how_to_get "$name"
             return 1
         fi
     done

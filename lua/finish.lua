@@ -9,7 +9,6 @@ Guarantees
   - A probe whose breaker was told of it when its response began (`extend`) is not told of twice.
   - A pass that ends, in whatever way, is counted out of its pool, and releases or commits all it held, exactly once.
   - One whose record is gone or damaged ends like any other, but no breaker hears of it.
-  - No place outlasts its lease in a pool by more than the next end in that pool, whoever knows whose it was.
 
 KEYS
   1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET
@@ -70,11 +69,7 @@ end
 if #gone == 0 then return reply end
 call('ZREM', pass_key, unpack(gone))
 call('HDEL', record_key, unpack(gone))
-for key, taken in pairs(places) do
-  call('ZREM', key, unpack(taken))
-  -- Of a pass whose record cannot be read, nobody knows the pool.
-  call('ZREMRANGEBYSCORE', key, '-inf', string.format('%d', now))
-end
+for key, taken in pairs(places) do call('ZREM', key, unpack(taken)) end
 for key, mean_ms in pairs(services) do call('SET', key, pack('<d', mean_ms), 'PX', '86400000') end
 for key, account in pairs(accounts) do account_store(key, account, now) end
 breakers_store(breakers, kind_key, now)

@@ -4,6 +4,7 @@
 //! that wait for their client to read. Must never read a clock: a request costs a few additions, and whoever judges
 //! does so every few seconds.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// How long the other side may take to end a connection that this side has ended.
+const LINGER: Duration = Duration::from_secs(2);
 
 use super::stream::Stream;
 
@@ -156,12 +161,14 @@ pub(super) struct Counted {
     stream: TcpStream,
     first: Bytes,
     activity: Arc<Activity>,
+    /// How long the other side is still waited for, once this one has ended.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Counted {
     pub(super) fn new(stream: TcpStream, first: Bytes, activity: Arc<Activity>) -> Self {
         activity.read.fetch_add(first.len() as u64, Ordering::Relaxed);
-        Self { stream, first, activity }
+        Self { stream, first, activity, lingering: None }
     }
 
     /// Writes what goes out at once, and never waits.
@@ -220,7 +227,25 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Ends this direction, and waits a little for the other side to end the other. A connection that is closed with
+    /// something unread, such as the credit that a client of HTTP/2 gives for what it has read, is reset, and with it
+    /// goes whatever of the last answer is still on its way.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.lingering = Some(Box::pin(sleep(LINGER)));
+        }
+        let this = &mut *self;
+        if this.lingering.as_mut().is_none_or(|lingering| lingering.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut unread = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut unread);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

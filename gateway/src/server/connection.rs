@@ -20,11 +20,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{LongestStall, Serve};
 use super::activity::{Activity, Counted, Watched};
 use super::patience::{LOOK, Patience, Verdict};
 use super::protocol::{Protocol, first_bytes};
 use super::stream::Streams;
+use super::{LongestStall, Serve};
 
 /// Largest head of a request, bytes: as much as common balancers pass on.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;

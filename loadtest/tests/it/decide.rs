@@ -1,14 +1,16 @@
 //! Other proxies in front of an application, asking gateways: nginx, Caddy and `HAProxy` as they are, with the shipped
-//! configurations; of Traefik and Envoy the requests that they are documented to send.
+//! configurations; of Traefik, Envoy and Istio the requests that they are documented to send.
 //!
 //! Responsible for what holds between a gateway and a proxy that nobody here wrote. Must never test a configuration
 //! that is not the shipped one: only addresses are put in.
 
 mod application;
-mod front;
+pub(crate) mod front;
 mod asking;
+mod through;
 mod balanced;
 mod shapes;
+mod envoy;
 mod place;
 mod asker;
 mod rls;

@@ -8,6 +8,7 @@ mod application;
 mod class;
 mod field;
 mod streaming;
+mod http2;
 mod failure;
 mod breaker;
 mod leaving;
@@ -19,8 +20,9 @@ use portcullis_lua::QueueView;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::fixture::{Fixture, cluster, start, until};
+use crate::fixture::{Fixture, PATIENCE, cluster, start, until};
 
 use application::Application;
 
@@ -89,10 +91,11 @@ async fn read_until(stream: &mut TcpStream, what: &str) -> String {
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// Reads until the other side ends or breaks the connection; everything that came.
+/// Reads until the other side ends the connection, which it must not break; everything that came.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
-    // A reset ends what came before it as well.
-    let _ = stream.read_to_end(&mut read).await;
-    String::from_utf8_lossy(&read).into_owned()
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("it is ended in time");
+    let read = String::from_utf8_lossy(&read).into_owned();
+    ended.unwrap_or_else(|error| panic!("not ended but broken ({error}) after: {read}"));
+    read
 }

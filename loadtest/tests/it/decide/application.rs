@@ -1,14 +1,19 @@
-//! An application that says what it was sent.
+//! An application that says what it was sent, sends without an end, or goes on with a WebSocket.
+//!
+//! Responsible for what has reached it. Must never wait for more of a request than its path asks for.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Collected};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -65,13 +70,45 @@ impl Application {
     }
 }
 
-/// 200, or what a path ending in a status says.
-async fn answer(State(arrived): State<Arrived>, request: Request) -> impl IntoResponse {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-    let path = parts.uri.to_string();
-    let status = path.rsplit('/').next().and_then(|last| StatusCode::from_bytes(last.as_bytes()).ok());
-    let seen = Seen { method: parts.method.to_string(), path, headers: parts.headers, body };
-    arrived.lock().expect("unbroken").push(seen);
-    (status.unwrap_or(StatusCode::OK), "the application")
+/// A WebSocket where a path ends in `socket`, a piece and no end where it ends in `endless`; else 200, or what a path
+/// ending in a status says. Where it ends in `pieces` the request has arrived with the first piece of its body.
+async fn answer(State(arrived): State<Arrived>, request: Request) -> Response {
+    let path = request.uri().to_string();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    if last == "socket" {
+        return switch(request);
+    }
+    if last == "endless" {
+        let pieces = stream::once(async { Ok::<_, Infallible>("a piece") }).chain(stream::pending());
+        return Response::new(Body::from_stream(pieces));
+    }
+    let (parts, mut body) = request.into_parts();
+    let seen = |body| Seen { method: parts.method.to_string(), path: path.clone(), headers: parts.headers, body };
+    if last == "pieces" {
+        let first = body.frame().await.and_then(|frame| frame.ok()?.into_data().ok()).unwrap_or_default();
+        arrived.lock().expect("unbroken").push(seen(first));
+        let _ = body.collect().await;
+    } else {
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+        arrived.lock().expect("unbroken").push(seen(body));
+    }
+    let status = StatusCode::from_bytes(last.as_bytes()).unwrap_or(StatusCode::OK);
+    (status, "the application").into_response()
+}
+
+/// Each byte comes back, until the other side ends.
+fn switch(mut request: Request) -> Response {
+    let asked = request.headers().get("upgrade").is_some_and(|protocol| protocol == "websocket");
+    if !asked {
+        return (StatusCode::UPGRADE_REQUIRED, "no WebSocket").into_response();
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgrade.await.expect("a stream"));
+        let (mut from, mut to) = tokio::io::split(stream);
+        // Whoever breaks it off has seen enough.
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    });
+    let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
+    (StatusCode::SWITCHING_PROTOCOLS, fields).into_response()
 }

@@ -112,7 +112,7 @@ impl Front {
 }
 
 /// A configuration as it is shipped.
-pub(super) fn shipped(config: &str) -> String {
+pub(crate) fn shipped(config: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/proxies").join(config);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

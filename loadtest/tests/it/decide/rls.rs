@@ -1,6 +1,7 @@
 //! Envoy's rate limit service over gRPC, asked as Envoy asks.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -21,10 +22,11 @@ use super::asked;
 use crate::fixture::{Fixture, cluster, start, until};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const INVALID_ARGUMENT: i32 = 3;
 const UNAVAILABLE: i32 = 14;
 
 /// A connection as Envoy keeps one.
-struct Envoy {
+pub(super) struct Envoy {
     sender: SendRequest<Full<Bytes>>,
     _connection: JoinSet<()>,
 }
@@ -42,7 +44,11 @@ impl Envoy {
     }
 
     /// The answer, or the gRPC status and its message.
-    async fn ask(&self, hits: u32, descriptors: &[&[(&str, &str)]]) -> Result<RateLimitResponse, (i32, String)> {
+    pub(super) async fn ask(
+        &self,
+        hits: u32,
+        descriptors: &[&[(&str, &str)]],
+    ) -> Result<RateLimitResponse, (i32, String)> {
         let entry = |(key, value): &(&str, &str)| Entry { key: (*key).to_owned(), value: (*value).to_owned() };
         let descriptor = |entries: &&[(&str, &str)]| RateLimitDescriptor {
             entries: entries.iter().map(entry).collect(),
@@ -73,16 +79,21 @@ impl Envoy {
 }
 
 /// A gateway that serves it, and a connection to it.
-async fn served() -> (Fixture, Envoy) {
+pub(super) async fn served() -> (Fixture, Envoy) {
     served_under(asked()).await
 }
 
 async fn served_under(builder: Builder) -> (Fixture, Envoy) {
+    served_with_patience(builder, "1000").await
+}
+
+/// A gateway that waits so many ms for Redis.
+async fn served_with_patience(builder: Builder, store_timeout_ms: &str) -> (Fixture, Envoy) {
     let builder = builder
         .env("PORTCULLIS_RLS_LISTEN", "127.0.0.1:0")
         .env("PORTCULLIS_RLS_TOKEN", TOKEN)
         .env("PORTCULLIS_DRAIN_SECONDS", "0");
-    let mut cluster = start(builder.env("PORTCULLIS_STORE_TIMEOUT_MS", "1000")).await;
+    let mut cluster = start(builder.env("PORTCULLIS_STORE_TIMEOUT_MS", store_timeout_ms)).await;
     let address = cluster.gateways()[0].address("rls").expect("announced");
     (cluster, Envoy::connect(address).await)
 }
@@ -203,10 +214,23 @@ async fn without_redis_there_is_no_decision_and_then_there_is_again() {
 
 #[tokio::test]
 async fn a_gateway_that_drains_answers_what_was_asked_and_goes() {
-    let (mut cluster, envoy) = served().await;
-    let ada = [("user_type", "privileged"), ("principal", "ada"), ("kind", "work")];
-    assert!(envoy.ask(0, &[&ada]).await.is_ok());
+    let (mut cluster, envoy) = served_with_patience(asked(), "20000").await;
+    let address = cluster.gateways()[0].address("rls").expect("announced");
+    cluster.redis().expect("a server").pause().expect("frozen");
+    let ada: [&[(&str, &str)]; 1] = [&[("user_type", "privileged"), ("principal", "ada"), ("kind", "work")]];
+    let mut asked = pin!(envoy.ask(0, &ada));
+    // Questions of a connection are read in order: when this one is answered, which takes no Redis, the other has come.
+    let other = async { envoy.ask(0, &[&[("nonsense", "1")]]).await.unwrap_err().0 };
+    tokio::select! {
+        biased;
+        answer = &mut asked => panic!("Redis was not asked: {answer:?}"),
+        status = other => assert_eq!(status, INVALID_ARGUMENT),
+    }
+    cluster.gateways()[0].terminate().expect("told to go");
+    until("nobody is listened to any more", || async { TcpStream::connect(address).await.is_err().then_some(()) })
+        .await;
+    cluster.redis().expect("a server").resume().expect("thawed");
+    assert_eq!(asked.await.expect("a decision").overall_code, i32::from(Code::Ok));
     let gateway = &mut cluster.gateways()[0];
-    gateway.terminate().expect("told to go");
     assert!(gateway.wait().await.expect("it ends").success(), "{}", gateway.stderr());
 }

@@ -60,6 +60,11 @@ impl Application {
         Self { address, shared, server }
     }
 
+    /// Where it listens.
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -241,7 +246,7 @@ async fn flood(stream: &mut Stream, shared: &Shared) -> Option<()> {
     }
 }
 
-/// Sends back the pieces of a chunked body as they come: the same framing serves both ways.
+/// Sends back the pieces of a chunked body as they come, and its trailers: the same framing serves both ways.
 async fn echo(stream: &mut Stream) -> Option<()> {
     write(stream, CHUNKED).await?;
     let (mut piece, mut tail) = ([0; 4096], Vec::new());
@@ -249,7 +254,7 @@ async fn echo(stream: &mut Stream) -> Option<()> {
         let length = stream.read(&mut piece).await.ok().filter(|length| *length > 0)?;
         stream.write_all(&piece[..length]).await.ok()?;
         tail.extend_from_slice(&piece[..length]);
-        if tail.ends_with(b"0\r\n\r\n") {
+        if tail.ends_with(b"\r\n\r\n") {
             return Some(());
         }
     }
