@@ -27,12 +27,12 @@ pub use breaker::{CircuitBreakers, TaskBreaker};
 pub use budget::{Budget, Period, Subject};
 pub use carried::{DataBus, Pools, PublishLimits, RedisLifetimes};
 pub use cors::Cors;
-pub use writes::Writes;
 pub use kind::{KindBreaker, KindRetry, KindSettings};
 pub use named_limit::NamedLimit;
 pub use queue::{Queue, Retry};
 pub(crate) use route_class::BUILT_IN as BUILT_IN_CLASSES;
 pub use route_class::{GUARDED, ProxySettings, RouteClassSettings};
+pub use writes::Writes;
 
 /// The effective policy of one scope, as seen by one component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -37,6 +37,8 @@ pub struct Caller {
     pub expires_at_ms: Option<u64>,
     /// The login it came of, if it has an opaque session.
     pub login: Option<SessionKey>,
+    /// Whether browsers send its credential by themselves, whichever page asks.
+    pub ambient: bool,
 }
 
 impl Caller {
@@ -56,6 +58,7 @@ impl Caller {
             issued_at_ms: 0,
             expires_at_ms: None,
             login: None,
+            ambient: false,
         }
     }
 }

@@ -51,7 +51,10 @@ mod tests {
         assert_eq!(challenge.to(false), metadata);
         assert_eq!(challenge.to(true), &format!("{metadata}, error=\"invalid_token\""));
         let plain = Challenge::new(None);
-        assert_eq!((plain.to(false).to_str().unwrap(), plain.to(true).to_str().unwrap()), ("Bearer", "Bearer error=\"invalid_token\""));
+        assert_eq!(
+            (plain.to(false).to_str().unwrap(), plain.to(true).to_str().unwrap()),
+            ("Bearer", "Bearer error=\"invalid_token\"")
+        );
         assert_eq!(insufficient_scope("tasks:read"), "Bearer error=\"insufficient_scope\", scope=\"tasks:read\"");
     }
 }

@@ -37,6 +37,13 @@ pub enum Credential<'a> {
     BalancerData(&'a [u8]),
 }
 
+impl Credential<'_> {
+    /// Whether browsers send it by themselves, whichever page asks.
+    pub(crate) fn is_ambient(&self) -> bool {
+        matches!(self, Self::SessionCookie(_) | Self::BalancerData(_))
+    }
+}
+
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

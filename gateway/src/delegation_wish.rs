@@ -74,14 +74,18 @@ fn scopes(body: &mut Submitted) -> Option<ScopeSet> {
     let parsed: Result<Vec<Scope>, _> = list.iter().map(|scope| scope.parse()).collect();
     let set = parsed.and_then(ScopeSet::new).ok();
     set.or_else(|| {
-        body.wrong("scopes", "must be 1 to 32 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`")
+        body.wrong(
+            "scopes",
+            "must be 1 to 32 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
+        )
     })
 }
 
 fn list(body: &mut Submitted, name: &str) -> Option<Vec<String>> {
     let given = body.take(name)?;
     let list = given.as_array().map(|list| list.iter().filter_map(|each| each.as_str().map(str::to_owned)).collect());
-    let list: Option<Vec<String>> = list.filter(|texts: &Vec<String>| Some(texts.len()) == given.as_array().map(Vec::len));
+    let list: Option<Vec<String>> =
+        list.filter(|texts: &Vec<String>| Some(texts.len()) == given.as_array().map(Vec::len));
     list.or_else(|| body.wrong(name, "must be a list of strings"))
 }
 

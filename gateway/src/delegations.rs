@@ -32,7 +32,7 @@ use crate::timestamp;
 /// A delegation that was minted.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Delegation")]
-struct DelegationView<'a> {
+pub(crate) struct DelegationView<'a> {
     /// The delegation itself. It is shown here and nowhere else.
     token: &'a str,
     /// What it is revoked by: SHA-256 of its signing input.
@@ -69,9 +69,9 @@ pub(crate) async fn mint(
         return Err(Refused::insufficient_scope(scope.as_str()));
     }
     writes::count(&gateway, &identity).await?;
-    let chain = terms.mint(wish.grant(terms, &identity)).map_err(|refused| {
-        Refused::invalid(vec![RequestFault::new(refused.code(), refused.to_string())])
-    })?;
+    let chain = terms
+        .mint(wish.grant(terms, &identity))
+        .map_err(|refused| Refused::invalid(vec![RequestFault::new(refused.code(), refused.to_string())]))?;
     witness(&gateway, &identity, &chain).await?;
     let (root, claims) = (chain.root(), chain.root().claims());
     let view = DelegationView {
@@ -113,8 +113,7 @@ pub(crate) async fn revoke(
     writes::count(&gateway, &identity).await?;
     let (by, policy) = (writes::actor(&identity), identity.scope().policy());
     let reason = reason.unwrap_or_else(|| "taken back".to_owned());
-    let grounds =
-        Grounds { by: &by, reason: &reason, max_audit_events: policy.policy().monitoring.max_audit_events };
+    let grounds = Grounds { by: &by, reason: &reason, max_audit_events: policy.policy().monitoring.max_audit_events };
     let revocation = Revocation {
         member: Member::Token(chain.leaf().hash()).to_string(),
         lasts_ms: LONGEST_MS,
@@ -170,11 +169,8 @@ fn granted_by(terms: &DelegationTerms, chain: &Chain, identity: &Identity) -> bo
 async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Result<(), Refused> {
     let (store, policy, claims) = (identity.scope().store(), identity.scope().policy(), chain.root().claims());
     let by = writes::actor(identity);
-    let grounds = Grounds {
-        by: &by,
-        reason: &claims.reason,
-        max_audit_events: policy.policy().monitoring.max_audit_events,
-    };
+    let grounds =
+        Grounds { by: &by, reason: &claims.reason, max_audit_events: policy.policy().monitoring.max_audit_events };
     let about = json!({
         "principal": claims.sub, "agent": claims.client_id, "jti": claims.jti, "token": chain.root().hash(),
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,

@@ -31,6 +31,12 @@ impl IdentityTerms {
         Ok(Self { document, delegation: delegation.map(Arc::new) })
     }
 
+    /// Whether sessions go over plain HTTP.
+    #[must_use]
+    pub fn has_insecure_cookie(&self) -> bool {
+        !self.document.cookie_secure
+    }
+
     /// Whether a caller can be anybody but an address.
     #[must_use]
     pub fn has_provider(&self) -> bool {

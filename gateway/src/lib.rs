@@ -61,6 +61,7 @@ mod problem;
 mod respond;
 mod request_head;
 mod cors;
+mod page;
 mod task_view;
 mod prefer;
 mod tasks;

@@ -8,6 +8,7 @@ mod refusals;
 mod parameters;
 mod header;
 mod schema;
+mod credential_schema;
 mod admin_schema;
 
 use std::sync::LazyLock;
@@ -22,22 +23,22 @@ use utoipa::OpenApi;
 use crate::admission::session::Identity;
 use crate::credential::{API_KEY, INTERNAL_TOKEN, SESSION_COOKIES};
 use crate::respond::not_modified;
-use crate::{admin, decide, digest, events, health, limits, tasks};
+use crate::{admin, decide, delegations, digest, events, health, limits, sessions, tasks, well_known};
 
 pub(crate) use parameters::{
     AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EndingQuery, EventsHeader, LimitsQuery, PassIdPath,
     RevisionPath, RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
 };
 pub(crate) use refusals::{
-    Asking, Changing, Deciding, EndingPass, Finding, Following, Reading, Rolling, Submitting, Surveying, TaskOf,
-    Unguarded, Validating,
+    Asking, Changing, Deciding, EndingPass, EndingSession, Finding, Following, Minting, Open, OpeningSession, Reading,
+    Rolling, Submitting, Surveying, TakingBack, TaskOf, Unguarded, Validating,
 };
 
 /// The credential that only event streams take.
 const EVENTS_BEARER: &str = "events_bearer";
 
 /// Routes that have no caller and the headers of no policy.
-const HEALTH: &str = "health";
+const WITHOUT_CALLER: [&str; 2] = ["health", "discovery"];
 
 /// The routes of the public listener.
 #[derive(OpenApi)]
@@ -45,6 +46,7 @@ const HEALTH: &str = "health";
     info(title = "Portcullis", description = PUBLIC),
     paths(
         tasks::submit, tasks::show, tasks::cancel, events::follow, limits::show, decide::decide, decide::end,
+        sessions::open, sessions::current, sessions::end, delegations::mint, delegations::revoke, well_known::answer,
         public_document, health::healthz, health::readyz
     )
 )]
@@ -165,7 +167,7 @@ fn complete(api: utoipa::openapi::OpenApi, schemas: Map<String, Value>, credenti
     };
     for (path, operations) in document["paths"].as_object_mut().into_iter().flatten() {
         for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            if operation["tags"][0] == HEALTH {
+            if WITHOUT_CALLER.iter().any(|tag| operation["tags"][0] == *tag) {
                 operation["security"] = json!([]);
                 continue;
             }

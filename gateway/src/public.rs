@@ -26,7 +26,8 @@ use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{
-    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks, well_known,
+    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks,
+    well_known,
 };
 
 /// The label of callers that could not be resolved.

@@ -142,7 +142,9 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     let exact_ms = if refused.retry_after_ms == 0 { wait_seconds * 1000 } else { refused.retry_after_ms };
     let name_in = |step| refused.name.as_deref().filter(|_| cause.step() == Some(step));
     let violated = match cause {
-        Cause::Decided(_) | Cause::FailedAttempts | Cause::TooManyWrites => &[refused.name.as_deref().unwrap_or(cause.code())][..],
+        Cause::Decided(_) | Cause::FailedAttempts | Cause::TooManyWrites => {
+            &[refused.name.as_deref().unwrap_or(cause.code())][..]
+        }
         _ => &[],
     };
     let body = Problem {

@@ -18,16 +18,8 @@ pub(crate) const MINT_DELEGATIONS: &str = "delegations:mint";
 pub(crate) const ADMIN: &str = "admin";
 
 /// Everything a credential may be given for, as documents list it; `*` stands for the name of a kind or of a class.
-pub(crate) const ALL: [&str; 8] = [
-    "tasks:submit:*",
-    READ_TASKS,
-    CANCEL_TASKS,
-    READ_QUOTA,
-    "routes:call:*",
-    OPEN_SESSIONS,
-    MINT_DELEGATIONS,
-    ADMIN,
-];
+pub(crate) const ALL: [&str; 8] =
+    ["tasks:submit:*", READ_TASKS, CANCEL_TASKS, READ_QUOTA, "routes:call:*", OPEN_SESSIONS, MINT_DELEGATIONS, ADMIN];
 
 /// To submit tasks of a kind.
 pub(crate) fn submit(kind: &str) -> String {

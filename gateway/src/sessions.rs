@@ -91,7 +91,8 @@ pub(crate) async fn open(
     submitted.sound()?;
     writes::count(&gateway, &identity).await?;
     let (scope, caller) = (identity.scope(), identity.caller());
-    let elsewhere = (scope.number() != gateway.scopes().default_scope().number()).then(|| scope.store().scope().clone());
+    let elsewhere =
+        (scope.number() != gateway.scopes().default_scope().number()).then(|| scope.store().scope().clone());
     let token = SessionToken::generate(elsewhere).ok_or_else(no_randomness)?;
     let record = SessionRecord {
         principal: caller.principal.clone(),
@@ -103,9 +104,9 @@ pub(crate) async fn open(
         label,
     };
     let (by, policy) = (writes::actor(&identity), scope.policy());
-    let grounds =
-        Grounds { by: &by, reason: "login", max_audit_events: policy.policy().monitoring.max_audit_events };
-    let login = scope.store().login(&token.key(), &record, gateway.session_terms().lasts, grounds);
+    let grounds = Grounds { by: &by, reason: "login", max_audit_events: policy.policy().monitoring.max_audit_events };
+    let key = token.key();
+    let login = scope.store().login(&key, &record, gateway.session_terms().lasts, grounds);
     let Opened { created_ms, expires_ms, .. } = admission::ask(&gateway, Box::pin(login)).await?;
     let view = OpenedView {
         token: token.expose(),
@@ -161,8 +162,7 @@ pub(crate) async fn end(
     let key = identity.caller().login.as_ref().ok_or_else(Refused::not_found)?;
     let (scope, policy) = (identity.scope(), identity.scope().policy());
     let by = writes::actor(&identity);
-    let grounds =
-        Grounds { by: &by, reason: "logout", max_audit_events: policy.policy().monitoring.max_audit_events };
+    let grounds = Grounds { by: &by, reason: "logout", max_audit_events: policy.policy().monitoring.max_audit_events };
     let revocation = Revocation {
         member: Member::Session(key.as_str()).to_string(),
         lasts_ms: gateway.session_terms().lasts.lasts_ms,

@@ -135,6 +135,15 @@ impl Gateway {
             wake: Arc::new(Notify::new()),
             made: Instant::now(),
         };
+        let lowered = Lowered::new(options.store.clone(), store_breaker.clone(), options.scope.clone());
+        let (challenge, door) = (Challenge::new(metadata.as_deref()), Door::new(&document));
+        let (session_terms, strangers) = (SessionTerms::new(&document), Strangers::new(&document.anonymous));
+        let authorization_servers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+        match Providers::new(document, &background) {
+            Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers, lowered))),
+            // Nobody is believed whom nobody vouches for.
+            Err(error) => tracing::error!(error, "no provider of identities can be asked"),
+        }
         Arc::new(Self {
             scopes: Scopes::new(options.store.clone(), &options.scope, options.boot, shared),
             store: options.store,
@@ -145,20 +154,12 @@ impl Gateway {
             trusted_proxies: options.trusted_proxies,
             decide_askers: options.decide_askers,
             opened_sessions,
-            session_terms: SessionTerms::new(&document),
-            challenge: Challenge::new(metadata.as_deref()),
-            door: Door::new(&document),
-            strangers: Strangers::new(&document.anonymous),
-            authorization_servers: document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
-            resolvers: {
-                let lowered = Lowered::new(options.store.clone(), store_breaker.clone(), options.scope.clone());
-                match Providers::new(document, &background) {
-                    Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers, lowered))),
-                    // Nobody is believed whom nobody vouches for; a start has looked at this before.
-                    Err(error) => tracing::error!(error, "no provider of identities can be asked"),
-                }
-                resolvers
-            },
+            session_terms,
+            challenge,
+            authorization_servers,
+            door,
+            strangers,
+            resolvers,
             delegation_terms: delegation,
             refusal_memory: RefusalMemory::new(),
             limit_memory: LimitMemory::new(),

@@ -12,12 +12,7 @@ use crate::store::ScopeStore;
 impl ScopeStore {
     /// Notes that this principal delegates as this user type; forgotten after `lasts_ms`, when nothing it granted is
     /// left.
-    pub async fn note_grant(
-        &self,
-        principal: &str,
-        user_type: &UserType,
-        lasts_ms: u64,
-    ) -> Result<(), StoreError> {
+    pub async fn note_grant(&self, principal: &str, user_type: &UserType, lasts_ms: u64) -> Result<(), StoreError> {
         let expiry = Some(Expiration::PX(i64::try_from(lasts_ms.max(1)).unwrap_or(i64::MAX)));
         let key = self.keys.grant(principal);
         self.store.client().set::<(), _, _>(key, user_type.as_str(), expiry, None, false).await?;

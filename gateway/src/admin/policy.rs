@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, whole};
 use super::scoped::{Scoped, unanswered};
-use crate::submitted::Submitted;
 use super::{Admin, Answer, Shared};
 use crate::openapi::{
     AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying,
@@ -25,6 +24,7 @@ use crate::openapi::{
 };
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::RequestId;
+use crate::submitted::Submitted;
 use change::{Base, Plan};
 use request::ChangeRequest;
 

@@ -31,6 +31,7 @@ use crate::caller::Source;
 use crate::client_address::{AbsurdForwarding, ClientAddress};
 use crate::credential::{AmbiguousCredential, Presented, Unproven, presented, proof, query_token};
 use crate::metric;
+use crate::page;
 use crate::refusal::{Cause, Refused, RequestFault};
 use crate::state::Gateway;
 
@@ -59,6 +60,13 @@ pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) 
         None if door.lets_strangers_in() => gateway.strangers().from(address, gateway.scopes().default_scope()),
         None => return Err(Refused::unauthenticated()),
     };
+    if identity.caller().ambient && !parts.method.is_safe() {
+        // As for all answers to pages: it is the default scope that says which may ask.
+        let policy = gateway.scopes().default_scope().policy();
+        if !page::may_ask(&policy.policy().cors, parts, true) {
+            return Err(Refused::forbidden("Pages of this origin may not ask with the credential of their reader."));
+        }
+    }
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;
@@ -76,6 +84,7 @@ async fn known(gateway: &Gateway, presented: &Presented<'_>, address: ClientAddr
         None => gateway.scopes().default_scope().clone(),
     };
     standing::check(&scope, &mut caller).await?;
+    caller.ambient = presented.credential.is_ambient();
     Ok(Identity::new(caller, scope, gateway.strangers().place(address)))
 }
 

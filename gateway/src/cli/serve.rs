@@ -18,8 +18,9 @@ use tokio::net::TcpListener;
 
 use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
-use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN};
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, open_redis};
 use super::{Exit, complain, descriptors, print};
+use crate::identity_terms::IdentityTerms;
 use crate::proxy::{UpstreamOptions, UpstreamUrl};
 use crate::{DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
@@ -63,11 +64,19 @@ pub(crate) struct ServeArgs {
     /// as one of another scope, for trying things out; loopback listeners only
     #[arg(long, env = "PORTCULLIS_DEV_TOKENS", value_parser = BoolishValueParser::new())]
     dev_tokens: bool,
+    /// Use a Redis off loopback although its URL has no password
+    #[arg(long, env = "PORTCULLIS_ALLOW_OPEN_REDIS", value_parser = BoolishValueParser::new())]
+    allow_open_redis: bool,
     /// Start although no credential provider is configured: every caller is anonymous
     #[arg(long, env = "PORTCULLIS_ALLOW_ANONYMOUS_ONLY", value_parser = BoolishValueParser::new())]
     allow_anonymous_only: bool,
+    /// Whom to believe about who a caller is, YAML or JSON: issuers, balancer, API keys, internal token, sessions,
+    /// delegation keys, lists of addresses [default: nobody but development tokens]
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_IDENTITY_PATH")]
+    identity_path: Option<PathBuf>,
     /// Proxies in front of this gateway that append to X-Forwarded-For; 0 ignores the header
-    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0")]
+    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0",
+        value_parser = value_parser!(u8).range(..=8))]
     trusted_proxy_count: u8,
     /// Networks or addresses of the last proxy, comma-separated [default: any peer]
     #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
@@ -104,10 +113,6 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, env = "PORTCULLIS_LOG_FORMAT")]
     log_format: Option<logging::Format>,
 }
-
-/// Variables of the public interface that this version does not act on.
-const NOT_SUPPORTED: [&str; 3] =
-    ["PORTCULLIS_INTERNAL_TOKEN", "PORTCULLIS_INTERNAL_PRINCIPAL", "PORTCULLIS_IDENTITY_PATH"];
 
 /// After how long, at least, the client library gives a command up. The breaker for Redis judges whether an answer is
 /// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
@@ -158,9 +163,20 @@ struct Prepared {
     trusted_proxies: TrustedProxies,
     decide_askers: DecideAskers,
     dev_tokens: bool,
+    identity: IdentityTerms,
     keep_alive: Duration,
     drain: Duration,
     upstream: Option<UpstreamOptions>,
+}
+
+/// What there is once nothing was wrong.
+struct Checked {
+    loaded: Loaded,
+    scope: Scope,
+    admin_token: SecretString,
+    rls_token: Option<SecretString>,
+    upstream: Option<UpstreamOptions>,
+    identity: IdentityTerms,
 }
 
 /// Checks everything that can be checked without a socket, or says all that is wrong.
@@ -182,6 +198,11 @@ fn prepare(
         }
     });
     let upstream = args.upstream().map_err(|fault| wrong.push(fault)).ok().flatten();
+    let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
+    let identity = identity
+        .map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("PORTCULLIS_IDENTITY_PATH: {fault}"))))
+        .ok();
+    let redis_url = loaded.as_ref().map(|loaded| args.redis_url(loaded));
     let exposure = Exposure {
         public: args.listen,
         admin: args.admin_listen,
@@ -189,6 +210,10 @@ fn prepare(
         admin_token,
         rls_token,
         dev_tokens: args.dev_tokens,
+        // One that cannot be read is wrong, not open.
+        has_provider: identity.as_ref().is_none_or(IdentityTerms::has_provider),
+        insecure_cookie: identity.as_ref().is_some_and(IdentityTerms::has_insecure_cookie),
+        open_redis: redis_url.as_deref().filter(|_| !args.allow_open_redis).and_then(open_redis),
         allow_anonymous_only: args.allow_anonymous_only,
         trusted_proxy_count: args.trusted_proxy_count,
     };
@@ -196,9 +221,10 @@ fn prepare(
     let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
     let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
     wrong.extend(refusals);
-    match (loaded, scope, exposure.admin_token) {
-        (Some(loaded), Some(scope), Some(admin_token)) if wrong.is_empty() => {
-            Ok(args.prepared(loaded, scope, admin_token, exposure.rls_token, upstream))
+    match (loaded, scope, exposure.admin_token, identity) {
+        (Some(loaded), Some(scope), Some(admin_token), Some(identity)) if wrong.is_empty() => {
+            let checked = Checked { loaded, scope, admin_token, rls_token: exposure.rls_token, upstream, identity };
+            Ok(args.prepared(checked))
         }
         _ => Err((exit, wrong)),
     }
@@ -215,16 +241,18 @@ impl ServeArgs {
         UpstreamOptions::new(url, ca.as_deref()).map(Some).map_err(|error| format!("UPSTREAM_URL: {error}"))
     }
 
-    fn prepared(
-        self,
-        loaded: Loaded,
-        scope: Scope,
-        admin_token: SecretString,
-        rls_token: Option<SecretString>,
-        upstream: Option<UpstreamOptions>,
-    ) -> Prepared {
+    /// The Redis to use.
+    fn redis_url(&self, loaded: &Loaded) -> String {
         let url = self.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
-        let url = url.or_else(|| loaded.policy.redis_url.clone());
+        url.or_else(|| loaded.policy.redis_url.clone()).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned())
+    }
+
+    fn prepared(self, checked: Checked) -> Prepared {
+        let Checked { loaded, scope, admin_token, rls_token, upstream, identity } = checked;
+        let url = self.redis_url(&loaded);
+        if self.allow_open_redis {
+            tracing::warn!("a redis that asks for no password is used wherever it is");
+        }
         let store_timeout = Duration::from_millis(self.store_timeout_ms);
         Prepared {
             listen: self.listen,
@@ -232,7 +260,7 @@ impl ServeArgs {
             rls_listen: self.rls_listen,
             rls_token,
             redis: StoreOptions {
-                url: url.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()),
+                url,
                 connections: usize::from(self.redis_connections),
                 command_timeout: CLIENT_TIMEOUT.max(2 * store_timeout),
             },
@@ -242,6 +270,7 @@ impl ServeArgs {
             decide_askers: DecideAskers::named(self.decide_cidrs, self.trusted_proxy_count),
             trusted_proxies: TrustedProxies { count: self.trusted_proxy_count, networks: self.trusted_proxy_cidrs },
             dev_tokens: self.dev_tokens,
+            identity,
             component: self.policy.component(),
             force_boot: self.force_env_on_startup,
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
@@ -295,6 +324,7 @@ async fn run(prepared: Prepared) -> Exit {
         trusted_proxies: prepared.trusted_proxies,
         decide_askers: prepared.decide_askers,
         dev_tokens: prepared.dev_tokens,
+        identity: prepared.identity,
         keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
@@ -329,9 +359,6 @@ async fn bind(public: SocketAddr, admin: SocketAddr, rls: Option<SocketAddr>) ->
 fn announce(listeners: &Listeners, instance: &str, scope: &Scope, loaded: &Loaded, dev_tokens: bool) {
     for fault in &loaded.warnings {
         tracing::warn!(path = fault.path, "policy: {}", fault.message);
-    }
-    for name in NOT_SUPPORTED.into_iter().filter(|name| variable(name).is_some()) {
-        tracing::warn!("{name} is set, but this version does not act on it");
     }
     if dev_tokens {
         tracing::warn!("development tokens are accepted: whoever reaches this gateway can be any caller");

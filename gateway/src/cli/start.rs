@@ -5,11 +5,13 @@
 //!
 //! - The admin listener needs a token, on loopback too, because every user and web page of a machine reaches loopback.
 //! - Serving anonymous callers only has to be asked for. Development tokens count as a credential provider.
+//! - A Redis off loopback has to ask for a password, unless that is said to be meant: who reaches it is everybody.
+//! - Session cookies go over plain HTTP on loopback only.
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,6 +33,12 @@ pub(crate) struct Exposure {
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) rls_token: Option<SecretString>,
     pub(crate) dev_tokens: bool,
+    /// Whether somebody can be identified by a credential.
+    pub(crate) has_provider: bool,
+    /// Whether session cookies go over plain HTTP.
+    pub(crate) insecure_cookie: bool,
+    /// Where Redis is, if it is off loopback, asks for no password, and nobody said that this is meant.
+    pub(crate) open_redis: Option<String>,
     pub(crate) allow_anonymous_only: bool,
     pub(crate) trusted_proxy_count: u8,
 }
@@ -42,12 +50,24 @@ impl Exposure {
         if self.admin_token.is_none() {
             refusals.push("PORTCULLIS_ADMIN_TOKEN is not set: the admin listener needs a token".to_owned());
         }
-        if !self.dev_tokens && !self.allow_anonymous_only {
+        if !self.dev_tokens && !self.has_provider && !self.allow_anonymous_only {
             refusals.push(
                 "PORTCULLIS_ALLOW_ANONYMOUS_ONLY is not set and no credential provider is configured: every caller \
-                 would be anonymous (on loopback, --dev-tokens is a provider)"
+                 would be anonymous (PORTCULLIS_IDENTITY_PATH names providers; on loopback, --dev-tokens is one)"
                     .to_owned(),
             );
+        }
+        if let Some(host) = &self.open_redis {
+            refusals.push(format!(
+                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: whoever \
+                 reaches it can do anything"
+            ));
+        }
+        if self.insecure_cookie && !self.public.ip().to_canonical().is_loopback() {
+            refusals.push(format!(
+                "cookies.secure is false while PORTCULLIS_LISTEN is {}: sessions would go over plain HTTP",
+                self.public
+            ));
         }
         if let Some(address) = self.rls.filter(|rls| !rls.ip().to_canonical().is_loopback())
             && self.rls_token.is_none()
@@ -83,6 +103,26 @@ impl Exposure {
     }
 }
 
+/// Where a Redis of this URL is, if it is off loopback and asks for no password as far as the URL says.
+pub(crate) fn open_redis(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+    let has_password = user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
+        || rest.contains("password=")
+        || (!user.is_empty() && !user.contains(':'));
+    let host = hosts.split(',').next().unwrap_or_default();
+    let name = if let Some(inside) = host.strip_prefix('[') {
+        inside.split(']').next().unwrap_or_default()
+    } else {
+        host.rsplit_once(':').map_or(host, |(name, _)| name)
+    };
+    let loopback = name.is_empty()
+        || name == "localhost"
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    (!has_password && !loopback).then(|| host.to_owned())
+}
+
 fn fault_of(token: &SecretString) -> Option<String> {
     let token = token.expose_secret().as_bytes();
     if token.len() < MIN_TOKEN_BYTES {
@@ -110,6 +150,9 @@ mod tests {
             rls_token: None,
             admin_token: Some("0123456789abcdef0123456789abcdef".into()),
             dev_tokens: true,
+            has_provider: false,
+            insecure_cookie: false,
+            open_redis: None,
             allow_anonymous_only: false,
             trusted_proxy_count: 0,
         }

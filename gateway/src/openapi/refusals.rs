@@ -17,7 +17,15 @@ use crate::refusal::Cause;
 use crate::respond::{status, status_for};
 
 /// Whoever has a caller may fail to find out who it is.
-const SESSION: [Cause; 3] = [Cause::Unauthenticated, Cause::Unattributable, Cause::StoreUnavailable];
+const SESSION: [Cause; 7] = [
+    Cause::Unauthenticated,
+    Cause::Unattributable,
+    Cause::Forbidden,
+    Cause::AddressRefused,
+    Cause::FailedAttempts,
+    Cause::IdentityUnavailable,
+    Cause::StoreUnavailable,
+];
 
 /// Whoever reads a body.
 const BODY: [Cause; 3] = [Cause::Invalid, Cause::BodyTimeout, Cause::PayloadTooLarge];
@@ -38,11 +46,28 @@ macro_rules! refusals {
 
 refusals! {
     /// A submission passes all six steps.
-    Submitting = Reason::ALL.map(Cause::Decided).into_iter().chain(SESSION).chain(BODY).chain([Cause::Draining]);
+    Submitting = Reason::ALL.map(Cause::Decided).into_iter().chain(SESSION).chain(BODY).chain([
+        Cause::InsufficientScope,
+        Cause::Draining,
+    ]);
     /// Something of this gateway's own is read.
     Reading = SESSION;
     /// A question with parameters, about the caller.
-    Asking = SESSION.into_iter().chain([Cause::Invalid]);
+    Asking = SESSION.into_iter().chain([Cause::Invalid, Cause::InsufficientScope]);
+    /// A session that is wanted.
+    OpeningSession = SESSION.into_iter().chain(BODY).chain([Cause::InsufficientScope, Cause::TooManyWrites]);
+    /// A session of the caller's, which may not be there.
+    EndingSession = SESSION.into_iter().chain([Cause::NotFound]);
+    /// A delegation that is wanted.
+    Minting = SESSION.into_iter().chain(BODY).chain([
+        Cause::InsufficientScope,
+        Cause::TooManyWrites,
+        Cause::NotFound,
+    ]);
+    /// A delegation that is taken back, and may not be the caller's.
+    TakingBack = SESSION.into_iter().chain(BODY).chain([Cause::TooManyWrites, Cause::NotFound]);
+    /// What needs no credential.
+    Open = [Cause::NotFound];
     /// Something that may not be there.
     Following = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound, Cause::Draining, Cause::StreamLimit]);
     /// A task of the caller's, which may not be there.
@@ -79,8 +104,10 @@ pub(crate) enum Deciding {}
 impl IntoResponses for Deciding {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let decided = Reason::ALL.into_iter().filter(|reason| reason.step() != Step::Enqueue).map(Cause::Decided);
-        let causes: Vec<Cause> =
-            decided.chain(SESSION).chain([Cause::Invalid, Cause::NotFound, Cause::Draining]).collect();
+        let causes: Vec<Cause> = decided
+            .chain(SESSION)
+            .chain([Cause::Invalid, Cause::InsufficientScope, Cause::NotFound, Cause::Draining])
+            .collect();
         let mut codes: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
         for (_, profile) in Profile::NAMES {
             for cause in &causes {

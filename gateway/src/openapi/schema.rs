@@ -10,12 +10,15 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::credential_schema;
 use crate::admin::decisions::STEPS;
 use crate::admission::economics::{MAX_ESTIMATE, MAX_UNITS};
 use crate::admission::enqueue::MAX_DEADLINE_MS;
+use crate::delegations::DelegationView;
 use crate::limits::LimitsView;
 use crate::refusal::{Cause, RequestFault};
 use crate::respond::PROBLEM_TYPES;
+use crate::sessions::{CurrentView, OpenedView};
 use crate::task_view::TaskView;
 
 /// Names of task kinds.
@@ -37,11 +40,15 @@ pub(super) fn public() -> Map<String, Value> {
     let user_type = reference::<UserType>(&mut generator);
     reference::<TaskView<'_>>(&mut generator);
     reference::<LimitsView<'_>>(&mut generator);
+    reference::<OpenedView<'_>>(&mut generator);
+    reference::<CurrentView<'_>>(&mut generator);
+    reference::<DelegationView<'_>>(&mut generator);
     let problem = problem(&mut generator);
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Submission".to_owned(), submission());
     schemas.insert("Accepted".to_owned(), accepted(&status, &user_type));
     schemas.insert("Problem".to_owned(), problem);
+    schemas.extend(credential_schema::all());
     schemas.insert("TaskEvent".to_owned(), event());
     schemas.insert("OpenApi".to_owned(), json!({"type": "object", "required": ["openapi", "info", "paths"]}));
     schemas

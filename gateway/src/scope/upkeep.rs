@@ -63,7 +63,16 @@ impl Due {
     /// Of a scope nothing has been done about yet.
     pub(super) fn at_once() -> Self {
         let now = Instant::now();
-        Self { subscribed: false, heard: 0, looked: 0, report_at: now, lapse_at: now, revocations_asked: None, not_before: now, reported: None }
+        Self {
+            subscribed: false,
+            heard: 0,
+            looked: 0,
+            report_at: now,
+            lapse_at: now,
+            revocations_asked: None,
+            not_before: now,
+            reported: None,
+        }
     }
 
     /// Whether to report what is held.

@@ -9,8 +9,8 @@ use portcullis_config::Amendment;
 use serde_json::Value;
 
 use crate::admin::asked::{Asked, ScopeNames, whole};
-use crate::submitted::Submitted;
 use crate::refusal::RequestFault;
+use crate::submitted::Submitted;
 
 /// Longest wait for the replicas, seconds: balancers give up on a silent request after a minute.
 pub(crate) const MAX_WAIT_SECONDS: u32 = 60;

@@ -27,7 +27,11 @@ impl Vouchers {
     }
 
     /// What the credential proves; `None` where nobody is asked about such a one.
-    async fn proven(&self, credential: &Credential<'_>, peer: SocketAddr) -> Result<Option<Proven>, identity::Unproven> {
+    async fn proven(
+        &self,
+        credential: &Credential<'_>,
+        peer: SocketAddr,
+    ) -> Result<Option<Proven>, identity::Unproven> {
         let (providers, now) = (&self.providers, SystemTime::now());
         let nobody = identity::Unproven::because("no_provider");
         match credential {

@@ -10,8 +10,8 @@ use portcullis_config::UserType;
 use quick_cache::sync::Cache;
 
 use super::identity::{Identity, Place};
-use crate::client_address::ClientAddress;
 use crate::caller::{Caller, Source};
+use crate::client_address::ClientAddress;
 use crate::digest;
 use crate::identity::document::Anonymous;
 use crate::identity::ip_allow::contains;

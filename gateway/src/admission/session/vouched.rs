@@ -7,8 +7,8 @@ use portcullis_config::{Scope, UserType};
 
 use super::identity::Identity;
 use crate::admission::circuit_breaker;
-use crate::client_address::ClientAddress;
 use crate::caller::{Caller, Source};
+use crate::client_address::ClientAddress;
 use crate::digest;
 use crate::refusal::Refused;
 use crate::state::Gateway;
