@@ -12,6 +12,7 @@ use super::pass::{self, Entry, Pass};
 use super::session::Identity;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::right;
 use crate::state::Gateway;
 
 /// How often a request is classed: policies that change twice while it is being decided are not changed by people.
@@ -48,7 +49,7 @@ pub(crate) async fn admit(
             RouteClass::Read => ("read".into(), None),
             RouteClass::Bypass => ("bypass".into(), None),
         };
-        let misfit = fits(&policy, &name).err();
+        let misfit = permitted(identity, &name).and_then(|()| fits(&policy, &name)).err();
         let Some(throttled) = throttled.filter(|_| misfit.is_none()) else {
             // Nothing is asked of the script, which would say whether this policy still counts.
             if round < ROUNDS && scope.has_moved_on_from(policy.stamp()).await {
@@ -72,4 +73,9 @@ pub(crate) async fn admit(
         }
         (policy, round) = (decided_under, round + 1);
     }
+}
+
+/// Refuses a caller whose credential was not given for requests of this class.
+fn permitted(identity: &Identity, class: &str) -> Result<(), Refused> {
+    if identity.caller().rights.is_none() { Ok(()) } else { identity.require(&right::call(class)) }
 }
