@@ -195,7 +195,8 @@ impl Keys {
     }
 }
 
-/// A subject as part of a key or member: one that is long, by its digest, which is longer than any that stands for itself.
+/// A subject as part of a key or member: one that is long, by its digest, which is longer than any that stands for
+/// itself.
 pub(crate) fn bounded(subject: &str) -> Cow<'_, str> {
     if subject.len() <= SUBJECT_BYTES {
         return subject.into();
