@@ -3,7 +3,8 @@ Opens a session: its record, with its end, and the audit event.
 
 Guarantees
   - A principal has at most so many sessions: with one too many the one that ends first is over.
-  - No session is opened or ended when one would have to go that the caller did not name: others have logged in meanwhile.
+  - No session is opened or ended when one would have to go that the caller did not name: others have
+    logged in meanwhile.
 
 KEYS
   1 session HASH  2 session-of ZSET  3 revocation-head HASH  4 audit STREAM  5 audit-head STRING

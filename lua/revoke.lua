@@ -39,7 +39,7 @@ for i = 1, members do
   local expiry = tonumber(call('ZSCORE', revoked_key, member) or '0')
   local kept = expiry > now and call('HGET', revocation_key, member)
   if ceiling == '' and string.sub(member, 1, 2) == 'u:' then
-    if expiry > 0 then gone[#gone + 1] = member end
+    if expiry > now then gone[#gone + 1] = member end
   elseif not kept or kills_more(kept, expiry, until_ms, not_before, ceiling) then
     if expiry <= now then new = new + 1 end
     until_ms = math.max(until_ms, expiry)

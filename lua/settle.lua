@@ -5,32 +5,33 @@ task held, feeds the breaker and the measured service time, and keeps the outcom
 Guarantees
   - A settlement whose fencing token is not the task's newest changes nothing.
   - Every task that ends releases all it held, exactly once; cost does not depend on how many tasks are in flight.
+  - Tasks that end because their caller's credential was revoked are in the audit stream, one event a call.
   - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
 
 KEYS
   1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
-  9 cancelled SET  10 breaker-kind ZSET
+  9 cancelled SET  10 breaker-kind ZSET  11 audit STREAM  12 audit-head STRING
   then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')
-  2 settings, packed doubles: result ttl ms, most dead letters
+  2 settings, packed doubles: result ttl ms, most dead letters, most audit events kept
   3 channel of changes
   4 the rules of breakers, packed doubles, for each: window ms, open ms, slow ms, minimum calls, half-open probes,
     failure rate, slow call rate
   then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][rules of the kind's breaker
     B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate];
     kind; what is kept of the task besides its status (only Rust reads it)
-  outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back
+  outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back, 8 cancelled because revoked
 Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
 ]]
 local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local key_at = 11
+local key_at = 13
 local call, pack, unpack_struct, format, max = redis.call, struct.pack, struct.unpack, string.format, math.max
 local now = now_ms(ARGV[1])
-local result_ms, max_dead = unpack_struct('<dd', ARGV[2])
+local result_ms, max_dead, max_events = unpack_struct('<ddd', ARGV[2])
 local channel, result_px = ARGV[3], format('%d', result_ms)
-local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK = 1, 2, 3, 4, 5, 6, 7
+local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK, REVOKED = 1, 2, 3, 4, 5, 6, 7, 8
 local STATUS = { 3, 4, 2, 6, 7, 5, 1 }
 
 local ids = {}
@@ -41,7 +42,7 @@ local cancelled = call('SCARD', cancelled_key) > 0 and call('SMISMEMBER', cancel
 local breakers, accounts, settled = {}, {}, {}
 local scope = scope_whole(call('GET', scope_key))
 local _, _, _, service_ms = unpack_struct(SCOPE, scope)
-local service_changed = false
+local service_changed, revoked = false, {}
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 
 local arg_at = 5
@@ -58,7 +59,12 @@ for i = 1, #ids do
   else
     settled[id], rules = true, breaker_rules(ARGV[4], rules)
     local history = string.sub(run, history_at)
-    if purpose == RUN_PURPOSE then history = history .. pack('<dd', started, now) end
+    -- One that was revoked was claimed to be run, and was not.
+    if outcome == REVOKED then
+      outcome, revoked[#revoked + 1] = CANCELLED, id
+    elseif purpose == RUN_PURPOSE then
+      history = history .. pack('<dd', started, now)
+    end
     local was_cancelled = cancelled and cancelled[i] == 1
     local failed, slow
     if outcome == SUCCEEDED or outcome == FAILED then
@@ -136,5 +142,11 @@ end
 if service_changed then call('SETRANGE', scope_key, SERVICE_AT, pack('<d', service_ms)) end
 for key, account in pairs(accounts) do account_store(key, account, now) end
 breakers_store(breakers, kind_key, now)
+if #revoked > 0 then
+  audit_append(KEYS[11], KEYS[12], format('%d', max_events), {
+    'event', 'tasks.revoked', 'at', format('%d', now), 'by', 'processor',
+    'about', '{"tasks":["' .. table.concat(revoked, '","') .. '"]}',
+  })
+end
 call('PUBLISH', channel, table.concat(changed))
 return reply

@@ -8,7 +8,7 @@ use crate::pack::Unpacker;
 use crate::reply::Reply;
 use crate::script::INSPECT;
 use crate::store::ScopeStore;
-use crate::task::{Attempt, KeptOwned, TaskId, TaskRecord, TaskStatus};
+use crate::task::{Attempt, KeptOwned, TaskError, TaskId, TaskRecord, TaskStatus};
 
 impl ScopeStore {
     /// The task, whoever asks: it is the caller's to compare the principal.
@@ -41,7 +41,12 @@ pub(crate) fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError
     let history = usize::from(done.u16()?);
     let attempts = read_history(done.take(history)?)?;
     let kept = KeptOwned::decode(done.rest())?;
-    let explained = matches!(status, TaskStatus::Failed | TaskStatus::Dead);
+    // One that was cancelled by its caller may still hold why the attempt before failed.
+    let explains = |error: &TaskError| match status {
+        TaskStatus::Failed | TaskStatus::Dead => true,
+        TaskStatus::Cancelled => error.code == TaskError::REVOKED,
+        _ => false,
+    };
     Ok(TaskRecord {
         task_id: id.clone(),
         envelope: kept.envelope,
@@ -50,7 +55,7 @@ pub(crate) fn ended(id: &TaskId, packed: Bytes) -> Result<TaskRecord, StoreError
         attempts,
         finished_ms: Some(finished_ms),
         result: kept.result,
-        error: kept.error.filter(|_| explained),
+        error: kept.error.filter(explains),
     })
 }
 

@@ -185,3 +185,62 @@ impl RevocationView {
         self.synced.map_or(0, |(_, now_ms)| now_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revoked::RevokedMember;
+
+    const NOW_MS: u64 = 1_000_000;
+
+    /// A set with these members, each until then.
+    fn set(number: u64, epoch: &str, acknowledged: Option<&str>, members: &[(&str, u64)]) -> RevokedSet {
+        let member = |&(name, expires_ms): &(&str, u64)| RevokedMember {
+            member: name.to_owned(),
+            expires_ms,
+            revoked_ms: 0,
+            not_before_ms: None,
+            ceiling: None,
+            by: String::new(),
+            reason: String::new(),
+        };
+        RevokedSet {
+            now_ms: NOW_MS,
+            number,
+            epoch: Some(epoch.to_owned()),
+            acknowledged: acknowledged.map(str::to_owned),
+            members: members.iter().map(member).collect(),
+        }
+    }
+
+    fn after(held: &RevocationView, later: RevokedSet) -> RevocationView {
+        held.followed_by(later, Instant::now())
+    }
+
+    #[test]
+    fn a_later_set_that_lacks_something_is_a_loss_and_one_that_only_grew_or_expired_is_none() {
+        let held = RevocationView::of(set(5, "e", None, &[("c:a", NOW_MS + 1), ("c:b", NOW_MS)]));
+        let lost = |later: RevokedSet| after(&held, later).is_lost();
+        assert!(!lost(set(6, "e", None, &[("c:a", NOW_MS + 1), ("c:x", NOW_MS + 9)])), "what has expired may go");
+        assert!(!lost(set(6, "e", None, &[("c:a", NOW_MS + 7)])), "it may last longer");
+        assert!(lost(set(4, "e", None, &[("c:a", NOW_MS + 1)])), "an older number");
+        assert!(lost(set(6, "f", None, &[("c:a", NOW_MS + 1)])), "other data");
+        assert!(lost(set(6, "e", None, &[("c:x", NOW_MS + 9)])), "another history of the same length");
+        assert!(lost(RevokedSet { number: 6, now_ms: NOW_MS, ..RevokedSet::default() }), "all of it");
+    }
+
+    #[test]
+    fn only_an_acknowledgement_made_since_ends_a_loss_and_until_then_nothing_is_forgotten() {
+        let held = RevocationView::of(set(5, "e", Some("second"), &[("c:a", NOW_MS + 1)]));
+        // Failed over to a copy from before the last acknowledgement.
+        let lost = after(&held, set(3, "e", Some("first"), &[]));
+        assert!(lost.is_lost() && lost.covers(&["c:a".to_owned()], 0).is_some());
+        assert!(after(&lost, set(4, "e", Some("first"), &[])).is_lost(), "others were revoked");
+        assert!(after(&lost, set(3, "e", Some("zeroth"), &[])).is_lost(), "an even older one came back");
+        assert!(after(&lost, set(4, "f", Some("third"), &[])).is_lost(), "and other data altogether");
+        let told = after(&lost, set(4, "e", Some("third"), &[]));
+        assert!(!told.is_lost() && told.is_empty());
+        let emptied = after(&held, RevokedSet { number: 0, now_ms: NOW_MS, ..RevokedSet::default() });
+        assert!(!after(&emptied, set(1, "new", Some("third"), &[])).is_lost(), "the first epoch after it was emptied");
+    }
+}

@@ -46,7 +46,8 @@ scripts! {
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
     SETTLE = "settle" [
-        "now", "scope", "class", "breaker", "tenth", "feed", "budget", "hold", "record", "order", "wake"
+        "now", "scope", "class", "breaker", "tenth", "feed", "budget", "hold", "record", "order", "wake", "chain",
+        "audit"
     ];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
     FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "hold", "pass"];

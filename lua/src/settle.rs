@@ -45,6 +45,8 @@ impl ScopeStore {
                 k.wake(),
                 k.cancelled(),
                 k.breaker_kind(),
+                k.audit(),
+                k.audit_head(),
             ];
             let kinds = batch.iter().map(|settlement| settlement.lease.envelope.kind.as_str());
             let rules = ListedRules::new(kinds.map(|kind| policy.breaker_of(kind)));
@@ -75,10 +77,11 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> B
         Outcome::Succeeded { .. } => (1, 0),
         Outcome::Failed { .. } => (2, 0),
         Outcome::Retry { after_ms, .. } => (3, *after_ms),
-        Outcome::Cancelled | Outcome::Revoked { .. } => (4, 0),
+        Outcome::Cancelled => (4, 0),
         Outcome::Expired => (5, 0),
         Outcome::Dead { .. } => (6, 0),
         Outcome::HandedBack => (7, 0),
+        Outcome::Revoked { .. } => (8, 0),
     };
     let holds = &settlement.lease.envelope.holds;
     let mut head = Packer::with_capacity(32 + 17 * holds.len());

@@ -216,6 +216,11 @@ pub struct TaskError {
     pub detail: String,
 }
 
+impl TaskError {
+    /// The code of a task that was cancelled because its caller's credential was revoked.
+    pub const REVOKED: &str = "revoked";
+}
+
 /// One run of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {

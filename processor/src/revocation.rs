@@ -3,7 +3,7 @@
 //! Responsible for knowing at least what was revoked when the claim ran. Must never run a task on the strength of what
 //! was known before: while what is revoked cannot be read, whoever has a credential that can be revoked waits.
 
-use portcullis_lua::{Lease, Outcome};
+use portcullis_lua::{Lease, Outcome, TaskError};
 use tokio::time::sleep;
 
 use crate::handler::error;
@@ -29,7 +29,7 @@ pub(crate) async fn dead(store: &dyn TaskStore, lease: &Lease, number: u64) -> O
     let member = revoked.covers(&envelope.members, envelope.issued_at_ms)?;
     metric::revoked();
     tracing::info!(task_id = %lease.task_id, member, "not run: its caller's credential was revoked");
-    Some(Outcome::Revoked { error: error("revoked", "the credential it was submitted with was revoked") })
+    Some(Outcome::Revoked { error: error(TaskError::REVOKED, "the credential it was submitted with was revoked") })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl Model {
             return Settled::Stale;
         }
         let ran = purpose == Purpose::Run;
-        if ran {
+        if ran && !matches!(outcome, Outcome::Revoked { .. }) {
             task.history.push((since_ms, now_ms));
         }
         let (kind, epoch, fate) = (task.request.kind.clone(), task.epoch, fate(task, now_ms, ran, outcome));

@@ -24,4 +24,8 @@ mod reclaim;
 pub(crate) mod slot;
 mod shelf;
 mod look;
+mod session;
+mod revocation;
+mod revoked_task;
+mod write_limit;
 mod chain;

@@ -1,0 +1,354 @@
+//! Revocations: what dies with what, and what follows from it at admission and at claim.
+//!
+//! Responsible for the verdict on every member at every moment, against the rules, and for the number that tells of a
+//! change. Must never look into the stored set but to damage it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use portcullis_lua::{
+    AdmitRequest, Change, CompiledPolicy, Grounds, LiveRevocations, Member, PolicyStamp, REVOKED_MOST, Revocation,
+    RevocationView, Revoked, RevokedLook, StoreError, Topic, Verdict,
+};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::stage::{Act, START_MS, Stage, cases, request, roomy, user_type};
+
+const LASTS_MS: u64 = 3_600_000;
+const GROUNDS: Grounds<'_> = Grounds { by: "test", reason: "test", max_audit_events: 10_000 };
+
+fn of(member: Member<'_>) -> Revocation {
+    Revocation { member: member.to_string(), lasts_ms: LASTS_MS, spares_later: false }
+}
+
+fn done(revoked: Revoked) -> (u64, u64) {
+    match revoked {
+        Revoked::Done { number, changed } => (number, changed),
+        Revoked::Full { revoked } => panic!("full with {revoked}"),
+    }
+}
+
+async fn revoke(act: &Act, member: Member<'_>) -> (u64, u64) {
+    done(act.store.revoke(&[of(member)], GROUNDS).await.expect("an answer"))
+}
+
+/// A request whose caller dies with these.
+fn by(members: &[Member<'_>]) -> AdmitRequest {
+    let mut asked = request("paid", "s");
+    asked.provenance.members = members.iter().map(ToString::to_string).collect();
+    asked
+}
+
+fn policy() -> CompiledPolicy {
+    CompiledPolicy::new(&roomy(), PolicyStamp::NONE)
+}
+
+/// Until when a member kills all, and until when what was issued at a moment or before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rule {
+    all_until: u64,
+    older: (u64, u64),
+}
+
+/// Plays one history; how often something changed.
+async fn play(act: &Act, seed: u64) -> u64 {
+    let (mut random, mut now_ms, mut last, mut changes) = (StdRng::seed_from_u64(seed), START_MS, 0, 0);
+    let (mut rules, mut ceilings) = (BTreeMap::<String, Rule>::new(), BTreeMap::<&str, (&str, u64)>::new());
+    let members = [Member::Token("t1"), Member::Agent("a"), Member::Principal("ada"), Member::Session("s")];
+    for step in 0..40 {
+        now_ms += *[0, 1, 1_000, 61_000, 400_000].choose(&mut random).expect("five");
+        let (store, lasts_ms) = (act.store.at(now_ms), random.random_range(1..600) * 1_000);
+        let (number, changed, expected) = if random.random_bool(0.3) {
+            let (principal, ceiling) = (["ada", "bob"][step % 2], [None, Some("paid"), Some("registered")]);
+            let ceiling = *ceiling.choose(&mut random).expect("three");
+            let before = ceilings.get(principal).filter(|(_, until_ms)| *until_ms > now_ms).copied();
+            let expected = match ceiling {
+                None => {
+                    ceilings.remove(principal);
+                    before.is_some()
+                }
+                Some(name) => {
+                    let until_ms = before.map_or(0, |(_, until_ms)| until_ms);
+                    let more = before.is_none_or(|(held, _)| held != name) || until_ms + 60_000 < now_ms + lasts_ms;
+                    if more {
+                        ceilings.insert(principal, (name, until_ms.max(now_ms + lasts_ms)));
+                    }
+                    more
+                }
+            };
+            let ceiling = ceiling.map(user_type);
+            let set = store.set_ceiling(principal, ceiling.as_ref(), lasts_ms, GROUNDS).await.expect("an answer");
+            let (number, _) = done(set);
+            (number, number != last, expected)
+        } else {
+            let member = members.choose(&mut random).expect("four").to_string();
+            let spares_later = !member.starts_with("t:") && random.random_bool(0.5);
+            let (rule, until_ms) = (rules.entry(member.clone()).or_default(), now_ms + lasts_ms);
+            let held = if spares_later { rule.older.0 } else { rule.all_until };
+            let known = held > now_ms;
+            let more = !known || held + 60_000 < until_ms || (spares_later && rule.older.1 < now_ms);
+            let until_ms = if known { held.max(until_ms) } else { until_ms };
+            match (more, spares_later) {
+                (false, _) => {}
+                (true, false) => rule.all_until = until_ms,
+                (true, true) => rule.older = (until_ms, now_ms),
+            }
+            let revocation = Revocation { member, lasts_ms, spares_later };
+            let (number, changed) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
+            (number, changed == 1, more)
+        };
+        assert_eq!((changed, number > last), (expected, expected), "seed {seed}, step {step}");
+        changes += u64::from(changed);
+        last = number;
+        now_ms += *[0, 1, 100_000].choose(&mut random).expect("three");
+        let view = read(&act.store.at(now_ms)).await;
+        assert_eq!(view.number(), number, "seed {seed}, step {step}");
+        for (member, rule) in &rules {
+            for issued_ms in [0, rule.older.1, rule.older.1 + 1, now_ms] {
+                let dead = now_ms < rule.all_until || (now_ms < rule.older.0 && issued_ms <= rule.older.1);
+                let verdict = view.covers(&["x:y".to_owned(), member.clone()], issued_ms).is_some();
+                assert_eq!(verdict, dead, "seed {seed}, step {step}: {member} of {issued_ms} at {now_ms}, {rule:?}");
+            }
+        }
+        for principal in ["ada", "bob", "eve"] {
+            let expected = ceilings.get(principal).filter(|(_, until_ms)| now_ms < *until_ms).map(|(name, _)| *name);
+            let ceiling = view.ceiling(principal).map(|ceiling| ceiling.as_str());
+            assert_eq!(ceiling, expected, "seed {seed}, step {step}");
+        }
+    }
+    changes
+}
+
+async fn read(store: &portcullis_lua::ScopeStore) -> RevocationView {
+    match store.revoked(u64::MAX, None).await.expect("an answer") {
+        RevokedLook::Other(set) => RevocationView::of(set),
+        RevokedLook::Same(_) => panic!("there is no such number"),
+    }
+}
+
+#[tokio::test]
+async fn a_member_is_dead_exactly_as_long_as_somebody_revoked_it_for() {
+    let stage = Stage::set().await;
+    let (first, number, mut changes) = (rand::random::<u64>() >> 1, cases(60) as u64, 0);
+    for seed in first..first + number {
+        let act = stage.act();
+        changes += play(&act, seed).await;
+        act.strike().await;
+    }
+    assert!(changes >= 10 * number, "hardly anything changed: {changes}");
+}
+
+#[tokio::test]
+async fn revoking_twice_is_revoking_once_and_says_the_same() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let (number, changed) = revoke(&act, Member::Token("abc")).await;
+    assert_eq!(changed, 1);
+    let before = act.probe.dump(&act.prefix).await.expect("a dump");
+    assert_eq!(revoke(&act, Member::Token("abc")).await, (number, 0));
+    assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "one entry, one event");
+    assert_eq!(act.store.audit(10).await.expect("events").len(), 1);
+}
+
+#[tokio::test]
+async fn who_knows_of_fewer_revocations_than_there_are_decides_nothing() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    act.store.heartbeat(&policy, &portcullis_loadtest::cluster::stand_in_beat("w".to_owned(), 9)).await.expect("ok");
+    let live = LiveRevocations::new(act.store.clone());
+    live.catch_up().await.expect("an answer");
+    let (number, _) = revoke(&act, Member::Principal("eve")).await;
+    let before = act.probe.dump(&act.prefix).await.expect("a dump");
+    let asked = [by(&[Member::Principal("ada")])];
+    let stale = act.store.knowing(live.load().number()).admit(&policy, &asked).await;
+    assert_eq!(stale, Err(StoreError::StaleRevocations { held: 0, current: number }));
+    assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
+    let view = live.hear(number).await.expect("an answer");
+    assert_eq!(view.covers(&by(&[Member::Principal("eve")]).provenance.members, 1), Some("p:eve"));
+    let decisions = act.store.knowing(view.number()).admit(&policy, &asked).await.expect("decisions");
+    assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
+    let claimed = act.store.claim(&policy, 1).await.expect("leases");
+    assert_eq!((claimed.revocations, &claimed.leases[0].envelope.members[..]), (number, &["p:ada".to_owned()][..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_revocations_at_once_each_is_counted_and_every_reader_sees_one_whole_set() {
+    let stage = Stage::set().await;
+    let stores = [stage.store.clone(), stage.another_store().await, stage.another_store().await];
+    let act = stage.act();
+    let over = AtomicBool::new(false);
+    let reading = async {
+        let mut read_sets = 0;
+        while !over.load(Ordering::Relaxed) {
+            let set = act.store.revocations().await.expect("a set");
+            assert_eq!(set.number >> 20, set.members.len() as u64, "the number counts the members");
+            read_sets += 1;
+        }
+        read_sets
+    };
+    let revoking = async {
+        let all = (0..200).map(|number: usize| {
+            let store = stores[number % 3].scope(act.store.scope());
+            async move { done(store.revoke(&[of(Member::Agent(&number.to_string()))], GROUNDS).await.expect("done")).0 }
+        });
+        let mut numbers = join_all(all).await;
+        over.store(true, Ordering::Relaxed);
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    };
+    let (read_sets, numbers) = tokio::join!(reading, revoking);
+    assert!(read_sets > 0);
+    assert_eq!(numbers.iter().map(|number| number >> 20).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    assert_eq!(act.store.audit(1000).await.expect("events").len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_admitted_once_a_revocation_has_answered() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    act.beat(&policy, START_MS, 1_000_000).await;
+    let (answered, admitted_late) = (AtomicBool::new(false), AtomicBool::new(false));
+    let gateways = [stage.another_store().await, stage.another_store().await];
+    let gateway = |store: &portcullis_lua::Store| {
+        let (store, policy) = (store.scope(act.store.scope()), &policy);
+        let live = LiveRevocations::new(store.clone());
+        let (answered, admitted_late) = (&answered, &admitted_late);
+        async move {
+            let (mut admitted, asked) = (0_u64, by(&[Member::Principal("ada")]));
+            loop {
+                let view = live.load();
+                if view.covers(&asked.provenance.members, 0).is_some() {
+                    return admitted;
+                }
+                let late = answered.load(Ordering::SeqCst);
+                let one = AdmitRequest { task_id: portcullis_lua::TaskId::generate(), ..asked.clone() };
+                match store.at(START_MS).knowing(view.number()).admit(policy, &[one]).await {
+                    Ok(_) => {
+                        admitted += 1;
+                        admitted_late.fetch_or(late, Ordering::SeqCst);
+                    }
+                    Err(StoreError::StaleRevocations { current, .. }) => {
+                        live.hear(current).await.expect("an answer");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    };
+    let revoking = async {
+        // Until both have admitted somebody.
+        while act.store.queues(&policy).await.expect("an answer").queued < 20 {}
+        revoke(&act, Member::Principal("ada")).await;
+        answered.store(true, Ordering::SeqCst);
+        act.store.queues(&policy).await.expect("an answer").queued
+    };
+    let (here, there, queued) = tokio::join!(gateway(&gateways[0]), gateway(&gateways[1]), revoking);
+    assert!(!admitted_late.load(Ordering::SeqCst), "admitted after the revocation had answered");
+    assert_eq!(here + there, queued, "what was admitted was in the queue when the revocation had answered");
+}
+
+#[tokio::test]
+async fn a_set_that_is_full_takes_no_more_until_something_expires() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    revoke(&act, Member::Token("first")).await;
+    let fill = "for n = 1, tonumber(ARGV[1]) do redis.call('ZADD', KEYS[1], ARGV[2], 'c:' .. n) end";
+    let (key, most, now) = (act.key("revoked"), REVOKED_MOST.to_string(), act.probe.time_ms().await.expect("the time"));
+    let later = (now + LASTS_MS).to_string();
+    act.probe.command("EVAL", [fill, "1", key.as_str(), most.as_str(), later.as_str()]).await.expect("filled");
+    let before = act.probe.command("GET", [&act.key("scope")]).await.expect("the scope");
+    let more = act.store.revoke(&[of(Member::Token("more"))], GROUNDS).await.expect("an answer");
+    assert_eq!(more, Revoked::Full { revoked: REVOKED_MOST as u64 + 1 });
+    assert_eq!(act.probe.command("GET", [&act.key("scope")]).await.expect("the scope"), before);
+    assert_eq!(revoke(&act, Member::Token("first")).await.1, 0, "what is revoked is no more");
+    // A gateway reads all of them, in pages, and each kills.
+    let view = LiveRevocations::new(act.store.clone()).catch_up().await.expect("an answer");
+    assert_eq!(view.len(), REVOKED_MOST + 1);
+    assert_eq!(view.covers(&["c:77777".to_owned()], u64::MAX), Some("c:77777"));
+
+    let much_later = act.store.at(now + LASTS_MS);
+    let more = much_later.revoke(&[of(Member::Token("more"))], GROUNDS).await.expect("an answer");
+    assert_eq!(done(more).1, 1, "those that have expired make room");
+}
+
+#[tokio::test]
+async fn a_loss_is_noticed_forgets_nothing_and_ends_when_it_is_acknowledged() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let live = LiveRevocations::new(act.store.clone());
+    assert!(!live.load().is_fresh(Duration::from_secs(3600)), "nothing is known yet");
+    assert!(!live.catch_up().await.expect("an answer").is_lost(), "nothing was there to be lost");
+    revoke(&act, Member::Principal("ada")).await;
+    let copy = act.probe.command("DUMP", [&act.key("revoked")]).await.expect("a copy");
+    assert!(copy.is_bytes() || copy.is_string(), "{copy:?}");
+    let view = live.catch_up().await.expect("an answer");
+    assert!(view.is_fresh(Duration::from_secs(3600)) && !view.is_lost());
+    let ada = ["p:ada".to_owned()];
+    let check = |view: &RevocationView, lost: bool, dead: bool, when: &str| {
+        assert_eq!((view.is_lost(), view.covers(&ada, 0).is_some()), (lost, dead), "{when}");
+    };
+    check(&view, false, true, "before");
+
+    act.strike().await;
+    check(&live.catch_up().await.expect("an answer"), true, true, "all is lost");
+    revoke(&act, Member::Principal("bob")).await;
+    check(&live.catch_up().await.expect("an answer"), true, true, "others are revoked meanwhile");
+    let newcomer = LiveRevocations::new(act.store.clone());
+    check(&newcomer.catch_up().await.expect("an answer"), false, false, "who came later has lost nothing");
+    act.store.acknowledge_loss(GROUNDS).await.expect("an answer");
+    check(&live.catch_up().await.expect("an answer"), false, false, "acknowledged");
+    assert_eq!(live.load().covers(&["p:bob".to_owned()], 0), Some("p:bob"));
+    check(&newcomer.catch_up().await.expect("an answer"), false, false, "of no concern to who lost nothing");
+
+    // Only the newest is gone, and another was made since: the same number of them.
+    revoke(&act, Member::Principal("ada")).await;
+    check(&live.catch_up().await.expect("an answer"), false, true, "again");
+    act.probe.command("ZREM", [act.key("revoked").as_str(), "p:ada"]).await.expect("removed");
+    revoke(&act, Member::Principal("eve")).await;
+    check(&live.catch_up().await.expect("an answer"), true, true, "one is lost");
+}
+
+#[tokio::test]
+async fn a_number_that_the_scope_lost_on_its_own_is_given_back() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    let (number, _) = revoke(&act, Member::Principal("eve")).await;
+    let live = LiveRevocations::new(act.store.clone());
+    live.catch_up().await.expect("an answer");
+    act.probe.command("DEL", [act.key("scope").as_str()]).await.expect("deleted");
+    act.beat(&policy, START_MS, 9).await;
+    let store = act.store.at(START_MS).knowing(number);
+    let asked = [by(&[Member::Principal("ada")])];
+    let stale = store.admit(&policy, &asked).await;
+    assert_eq!(stale, Err(StoreError::StaleRevocations { held: number, current: 0 }));
+    let view = live.hear(0).await.expect("an answer");
+    assert_eq!((view.number(), view.is_lost()), (number, false));
+    store.admit(&policy, &asked).await.expect("decisions");
+}
+
+#[tokio::test]
+async fn a_revocation_is_told_to_whoever_listens_and_many_who_heard_ask_once() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let mut changes = stage.store.watch().await.expect("changes");
+    act.store.subscribe(&[Topic::Policy]).await.expect("subscribed");
+    while changes.recv().await.expect("a change") != Change::Policy(act.store.scope().clone()) {}
+    let (number, _) = revoke(&act, Member::Principal("ada")).await;
+    while changes.recv().await.expect("a change") != Change::Revoked(act.store.scope().clone()) {}
+    let live = Arc::new(LiveRevocations::new(act.store.clone()));
+    live.catch_up().await.expect("an answer");
+    let (second, _) = revoke(&act, Member::Principal("bob")).await;
+    assert!(second > number);
+    act.probe.reset_statistics().await.expect("an answer");
+    for view in join_all((0..50).map(|_| live.hear(second))).await {
+        assert_eq!(view.expect("an answer").len(), 2);
+    }
+    let costs = act.probe.command_costs().await.expect("costs");
+    assert_eq!(costs["evalsha"].calls, 1, "{costs:?}");
+}
