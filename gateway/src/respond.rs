@@ -189,7 +189,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
-    set_limits(headers, &refused.limits.states, refused.limits.aged_ms);
+    set_limits(headers, &refused.limits.states, refused.limits.aged_ms.into());
     response
 }
 
