@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::policy_source::{PolicySource, faults, variable};
 use super::signals::Signals;
-use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, open_redis};
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in, open_redis};
 use super::{Exit, complain, descriptors, print};
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::{UpstreamOptions, UpstreamUrl};
@@ -198,10 +198,15 @@ fn prepare(
         }
     });
     let upstream = args.upstream().map_err(|fault| wrong.push(fault)).ok().flatten();
+    let mut open = Vec::new();
     let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
-    let identity = identity
-        .map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("PORTCULLIS_IDENTITY_PATH: {fault}"))))
-        .ok();
+    let identity = identity.map_err(|faults| {
+        for fault in faults {
+            let lines = if lets_in(&fault) { &mut open } else { &mut wrong };
+            lines.push(format!("PORTCULLIS_IDENTITY_PATH: {fault}"));
+        }
+    });
+    let identity = identity.ok();
     let redis_url = loaded.as_ref().map(|loaded| args.redis_url(loaded));
     let exposure = Exposure {
         public: args.listen,
@@ -217,8 +222,8 @@ fn prepare(
         allow_anonymous_only: args.allow_anonymous_only,
         trusted_proxy_count: args.trusted_proxy_count,
     };
-    wrong.extend(exposure.token_faults());
-    let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
+    open.extend(exposure.refusals());
+    let refusals = open.into_iter().map(|line| format!("refusing to start open: {line}"));
     let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
     wrong.extend(refusals);
     match (loaded, scope, exposure.admin_token, identity) {
