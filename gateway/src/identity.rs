@@ -18,7 +18,7 @@ pub mod ip_allow;
 pub mod failed_attempts;
 pub mod providers;
 #[cfg(test)]
-mod test_issuer;
+pub(crate) mod test_issuer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
