@@ -66,7 +66,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "PORTCULLIS_ALLOW_ANONYMOUS_ONLY", value_parser = BoolishValueParser::new())]
     allow_anonymous_only: bool,
     /// Proxies in front of this gateway that append to X-Forwarded-For; 0 ignores the header
-    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0", value_parser = clap::value_parser!(u8).range(..=8))]
+    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0")]
+    #[arg(value_parser = value_parser!(u8).range(..=8))]
     trusted_proxy_count: u8,
     /// Networks or addresses of the last proxy, comma-separated [default: any peer]
     #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
