@@ -2,8 +2,8 @@
 //!
 //! Responsible for keeping a URL in a document from becoming a way into the operator's own network: the scheme, the
 //! form and a literal address are checked when the document is read and again at each fetch; a name's addresses are
-//! checked when it is resolved, and the connection goes to the very addresses that were checked. Must never trust a name
-//! because it was harmless before: DNS answers change.
+//! checked when it is resolved, and the connection goes to the very addresses that were checked. Must never trust a
+//! name because it was harmless before: DNS answers change.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
