@@ -179,8 +179,7 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             let (stamp, limits): (_, Arc<[LimitState]>) = (policy.stamp(), limits.into());
             let memory = gateway.refusal_memory();
             let retry_after_ms = memory.remember(subject(identity, ""), cost, &refusal, &limits, stamp, asked_at);
-            let refused = refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy);
-            return Err(Refused { recorded: true, ..refused });
+            return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
         }
     };
     Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
@@ -227,7 +226,7 @@ fn count_as(identity: &Identity, outcome: &'static str) {
 fn count_refused(identity: &Identity, refused: &Refused) {
     let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
     metric::decision("refused", step, code, identity.user_type());
-    identity.scope().tally().count(code, identity.user_type(), refused.recorded);
+    identity.scope().tally().count(code, identity.user_type(), refused.limits.recorded);
 }
 
 #[cfg(test)]

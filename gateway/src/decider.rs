@@ -2,9 +2,9 @@
 //!
 //! Responsible for what happens when Redis says that this gateway holds another policy than the stored one: nothing was
 //! decided, so the stored one is loaded and the same requests are asked about again, within the same call; and likewise
-//! where Redis has other revocations than this gateway knows of. Must never send a request that the policy in force does
-//! not allow to be asked about, or whose credential is revoked: bodies are read under one policy and may be decided
-//! under the next.
+//! where Redis has other revocations than this gateway knows of. Must never send a request that the policy in force
+//! does not allow to be asked about, or whose credential is revoked: bodies are read under one policy and may be
+//! decided under the next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,7 +204,8 @@ fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
     request.payload.len() + LIMIT_BYTES * (policy.compiled().named_limits_of(&request.user_type) + of_chain)
 }
 
-/// Whether a credential is alive, as far as is known. Where Redis has lost revocations, nothing is known of delegations.
+/// Whether a credential is alive, as far as is known. Where Redis has lost revocations, nothing is known of
+/// delegations.
 fn alive(provenance: &Provenance, revoked: &RevocationView) -> Result<(), Refused> {
     let issued_at_ms = provenance.issued_at_ms.unwrap_or(0);
     if revoked.covers(&provenance.members, issued_at_ms).is_some() {

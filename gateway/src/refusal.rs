@@ -129,13 +129,15 @@ pub struct Limits {
     /// Each of them at the decision.
     pub states: Arc<[LimitState]>,
     /// How long ago that was, ms: what is repeated from memory is not read again.
-    pub aged_ms: u64,
+    pub aged_ms: u32,
+    /// Whether the decision was about this very request, so that an event tells of it.
+    pub recorded: bool,
 }
 
 impl From<Arc<[LimitState]>> for Limits {
     /// Of a decision made just now.
     fn from(states: Arc<[LimitState]>) -> Self {
-        Self { states, aged_ms: 0 }
+        Self { states, aged_ms: 0, recorded: true }
     }
 }
 
@@ -158,14 +160,12 @@ pub struct Refused {
     pub faults: Box<[RequestFault]>,
     /// The policy it was refused under, where it is known; else the one in force when the answer is written.
     pub policy: Option<Arc<PolicyInForce>>,
-    /// Whether a decision event tells of it: the script was asked, for this very request.
-    pub recorded: bool,
 }
 
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
         let (name, limits, faults) = (None, Limits::default(), Box::default());
-        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None, recorded: false }
+        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
     }
 
     /// There is nothing there for this caller. Always the same, so that it tells nothing.

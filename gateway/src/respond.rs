@@ -177,7 +177,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         // RFC 9110 §11.6.1: a 401 names a scheme that would be accepted.
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    set_limits(headers, &refused.limits.states, refused.limits.aged_ms);
+    set_limits(headers, &refused.limits.states, refused.limits.aged_ms.into());
     response
 }
 

@@ -119,7 +119,7 @@ mod tests {
     fn no_flush_is_larger_than_one_call_takes() {
         let tally = Tally::new();
         for number in 0..=TALLY_BATCH {
-            tally.count("admitted", &UserType::new(&format!("type-{number}")).unwrap(), true);
+            tally.count("admitted", &UserType::new(format!("type-{number}")).unwrap(), true);
         }
         let sizes: Vec<usize> = std::iter::from_fn(|| tally.next_flush())
             .map(|flush| {

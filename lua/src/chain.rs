@@ -1,9 +1,9 @@
 //! The chains of the audit and decision streams: reading their entries as they are stored, and checking that none was
 //! changed, taken away, moved or put in.
 //!
-//! Responsible for the same hash as `include/chain.lua`. Must never need Redis to check: an export is enough, and whoever
-//! checks one need not trust the server it came from. SHA-1 is all that Redis offers scripts; whoever can write to Redis
-//! can write a whole chain anew, which only a head kept elsewhere shows.
+//! Responsible for the same hash as `include/chain.lua`. Must never need Redis to check: an export is enough, and
+//! whoever checks one need not trust the server it came from. SHA-1 is all that Redis offers scripts; whoever can write
+//! to Redis can write a whole chain anew, which only a head kept elsewhere shows.
 
 use bytes::Bytes;
 use fred::interfaces::{KeysInterface, StreamsInterface};
@@ -18,7 +18,7 @@ use crate::store::ScopeStore;
 
 mod text;
 
-use text::Text;
+use text::{Text, hex};
 
 /// The hash before the first entry.
 const BEGIN: &str = "0000000000000000000000000000000000000000";
@@ -142,7 +142,7 @@ impl ChainEntry {
                 hash.update(piece);
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }
 

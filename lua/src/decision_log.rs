@@ -230,8 +230,8 @@ impl ScopeStore {
     }
 }
 
-/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it; and
-/// its place in the chain, which is not read here.
+/// The events of one stream entry: `batch` `[policy stamp d][time d]`, `about`, `outcome` as `admit.lua` returns it.
+/// Its place in the chain is not read here.
 fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, StoreError> {
     let (mut batch, mut abouts, mut outcomes) = (Bytes::new(), Bytes::new(), Bytes::new());
     while !fields.is_empty() {
@@ -250,11 +250,10 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let Some(([id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..], budgets)) =
-            about.split_first_chunk::<14>()
-        else {
+        let Some((known, budgets)) = about.split_first_chunk::<14>() else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
+        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..] = known;
         let event = DecisionEvent {
             id: format!("{batch_id}.{}", events.len()),
             at_ms,

@@ -40,8 +40,8 @@ macro_rules! scripts {
 
 scripts! {
     ADMIT = "admit" [
-        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake", "pass",
-        "state", "chain"
+        "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake",
+        "pass", "state", "chain"
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];

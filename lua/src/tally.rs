@@ -1,7 +1,7 @@
 //! `tally.lua`: counts of decisions by hour, flushed in aggregate by the gateways.
 //!
-//! Responsible for counting a flush once, however often it is sent. The hour is the gateway's: statistics are for people,
-//! and nothing is decided by them.
+//! Responsible for counting a flush once, however often it is sent. The hour is the gateway's: statistics are for
+//! people, and nothing is decided by them.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

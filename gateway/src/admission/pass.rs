@@ -175,8 +175,7 @@ fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decide
             let limits: Arc<[LimitState]> = limits.into();
             let stamp = policy.stamp();
             let retry_after_ms = memory.remember(subject(identity, class), cost, &refusal, &limits, stamp, asked_at);
-            let refused = refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy);
-            Err(Refused { recorded: true, ..refused })
+            Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy))
         }
         Verdict::Admitted { .. } | Verdict::Replayed { .. } => {
             let error = StoreError::Protocol("a pass was answered as a task".to_owned());

@@ -32,7 +32,7 @@ impl From<Text> for Written {
     fn from(Text(bytes): Text) -> Self {
         match String::from_utf8(bytes.to_vec()) {
             Ok(text) => Self::Plain(text),
-            Err(_) => Self::Packed { hex: bytes.iter().map(|byte| format!("{byte:02x}")).collect() },
+            Err(_) => Self::Packed { hex: hex(&bytes) },
         }
     }
 }
@@ -52,4 +52,10 @@ impl TryFrom<Written> for Text {
         let digits = digits.ok_or("not hexadecimal digits")?;
         Ok(Self(digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()))
     }
+}
+
+/// Two hexadecimal digits for each byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
