@@ -60,6 +60,11 @@ pub(super) struct Terms {
 }
 
 impl TermArgs {
+    /// Whether nothing was said about what is allowed.
+    pub(super) fn says_no_scope(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
     /// Reads them; what is wrong is noted.
     pub(super) fn read(&self, faults: &mut Faults) -> Terms {
         faults.name("--agent", &self.agent);

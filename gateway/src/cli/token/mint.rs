@@ -44,7 +44,9 @@ pub(super) fn mint(args: &MintArgs) -> Result<(), Vec<String>> {
     faults.name("--principal", &args.principal);
     let scope = faults.note("--tenant, --project", Scope::new(args.tenant.as_str(), args.project.as_str()));
     let user_type = faults.note("--user-type", UserType::new(args.user_type.as_str()));
-    let scopes = given.scopes.or_else(|| faults.note("--scope", Err("at least one is required")));
+    if args.terms.says_no_scope() {
+        faults.note::<(), _>("--scope", Err("at least one is required"));
+    }
     let deployment = match IdentityTerms::load(Some(&args.identity), &variable) {
         Ok(identity) => identity.delegation.or_else(|| faults.note("--identity", Err("names no delegation.keys"))),
         Err(lines) => {
@@ -54,7 +56,7 @@ pub(super) fn mint(args: &MintArgs) -> Result<(), Vec<String>> {
             None
         }
     };
-    let all = scope.zip(user_type).zip(scopes).zip(deployment);
+    let all = scope.zip(user_type).zip(given.scopes).zip(deployment);
     let Some((((scope, user_type), scopes), deployment)) = all else { return Err(faults.into_lines()) };
     let grant = Grant {
         issuer: deployment.issuer().to_owned(),
