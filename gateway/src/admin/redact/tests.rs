@@ -143,6 +143,6 @@ fn what_is_nested_deeper_than_any_document_goes_as_a_whole() {
 
 #[test]
 fn the_shipped_policy_has_nothing_to_hide() {
-    let policy = serde_json::to_value(crate::state::tests::shipped().policy.as_ref()).unwrap();
+    let policy = serde_json::to_value(crate::state::tests::shipped().policy).unwrap();
     assert_eq!(document(policy.clone()), policy);
 }
