@@ -14,7 +14,8 @@ use crate::identity::{Proven, Unproven};
 /// How every key begins, and nothing else does.
 pub const PREFIX: &str = "gk_";
 
-const ID_LENGTH: usize = 8;
+/// Characters of the id in a key.
+pub(crate) const ID_LENGTH: usize = 8;
 const SECRET_LENGTH: usize = 43;
 
 /// The keys that are known.
