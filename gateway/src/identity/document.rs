@@ -27,7 +27,7 @@ use crate::identity::ip_allow::IpAllow;
 use crate::identity::jwt::Issuer;
 
 use written::Document;
-pub use written::{MaxTtlSeconds, SessionTerms, TokenUse};
+pub use written::{MaxTtlSeconds, SessionTerms};
 
 /// What holds where a document says nothing.
 const DEFAULTS: &str = include_str!("default.yaml");

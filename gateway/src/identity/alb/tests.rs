@@ -179,7 +179,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[A-Za-z0-9_=.-]{0,200}") {
+    fn no_bytes_make_it_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            text in "[A-Za-z0-9_=.-]{0,200}",
+        ) {
         _ = Assertion::parse(&bytes);
         _ = Assertion::parse(text.as_bytes());
     }
