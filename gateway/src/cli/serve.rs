@@ -22,7 +22,7 @@ use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, open_redis};
 use super::{Exit, complain, descriptors, print};
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::{UpstreamOptions, UpstreamUrl};
-use crate::{DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
+use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
 /// up, short enough that a fleet that starts during an outage is there when Redis is.
@@ -36,6 +36,13 @@ pub(crate) struct ServeArgs {
     /// Address of the admin listener: metrics, monitoring, operations
     #[arg(long, value_name = "ADDR", env = "PORTCULLIS_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
     admin_listen: SocketAddr,
+    /// Whether the admin listener has the operations that change something; those that read stay
+    #[arg(long, value_name = "BOOL", env = "ADMIN_ALLOW_WRITES", default_value = "true",
+        action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    admin_allow_writes: bool,
+    /// Operations of the admin listener, by `operationId` in its `/openapi.json`, comma-separated [default: all]
+    #[arg(long, value_name = "NAME", env = "ADMIN_ALLOWED_OPS", value_delimiter = ',')]
+    admin_allowed_ops: Vec<String>,
     /// Redis to use: `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`
     /// [default: the policy's `redis_url`, else `redis://127.0.0.1:6379`]
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
@@ -159,6 +166,7 @@ struct Prepared {
     component: Component,
     force_boot: bool,
     admin_token: SecretString,
+    admin_offer: AdminOffer,
     instance: String,
     trusted_proxies: TrustedProxies,
     decide_askers: DecideAskers,
@@ -174,6 +182,7 @@ struct Checked {
     loaded: Loaded,
     scope: Scope,
     admin_token: SecretString,
+    admin_offer: AdminOffer,
     rls_token: Option<SecretString>,
     upstream: Option<UpstreamOptions>,
     identity: IdentityTerms,
@@ -198,6 +207,9 @@ fn prepare(
         }
     });
     let upstream = args.upstream().map_err(|fault| wrong.push(fault)).ok().flatten();
+    let admin_offer = AdminOffer::new(args.admin_allow_writes, &args.admin_allowed_ops);
+    let admin_offer =
+        admin_offer.map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("ADMIN_ALLOWED_OPS: {fault}"))));
     let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
     let identity = identity
         .map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("PORTCULLIS_IDENTITY_PATH: {fault}"))))
@@ -221,9 +233,10 @@ fn prepare(
     let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
     let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
     wrong.extend(refusals);
-    match (loaded, scope, exposure.admin_token, identity) {
-        (Some(loaded), Some(scope), Some(admin_token), Some(identity)) if wrong.is_empty() => {
-            let checked = Checked { loaded, scope, admin_token, rls_token: exposure.rls_token, upstream, identity };
+    match (loaded, scope, exposure.admin_token, identity, admin_offer) {
+        (Some(loaded), Some(scope), Some(admin_token), Some(identity), Ok(admin_offer)) if wrong.is_empty() => {
+            let rls_token = exposure.rls_token;
+            let checked = Checked { loaded, scope, admin_token, admin_offer, rls_token, upstream, identity };
             Ok(args.prepared(checked))
         }
         _ => Err((exit, wrong)),
@@ -248,7 +261,7 @@ impl ServeArgs {
     }
 
     fn prepared(self, checked: Checked) -> Prepared {
-        let Checked { loaded, scope, admin_token, rls_token, upstream, identity } = checked;
+        let Checked { loaded, scope, admin_token, admin_offer, rls_token, upstream, identity } = checked;
         let url = self.redis_url(&loaded);
         if self.allow_open_redis {
             tracing::warn!("a redis that asks for no password is used wherever it is");
@@ -279,6 +292,7 @@ impl ServeArgs {
             scope,
             loaded,
             admin_token,
+            admin_offer,
         }
     }
 }
@@ -319,6 +333,7 @@ async fn run(prepared: Prepared) -> Exit {
         force_boot: prepared.force_boot,
         component: prepared.component,
         admin_token: prepared.admin_token,
+        admin_offer: prepared.admin_offer,
         rls_token: prepared.rls_token,
         instance: prepared.instance,
         trusted_proxies: prepared.trusted_proxies,
