@@ -11,7 +11,7 @@ use super::key::{Key, now_seconds};
 use super::key_server::KeyServer;
 use super::sight::who;
 use super::terms::{Terms, with_api_key};
-use crate::fixture::{accepted, start, until};
+use crate::fixture::{accepted, record, start, until};
 
 const SUBMIT: [&str; 2] = ["tasks:submit:demo", "quota:read"];
 
@@ -139,11 +139,14 @@ async fn who_has_become_less_is_less_through_its_agents_too() {
         assert_eq!((answer.status, answer.header("x-user-type")), (202, Some("paid")), "{}", answer.text);
     }
     assert_eq!(who(&here.bearer(&token("ada", &[]))).await, "one:ada by jwt as registered");
-    // The other gateway has seen nothing of it but what stands in Redis.
+    // The other gateway has seen nothing of it but what stands in Redis, and charges the very next call accordingly.
+    let store = cluster.store().await.expect("a store");
+    let charged = async |answer: &Answer| record(&store, answer.task_id()).await.envelope.user_type.to_string();
     for listener in [&there, &here] {
         let answer = ada.submit(listener).await;
-        assert_eq!((answer.status, answer.header("x-user-type")), (202, Some("registered")), "{}", answer.text);
+        assert_eq!((answer.status, charged(&answer).await.as_str()), (202, "registered"), "{}", answer.text);
     }
+    assert_eq!(ada.submit(&there).await.header("x-user-type"), Some("registered"), "and says so from then on");
     let helper = there.bearer(ada.bearer("helper").presented());
     until("it is read everywhere", || async {
         (who(&helper).await == "one:ada by delegation as registered").then_some(())

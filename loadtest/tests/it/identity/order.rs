@@ -149,7 +149,8 @@ async fn a_header_of_credentials_that_is_there_twice_is_a_bad_request() {
 #[tokio::test]
 async fn nothing_that_a_caller_says_of_itself_counts() {
     let terms = terms().api_key("lowly001", "acme:lowly", "registered");
-    let cluster = start(terms.cluster()).await;
+    let mut cluster = start(terms.cluster()).await;
+    cluster.stand_in(100).await.expect("capacity");
     let honest = with_api_key(&cluster.gateway(0), "lowly001");
     let plain = honest.get("/v1/sessions/current").await.expect("an answer");
     let claims = [

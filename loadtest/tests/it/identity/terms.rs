@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use portcullis_delegation::{Claims, Constraint, Grant, Lifetimes, RootKey, Verifier};
+use portcullis_delegation::{Claims, Constraint, Grant, Lifetimes};
 use portcullis_loadtest::client::Client;
 use portcullis_loadtest::cluster::Builder;
 use serde_json::{Value, json};
@@ -103,12 +103,6 @@ impl Terms {
     /// The key that roots are signed with. Nobody but the gateways should have it.
     pub(super) fn root(&self) -> &Key {
         &self.root
-    }
-
-    /// What a tool server verifies delegations by.
-    pub(super) fn verifier(&self) -> Verifier {
-        let root = RootKey { issuer: RESOURCE.to_owned(), key_id: "root".to_owned(), key: self.root.public() };
-        Verifier::new(vec![root], Lifetimes::CAPS)
     }
 
     /// A root that the gateway would have minted at this time. The holder has `holder`.

@@ -87,6 +87,8 @@ async fn revoked(cluster: &Fixture) -> Vec<Shown> {
 /// A gateway that serves nobody without a credential, once it is ready; its two listeners, nobody's yet.
 async fn closed_gateway(cluster: &mut Fixture, terms: Terms) -> (Client, Client) {
     let terms = terms.section("anonymous", json!({ "enabled": false }));
+    // Each thing that is presented comes from an address of its own, or the address would be refused in the end.
+    cluster.set_env("TRUSTED_PROXY_COUNT", "1");
     for (name, value) in terms.variables() {
         cluster.set_env(name, &value);
     }
@@ -143,8 +145,9 @@ async fn no_route_lets_in_who_has_no_credential_for_it() {
             assert_eq!(route.ask(listener, &task_id).await.status, expected, "{route:?}");
         }
         assert_closed(listener, routes, None, &task_id).await;
-        for shown in &worthless {
-            assert_closed(listener, routes, Some(shown), &task_id).await;
+        for (index, shown) in worthless.iter().enumerate() {
+            let from = listener.with_header("x-forwarded-for", &format!("198.51.100.{index}"));
+            assert_closed(&from, routes, Some(shown), &task_id).await;
         }
     }
     // The token of the admin listener is worth nothing on the public one, and a caller is nobody on the admin one.
