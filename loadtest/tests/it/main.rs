@@ -27,3 +27,6 @@ mod policy;
 mod simulate;
 mod proxy;
 mod decide;
+mod revocation;
+mod audit;
+mod canary;
