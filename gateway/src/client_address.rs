@@ -84,17 +84,23 @@ impl TrustedProxies {
 
 /// `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 fn parse_entry(entry: &str) -> Option<IpAddr> {
-    let entry = entry.trim();
+    // Only what RFC 9110 §5.6.3 calls white space: other blanks are somebody's junk.
+    let entry = entry.trim_matches([' ', '\t']);
     let address = if let Some(rest) = entry.strip_prefix('[') {
         let (inside, after) = rest.split_once(']')?;
-        let port_is_one = after.is_empty() || after.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+        let port_is_one = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
         inside.parse::<Ipv6Addr>().ok().filter(|_| port_is_one).map(IpAddr::V6)
     } else if let Some((host, port)) = entry.split_once(':').filter(|(host, _)| host.contains('.')) {
-        port.parse::<u16>().ok().and_then(|_| host.parse::<Ipv4Addr>().ok()).map(IpAddr::V4)
+        host.parse::<Ipv4Addr>().ok().filter(|_| is_port(port)).map(IpAddr::V4)
     } else {
         entry.parse().ok()
     };
     address.map(|address| address.to_canonical())
+}
+
+/// Digits only: the standard library would let a sign pass.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 impl ClientAddress {
@@ -137,7 +143,10 @@ impl ClientAddress {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::identity::test_issuer::fuzz_cases;
 
     /// The fingerprint for a peer, a proxy count, trusted networks and the lines of the header.
     fn client(peer: &str, count: u8, networks: &[&str], lines: &[&str]) -> String {
@@ -191,6 +200,16 @@ mod tests {
             ("9.9.9.9:http", "unknown"),
             ("[::1]x", "unknown"),
             ("9.9.9", "unknown"),
+            ("9.9.9.9:+443", "unknown"),
+            ("9.9.9.9:", "unknown"),
+            ("9.9.9.9:65536", "unknown"),
+            ("09.9.9.9", "unknown"),
+            ("[9.9.9.9]", "unknown"),
+            ("[::1%25eth0]:80", "unknown"),
+            ("[::ffff:9.9.9.9]:80", "9.9.9.9"),
+            (" \t9.9.9.9\t", "9.9.9.9"),
+            ("for=9.9.9.9", "unknown"),
+            ("\"9.9.9.9\"", "unknown"),
         ];
         for (entry, expected) in cases {
             assert_eq!(client("10.0.0.1", 1, &[], &[entry]), expected, "{entry}");
@@ -228,5 +247,52 @@ mod tests {
     fn one_v6_network_is_one_caller() {
         assert_eq!(client("2001:db8::1", 0, &[], &[]), client("2001:db8::ffff:2", 0, &[], &[]));
         assert_ne!(client("2001:db8::1", 0, &[], &[]), client("2001:db8:0:1::1", 0, &[], &[]));
+    }
+
+    #[test]
+    fn other_headers_and_bytes_that_are_no_text_say_nothing() {
+        let peer = "10.0.0.1:4000".parse().unwrap();
+        let proxies = TrustedProxies { count: 1, networks: Vec::new() };
+        let address = |name: &'static str, value: &[u8]| {
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_bytes(value).unwrap())]);
+            proxies.client_address(peer, &headers).unwrap()
+        };
+        for name in ["forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"] {
+            assert_eq!(address(name, b"127.0.0.1"), ClientAddress::Unknown, "{name}");
+        }
+        for value in [&b"\xff\xfe"[..], "9.9.9.9\u{a0}".as_bytes()] {
+            assert_eq!(address("x-forwarded-for", value), ClientAddress::Unknown);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
+
+        #[test]
+        fn no_lines_make_it_panic_or_believe_more_than_the_proxies_wrote(
+            junk in proptest::collection::vec("[ -~\\t]{0,60}", 0..4),
+            bytes in proptest::collection::vec(0x80..=0xff_u8, 0..40),
+            count in 0..=8_u8,
+        ) {
+            let peer: SocketAddr = "10.0.0.1:4000".parse().unwrap();
+            let proxies = TrustedProxies { count, networks: Vec::new() };
+            let mut headers = HeaderMap::new();
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(&bytes).unwrap());
+            for line in &junk {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            let address = proxies.client_address(peer, &headers);
+            _ = proxies.way(peer, &headers);
+            if count == 0 {
+                prop_assert_eq!(address, Ok(ClientAddress::Known(peer.ip())));
+            } else {
+                // What the operator's own proxies append decides, whatever stands before it.
+                let own: Vec<String> = (1..=count).map(|number| format!("192.0.2.{number}")).collect();
+                headers.append("x-forwarded-for", own.join(", ").parse().unwrap());
+                let expected = ClientAddress::Known("192.0.2.1".parse().unwrap());
+                let address = proxies.client_address(peer, &headers);
+                prop_assert!(address == Ok(expected) || address == Err(AbsurdForwarding));
+            }
+        }
     }
 }

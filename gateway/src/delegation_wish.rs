@@ -1,7 +1,7 @@
 //! What a caller says of a delegation it wants.
 //!
-//! Responsible for reading it completely, every fault with its path. Must never fill in what decides how far it reaches:
-//! scopes, agent and reason have to be said.
+//! Responsible for reading it completely, every fault with its path. Must never fill in what decides how far it
+//! reaches: scopes, agent and reason have to be said.
 
 use portcullis_delegation::{Constraint, Grant, Jwk, PublicKey, Scope, ScopeSet};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! `POST /v1/delegations`, `POST /v1/delegations/revoke`: a caller lets an agent act for it, and takes that back.
 //!
-//! Responsible for what may be delegated: never more than the caller may itself, and never by an agent, who narrows what
-//! it was given without asking anybody. Must never mint for whom nobody vouches, nor without an audit event.
+//! Responsible for what may be delegated: never more than the caller may itself, and never by an agent, who narrows
+//! what it was given without asking anybody. Must never mint for whom nobody vouches, nor without an audit event.
 
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ pub(crate) struct DelegationView<'a> {
 #[utoipa::path(
     post, path = "/v1/delegations", operation_id = "mint_delegation", tag = "delegations",
     summary = "Mints a root delegation for an agent of the caller",
-    description = "With `key`, the agent's public key, the delegation is bound to it (DPoP) and the agent can narrow it \
-        and hand it on; without, it is a bearer token that cannot be handed on.",
+    description = "With `key`, the agent's public key, the delegation is bound to it (DPoP) and the agent can narrow \
+        it and hand it on; without, it is a bearer token that cannot be handed on.",
     request_body(content = ref("#/components/schemas/DelegationWish"), content_type = "application/json"),
     responses((status = 201, description = "It is minted", body = ref("#/components/schemas/Delegation")), Minting)
 )]

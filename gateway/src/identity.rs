@@ -1,8 +1,8 @@
 //! Who a caller is, proved without Redis: by an issuer's signature, a load balancer's, a key or a token.
 //!
 //! Responsible for what each kind of credential proves and for the document that says whom to believe. Must never fall
-//! back to a weaker proof when one fails, never tell a caller why it failed (the cause is for the audit only), and never
-//! look at revocations: whoever asks checks those with what stands in [`Proven`].
+//! back to a weaker proof when one fails, never tell a caller why it failed (the cause is for the audit only), and
+//! never look at revocations: whoever asks checks those with what stands in [`Proven`].
 
 pub mod document;
 mod user_type;
@@ -18,7 +18,7 @@ pub mod ip_allow;
 pub mod failed_attempts;
 pub mod providers;
 #[cfg(test)]
-mod test_issuer;
+pub(crate) mod test_issuer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! Web pages that ask in their reader's name.
 //!
-//! Responsible for whether one may where its browser adds the credential by itself: a cookie goes along with whatever any
-//! page sends (cross-site request forgery, and RFC 6455 §10.2 for WebSockets). Must never take a page's origin from
+//! Responsible for whether one may where its browser adds the credential by itself: a cookie goes along with whatever
+//! any page sends (cross-site request forgery, and RFC 6455 §10.2 for WebSockets). Must never take a page's origin from
 //! anything but `Origin`, which pages cannot write.
 
 use axum::http::header::{HOST, ORIGIN};
@@ -10,8 +10,8 @@ use portcullis_config::policy::Cors;
 
 use crate::cors::Sharing;
 
-/// Whether the page that asks may, if it is one. Pages of this host may, and those that the policy lists; where the policy
-/// lists none, whoever stands behind is left to say who else, unless the credential is one that browsers send by
+/// Whether the page that asks may, if it is one. Pages of this host may, and those that the policy lists; where the
+/// policy lists none, whoever stands behind is left to say who else, unless the credential is one that browsers send by
 /// themselves: `by_cookie`.
 pub(crate) fn may_ask(cors: &Cors, parts: &Parts, by_cookie: bool) -> bool {
     let mut origins = parts.headers.get_all(ORIGIN).iter();

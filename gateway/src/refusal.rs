@@ -210,7 +210,8 @@ impl Refused {
         Self::new(Cause::Unauthenticated, "Unauthenticated", "The presented credential is not accepted here.")
     }
 
-    /// The credential was not given for what is asked, whatever it is about: `needed` would have to be among its scopes.
+    /// The credential was not given for what is asked, whatever it is about: `needed` would have to be among its
+    /// scopes.
     #[must_use]
     pub fn insufficient_scope(needed: &str) -> Self {
         let detail = "The presented credential was not given for this.";

@@ -1,8 +1,8 @@
 --- What `admit` says of a request's limits and budgets after deciding.
 
---- Packed [wait ms d], then for each window and each named limit [held d][reset ms d], for each budget [spent d][held d]
--- [reset ms d]. `uses` holds three places for each named limit, its window first; `bills` two for each budget, its
--- account first.
+--- Packed [wait ms d], then for each window and each named limit [held d][reset ms d], for each budget [spent d]
+-- [held d][reset ms d]. `uses` holds three places for each named limit, its window first; `bills` two for each budget,
+-- its account first.
 local function state_pack(wait_ms, windows, uses, bills, now)
   local pack, places, state = struct.pack, #windows, nil
   if places == 16 then

@@ -146,7 +146,8 @@ async fn answer_change(
         return Ok(Json(view::made(scoped, request, &made, &Value::Null)));
     }
     tracing::info!(
-        scope = %scoped.store().scope(), revision = made.revision, actor = scoped.operator().actor(), request_id = id.as_str(),
+        scope = %scoped.store().scope(), revision = made.revision, actor = scoped.operator().actor(),
+        request_id = id.as_str(),
         origin = ?made.origin, changed = ?view::paths(&made.amended.changes, |_| true), "the policy was changed"
     );
     let convergence = convergence::wait(scoped, made.revision, request.wait).await;

@@ -59,8 +59,8 @@ impl Exposure {
         }
         if let Some(host) = &self.open_redis {
             refusals.push(format!(
-                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: whoever \
-                 reaches it can do anything"
+                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: \
+                 whoever reaches it can do anything"
             ));
         }
         if self.insecure_cookie && !self.public.ip().to_canonical().is_loopback() {

@@ -1,8 +1,8 @@
 //! Users that an AWS load balancer has authenticated: `x-amzn-oidc-data`.
 //!
 //! Responsible for who signed it: the header says for which load balancer it is, and anybody may own one, so `signer`
-//! must be the configured one and the peer one of its subnets. From any other peer the header is as if it were not there. Must never
-//! take the region or the key's URL from the header, and never believe `x-amzn-oidc-identity` or
+//! must be the configured one and the peer one of its subnets. From any other peer the header is as if it were not
+//! there. Must never take the region or the key's URL from the header, and never believe `x-amzn-oidc-identity` or
 //! `x-amzn-oidc-accesstoken`, which nobody signed.
 //!
 //! Read by hand: AWS pads its base64url, over which it signs, and no library reads that.

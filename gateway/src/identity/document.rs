@@ -27,7 +27,7 @@ use crate::identity::ip_allow::IpAllow;
 use crate::identity::jwt::Issuer;
 
 use written::Document;
-pub use written::{MaxTtlSeconds, SessionTerms, TokenUse};
+pub use written::{MaxTtlSeconds, SessionTerms};
 
 /// What holds where a document says nothing.
 const DEFAULTS: &str = include_str!("default.yaml");
@@ -144,9 +144,26 @@ pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Identit
     check::check(&document, env)
 }
 
-/// The JSON Schema of identity documents, generated from their types.
+/// Definitions whose entries users give whole: no defaults stand beneath them.
+const WHOLE: [&str; 6] =
+    ["IssuerEntry", "AlbEntry", "ApiKeyEntry", "InternalEntry", "ScopeEntry", "DelegationKeyEntry"];
+
+/// The JSON Schema of identity documents as users write them; published as `deploy/identity.schema.json`.
 #[must_use]
-pub fn schema() -> Value {
+pub fn schema_of_documents() -> Value {
+    let mut schema = schema();
+    schema["title"] = json!("Portcullis identity document");
+    schema.as_object_mut().map(|root| root.shift_remove("required"));
+    if let Some(definitions) = schema["$defs"].as_object_mut() {
+        for (_, definition) in definitions.iter_mut().filter(|(name, _)| !WHOLE.contains(&name.as_str())) {
+            definition.as_object_mut().map(|map| map.shift_remove("required"));
+        }
+    }
+    schema
+}
+
+/// The schema of a document with the defaults beneath it, generated from its types.
+fn schema() -> Value {
     schemars::schema_for!(Document).to_value()
 }
 

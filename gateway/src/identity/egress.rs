@@ -1,9 +1,9 @@
 //! Where the gateway may connect to for an issuer's keys.
 //!
-//! Responsible for keeping a URL in a document from becoming a way into the operator's own network: the scheme, the form
-//! and a literal address are checked when the document is read and again at each fetch; a name's addresses are checked
-//! when it is resolved, and the connection goes to the very addresses that were checked. Must never trust a name because
-//! it was harmless before: DNS answers change.
+//! Responsible for keeping a URL in a document from becoming a way into the operator's own network: the scheme, the
+//! form and a literal address are checked when the document is read and again at each fetch; a name's addresses are
+//! checked when it is resolved, and the connection goes to the very addresses that were checked. Must never trust a
+//! name because it was harmless before: DNS answers change.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -94,7 +94,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Only 2000::/3 is given out, and not all of it: an IPv4 address in an IPv6 one (6to4, Teredo, NAT64) would lead to
+/// Only `2000::/3` is given out, and not all of it: an IPv4 address in an IPv6 one (6to4, Teredo, NAT64) would lead to
 /// whatever that is.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {

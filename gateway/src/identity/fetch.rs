@@ -66,7 +66,7 @@ impl Fetcher {
         let mut answer = self.client.get(url).send().await.map_err(failed)?;
         let status = answer.status();
         if status != StatusCode::OK {
-            let absent = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
+            let absent = matches!(status.as_u16(), 403 | 404 | 410);
             let error = format!("the server answered {status}");
             return Err(if absent { FetchError::Absent(status) } else { FetchError::Failed(error) });
         }

@@ -169,7 +169,7 @@ impl IssuerKeys {
     }
 }
 
-/// An issuer's key set, at its own URL or at the one its discovery document names (OpenID Connect Discovery 1.0).
+/// An issuer's key set, at its own URL or at the one its discovery document names (`OpenID` Connect Discovery 1.0).
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) issuer: String,

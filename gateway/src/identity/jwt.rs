@@ -15,10 +15,11 @@ use std::time::SystemTime;
 use jsonwebtoken::Algorithm;
 use portcullis_config::Scope;
 use quick_cache::sync::Cache;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::background::Background;
-use crate::identity::document::TokenUse;
 use crate::identity::fetch::Fetcher;
 use crate::identity::jwk::VerifyingKey;
 use crate::identity::jwks::{IssuerKeys, Published};
@@ -61,6 +62,16 @@ pub struct Issuer {
     pub place: Place,
     /// Longest time since `iat`, seconds.
     pub max_age_seconds: Option<u64>,
+}
+
+/// What Cognito calls the kinds of its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenUse {
+    /// Says who the user is; `aud` is the client.
+    Id,
+    /// Says what the client may do; `client_id` is the client.
+    Access,
 }
 
 /// Where an issuer's users are.

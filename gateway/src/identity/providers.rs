@@ -27,8 +27,8 @@ impl Providers {
     ///
     /// When keys are to be fetched and TLS cannot be set up on this machine.
     pub fn new(identity: Identity, background: &Background) -> Result<Self, String> {
-        let fetches = !identity.issuers.is_empty() || identity.alb.is_some();
-        let fetcher = if fetches { Some(Fetcher::new(identity.egress.clone())?) } else { None };
+        let keys_are_fetched = !identity.issuers.is_empty() || identity.alb.is_some();
+        let fetcher = if keys_are_fetched { Some(Fetcher::new(identity.egress.clone())?) } else { None };
         let jwt = fetcher.as_ref().filter(|_| !identity.issuers.is_empty());
         let jwt = jwt.map(|fetcher| JwtVerifier::new(identity.issuers.clone(), fetcher, background));
         let alb = identity.alb.clone().zip(fetcher).map(|(settings, fetcher)| AlbVerifier::new(settings, fetcher));

@@ -59,7 +59,7 @@ fn delegation_wish(reason: &Value) -> Value {
             "constraints": {"type": "object", "maxProperties": CONSTRAINTS_MAX,
                 "propertyNames": {"pattern": "^[a-z0-9_]{1,64}$"},
                 "additionalProperties": {"type": "integer", "minimum": 0},
-                "description": "Upper bounds. `calls_per_min` and `calls_per_hour` are kept here, others by the tools."},
+                "description": "Upper bounds; `calls_per_min` and `calls_per_hour` are kept here, others by tools."},
             "key": {
                 "type": "object", "required": ["kty", "crv", "x"], "additionalProperties": false,
                 "properties": {"kty": {"const": "OKP"}, "crv": {"const": "Ed25519"}, "x": {"type": "string"}},

@@ -155,8 +155,8 @@ async fn serve_http2<S: Answers + Send + 'static>(
     .await;
 }
 
-/// Drives a connection to its end, judged now and then and told once when it is time to `go`; what ended it, where it did not end by
-/// itself.
+/// Drives a connection to its end, judged now and then and told once when it is time to `go`; what ended it, where it
+/// did not end by itself.
 async fn drive<C: Future + Unpin>(
     connection: &mut C,
     mut judge: impl FnMut(Instant) -> Verdict,

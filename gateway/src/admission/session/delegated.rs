@@ -1,7 +1,8 @@
-//! Callers who act on somebody's behalf: chains of delegations, presented as bearer tokens or with a proof of possession.
+//! Callers who act on somebody's behalf: chains of delegations, presented as bearer tokens or with a proof of
+//! possession.
 //!
-//! Responsible for what a verified chain means here: whom it charges, what it may do, by what it dies. Must never take a
-//! proof twice, nor let a cached verdict stand for anything but signatures and structure: proof, revocations and user
+//! Responsible for what a verified chain means here: whom it charges, what it may do, by what it dies. Must never take
+//! a proof twice, nor let a cached verdict stand for anything but signatures and structure: proof, revocations and user
 //! type are looked at anew for every request.
 
 use std::sync::Arc;

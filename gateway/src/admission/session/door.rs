@@ -1,7 +1,7 @@
 //! What is decided about a request by the address it comes from, before its credential is looked at.
 //!
-//! Responsible for the lists of addresses, for those that keep failing, and for whether strangers are let in at all. Must
-//! never ask Redis: who is turned away here costs nothing.
+//! Responsible for the lists of addresses, for those that keep failing, and for whether strangers are let in at all.
+//! Must never ask Redis: who is turned away here costs nothing.
 
 use std::net::SocketAddr;
 

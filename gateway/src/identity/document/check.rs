@@ -21,7 +21,7 @@ pub(super) fn check(document: &Document, env: &dyn Fn(&str) -> Option<String>) -
     let egress = Egress::new(document.egress_allow.iter().cloned());
     checks.hosts(&document.egress_allow);
     let issuers = issuer::issuers(&mut checks, &document.issuers, &egress);
-    let alb = document.alb.as_ref().and_then(|entry| entries::alb(&mut checks, entry, &egress));
+    let alb = document.alb.as_ref().map(|entry| entries::alb(&mut checks, entry, &egress));
     if let Some(alb) = &alb {
         let prefixes = document.issuers.iter().map(|issuer| issuer.principal_prefix.as_str());
         if prefixes.into_iter().any(|prefix| prefix == alb.principal_prefix) {
@@ -100,7 +100,8 @@ impl Checks<'_> {
                 Some(network) => networks.push(network.trunc()),
                 None if entry == "lan" => networks.extend(lan()),
                 None => {
-                    self.fault(&format!("{path}[{index}]"), format!("{entry:?} is no CIDR, no address and not lan"))
+                    let message = format!("{entry:?} is no CIDR, no address and not lan");
+                    self.fault(&format!("{path}[{index}]"), message);
                 }
             }
         }

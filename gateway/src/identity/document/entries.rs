@@ -17,7 +17,7 @@ use crate::identity::document::{Anonymous, Delegation, DelegationKey, secret};
 use crate::identity::egress::Egress;
 use crate::identity::internal::{InternalToken, weakness};
 
-pub(super) fn alb(checks: &mut Checks<'_>, entry: &AlbEntry, egress: &Egress) -> Option<AlbSettings> {
+pub(super) fn alb(checks: &mut Checks<'_>, entry: &AlbEntry, egress: &Egress) -> AlbSettings {
     let signer_is_one = entry.signer.starts_with("arn:aws") && entry.signer.contains(":loadbalancer/");
     if !signer_is_one {
         checks.fault("alb.signer", "must be the ARN of a load balancer: arn:aws:elasticloadbalancing:…:loadbalancer/…");
@@ -43,11 +43,14 @@ pub(super) fn alb(checks: &mut Checks<'_>, entry: &AlbEntry, egress: &Egress) ->
     checks.distinct("alb.client_ids", &entry.client_ids);
     checks.distinct("alb.groups_claim", &entry.groups_claim);
     checks.principal_prefix("alb.principal_prefix", &entry.principal_prefix);
-    let aws_url = || match entry.region.starts_with("us-gov-") {
-        true => format!("https://s3-{0}.amazonaws.com/aws-elb-public-keys-prod-{0}", entry.region),
-        false => format!("https://public-keys.auth.elb.{}.amazonaws.com", entry.region),
+    let aws_url = || {
+        if entry.region.starts_with("us-gov-") {
+            format!("https://s3-{0}.amazonaws.com/aws-elb-public-keys-prod-{0}", entry.region)
+        } else {
+            format!("https://public-keys.auth.elb.{}.amazonaws.com", entry.region)
+        }
     };
-    Some(AlbSettings {
+    AlbSettings {
         signer: entry.signer.clone(),
         key_url: entry.key_url.clone().map_or_else(aws_url, |url| url.trim_end_matches('/').to_owned()),
         subnets: checks.networks("alb.subnets", &entry.subnets),
@@ -57,7 +60,7 @@ pub(super) fn alb(checks: &mut Checks<'_>, entry: &AlbEntry, egress: &Egress) ->
         user_types: checks.user_types("alb", &entry.user_types, entry.baseline.as_deref()),
         principal_prefix: entry.principal_prefix.clone(),
         scope: checks.scope("alb", entry.scope.as_ref()),
-    })
+    }
 }
 
 pub(super) fn api_keys(checks: &mut Checks<'_>, entries: &[ApiKeyEntry]) -> ApiKeys {
@@ -116,9 +119,6 @@ pub(super) fn internal(checks: &mut Checks<'_>, entry: &InternalEntry) -> Option
     }
     if entry.tokens.is_empty() {
         checks.fault("internal.tokens", "must name a secret; leave the section out if there is none");
-    }
-    if entry.tokens.len() > 2 {
-        checks.fault("internal.tokens", "must have at most 2 entries, PORTCULLIS_INTERNAL_TOKEN counted");
     }
     checks.distinct("internal.scopes", &entry.scopes);
     let user_type = checks.user_type("internal.user_type", entry.user_type.as_deref().unwrap_or(UserType::BUILT_IN[4]));

@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use jsonwebtoken::Algorithm;
 
 use crate::identity::document::check::Checks;
-use crate::identity::document::written::{AlgorithmName, IssuerEntry, TokenUse};
+use crate::identity::document::written::{AlgorithmName, IssuerEntry};
 use crate::identity::egress::Egress;
 use crate::identity::jwks::discovery_url;
-use crate::identity::jwt::{Issuer, Place};
+use crate::identity::jwt::{Issuer, Place, TokenUse};
 
 /// The issuers, and the faults of those that cannot be believed.
 pub(super) fn issuers(checks: &mut Checks<'_>, entries: &[IssuerEntry], egress: &Egress) -> Vec<Issuer> {

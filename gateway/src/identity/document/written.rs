@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::identity::jwt::TokenUse;
+
 /// Whom a gateway believes about who a caller is.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -79,16 +81,6 @@ pub(super) struct IssuerEntry {
     /// Longest time since `iat`, seconds. Left out: until `exp`.
     #[schemars(range(min = 60, max = 31_536_000))]
     pub(super) max_age_seconds: Option<u64>,
-}
-
-/// What Cognito calls the kinds of its tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenUse {
-    /// Says who the user is; `aud` is the client.
-    Id,
-    /// Says what the client may do; `client_id` is the client.
-    Access,
 }
 
 /// Signature algorithms by a public key (RFC 7518, RFC 8037). There is none by a shared secret, and no `none`.

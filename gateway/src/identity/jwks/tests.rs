@@ -1,1 +1,182 @@
-//! t
+//! When an issuer's keys are fetched, and what becomes of tokens meanwhile. Responsible for the counts of fetches: time
+//! stands still here unless it is moved.
+
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::future::join_all;
+use jsonwebtoken::DecodingKey;
+use tokio::time::{advance, sleep};
+
+use super::*;
+use crate::identity::Egress;
+use crate::identity::test_issuer::{Answer, TestKey, TestServer, key_set};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Publishes the names it holds; `None`: it cannot be reached.
+#[derive(Clone, Debug)]
+struct FakeSource(Arc<(StdMutex<Option<Vec<&'static str>>>, AtomicUsize)>);
+
+#[async_trait]
+impl KeySource for FakeSource {
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
+        self.0.1.fetch_add(1, Ordering::SeqCst);
+        // Long enough for everybody else to come along.
+        sleep(Duration::from_millis(100)).await;
+        let kids = self.0.0.lock().unwrap().clone().ok_or_else(|| FetchError::Failed("down".to_owned()))?;
+        let key = || Arc::new(VerifyingKey::new(vec![Algorithm::RS256], DecodingKey::from_secret(b"")));
+        Ok(kids.into_iter().map(|kid| (kid.to_owned(), key())).collect())
+    }
+}
+
+impl FakeSource {
+    fn publish(&self, kids: &[&'static str]) {
+        *self.0.0.lock().unwrap() = Some(kids.to_vec());
+    }
+
+    fn go_down(&self) {
+        *self.0.0.lock().unwrap() = None;
+    }
+
+    fn fetches(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+fn keys(published: &[&'static str]) -> (Arc<IssuerKeys>, FakeSource) {
+    let source = FakeSource(Arc::new((StdMutex::new(Some(published.to_vec())), AtomicUsize::new(0))));
+    (IssuerKeys::new("i".to_owned(), Box::new(source.clone()), Background::default()), source)
+}
+
+async fn cause(keys: &Arc<IssuerKeys>, kid: &str) -> &'static str {
+    keys.key(kid).await.map_or_else(|unproven| unproven.cause, |_| "found")
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_waits_for_one_fetch() {
+    let (keys, source) = keys(&["a"]);
+    let causes = join_all((0..100).map(|_| cause(&keys, "a"))).await;
+    assert!(causes.iter().all(|cause| *cause == "found"));
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_unknown_names_fetches_once_in_half_a_minute() {
+    let (keys, source) = keys(&["a"]);
+    assert_eq!(cause(&keys, "a").await, "found");
+    advance(MINUTE).await;
+    for round in 0..2 {
+        let names: Vec<String> = (0..1000).map(|number| format!("{round}-{number}")).collect();
+        let causes = join_all(names.iter().map(|name| cause(&keys, name))).await;
+        assert!(causes.iter().all(|cause| *cause == "unknown_kid"));
+        assert_eq!(source.fetches(), 2 + round);
+        advance(FETCH_EVERY).await;
+    }
+    assert!(keys.unknown.len() <= MAX_UNKNOWN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_was_unknown_is_left_alone_for_a_while() {
+    let (keys, source) = keys(&["a"]);
+    assert_eq!(cause(&keys, "b").await, "unknown_kid");
+    advance(FETCH_EVERY).await;
+    assert_eq!((cause(&keys, "b").await, source.fetches()), ("unknown_kid", 1));
+    advance(UNKNOWN_FOR.saturating_sub(FETCH_EVERY)).await;
+    assert_eq!((cause(&keys, "b").await, source.fetches()), ("unknown_kid", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_by_the_first_token_that_names_it() {
+    let (keys, source) = keys(&["old"]);
+    assert_eq!(cause(&keys, "old").await, "found");
+    source.publish(&["old", "new"]);
+    assert_eq!(cause(&keys, "new").await, "unknown_kid", "it has just been looked");
+    advance(UNKNOWN_FOR).await;
+    assert_eq!((cause(&keys, "new").await, source.fetches()), ("found", 2));
+    source.publish(&["new"]);
+    advance(SOFT).await;
+    assert_eq!(cause(&keys, "old").await, "found", "nobody waits for the refresh");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((cause(&keys, "new").await, source.fetches()), ("found", 3));
+    assert_eq!(cause(&keys, "old").await, "unknown_kid", "the issuer has taken it back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_outlive_an_issuer_that_is_down_by_a_day_and_no_more() {
+    let (keys, source) = keys(&["a"]);
+    assert_eq!(cause(&keys, "a").await, "found");
+    source.go_down();
+    for _ in 0..(HARD.as_secs() / SOFT.as_secs() - 1) {
+        advance(SOFT).await;
+        assert_eq!(cause(&keys, "a").await, "found");
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(cause(&keys, "b").await, "idp_unavailable", "whether there is such a key cannot be told");
+    advance(SOFT).await;
+    assert_eq!(cause(&keys, "a").await, "idp_unavailable");
+    source.publish(&["a"]);
+    advance(RETRY_EVERY).await;
+    assert_eq!(cause(&keys, "a").await, "found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_set_is_fetched_once_behind_everybodys_back() {
+    let (keys, source) = keys(&["a"]);
+    assert_eq!(cause(&keys, "a").await, "found");
+    advance(SOFT).await;
+    let causes = join_all((0..100).map(|_| cause(&keys, "a"))).await;
+    assert!(causes.iter().all(|cause| *cause == "found"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_was_never_reached_is_tried_again_but_not_by_everybody() {
+    let (keys, source) = keys(&[]);
+    source.go_down();
+    for round in 1..=3 {
+        let causes = join_all((0..100).map(|_| cause(&keys, "a"))).await;
+        assert!(causes.iter().all(|cause| *cause == "idp_unavailable"));
+        assert_eq!(source.fetches(), round);
+        advance(RETRY_EVERY).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_goes_away_does_not_let_the_next_fetch_at_once() {
+    let (keys, source) = keys(&["a"]);
+    assert!(tokio::time::timeout(Duration::from_millis(10), keys.key("a")).await.is_err());
+    assert_eq!(cause(&keys, "a").await, "idp_unavailable");
+    assert_eq!(source.fetches(), 1);
+    advance(RETRY_EVERY).await;
+    assert_eq!(cause(&keys, "a").await, "found");
+}
+
+#[tokio::test]
+async fn a_key_set_is_found_by_the_issuers_own_discovery_document_only() {
+    let server = TestServer::start().await;
+    let key = TestKey::es256("e");
+    let issuer = server.url("/tenant/");
+    let published = || Published {
+        issuer: issuer.clone(),
+        jwks_url: None,
+        algorithms: vec![Algorithm::ES256],
+        fetcher: Fetcher::new(Egress::new(["127.0.0.1".to_owned()])).unwrap(),
+    };
+    let document = |issuer: &str, keys: &str| {
+        Answer::ok(serde_json::json!({ "issuer": issuer, "jwks_uri": keys }).to_string().into_bytes())
+    };
+    let path = "/tenant/.well-known/openid-configuration";
+    server.answer("/keys", key_set(&[&key]));
+    server.answer(path, document(&issuer, &server.url("/keys")));
+    assert!(published().fetch().await.unwrap().contains_key("e"));
+
+    server.answer(path, document(&server.url("/other"), &server.url("/keys")));
+    assert!(published().fetch().await.is_err(), "another issuer's");
+    server.answer(path, document(&issuer, "http://169.254.169.254/latest"));
+    assert!(matches!(published().fetch().await, Err(FetchError::Forbidden(_))));
+    server.answer(path, Answer::redirect(&server.url("/keys")));
+    assert!(published().fetch().await.is_err());
+    assert_eq!(server.asked("/keys"), 1);
+}

@@ -6,8 +6,7 @@
 use portcullis_config::Scope;
 use serde_json::Value;
 
-use crate::identity::document::TokenUse;
-use crate::identity::jwt::{Issuer, Place};
+use crate::identity::jwt::{Issuer, Place, TokenUse};
 use crate::identity::{LEEWAY_SECONDS, Proven, Unproven};
 
 /// Longest `sub`, bytes.

@@ -186,7 +186,11 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
 
         #[test]
-        fn no_bytes_make_it_panic(text in "\\PC{0,200}", head in "\\PC{0,80}", claims in "[\\{\\}\\[\\]\":,a-z0-9.e+-]{0,80}") {
+        fn no_bytes_make_it_panic(
+            text in "\\PC{0,200}",
+            head in "\\PC{0,80}",
+            claims in "[\\{\\}\\[\\]\":,a-z0-9.e+-]{0,80}",
+        ) {
             let issuer = issuer("https://i.example");
             for token in [text, token(&head, &claims), token("{\"alg\":\"RS256\"}", &claims)] {
                 if let Ok(token) = Compact::parse(&token) {

@@ -63,7 +63,7 @@ async fn play(act: &Act, seed: u64) -> u64 {
     for step in 0..40 {
         now_ms += *[0, 1, 1_000, 61_000, 400_000].choose(&mut random).expect("five");
         let (store, lasts_ms) = (act.store.at(now_ms), random.random_range(1..600) * 1_000);
-        let (number, changed, expected) = if random.random_bool(0.3) {
+        let (number, has_changed, expected) = if random.random_bool(0.3) {
             let (principal, ceiling) = (["ada", "bob"][step % 2], [None, Some("paid"), Some("registered")]);
             let ceiling = *ceiling.choose(&mut random).expect("three");
             let before = ceilings.get(principal).filter(|(_, until_ms)| *until_ms > now_ms).copied();
@@ -99,11 +99,11 @@ async fn play(act: &Act, seed: u64) -> u64 {
                 (true, true) => rule.older = (until_ms, now_ms),
             }
             let revocation = Revocation { member, lasts_ms, spares_later };
-            let (number, changed) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
-            (number, changed == 1, more)
+            let (number, more_now) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
+            (number, more_now == 1, more)
         };
-        assert_eq!((changed, number > last), (expected, expected), "seed {seed}, step {step}");
-        changes += u64::from(changed);
+        assert_eq!((has_changed, number > last), (expected, expected), "seed {seed}, step {step}");
+        changes += u64::from(has_changed);
         last = number;
         now_ms += *[0, 1, 100_000].choose(&mut random).expect("three");
         let view = read(&act.store.at(now_ms)).await;
@@ -117,7 +117,7 @@ async fn play(act: &Act, seed: u64) -> u64 {
         }
         for principal in ["ada", "bob", "eve"] {
             let expected = ceilings.get(principal).filter(|(_, until_ms)| now_ms < *until_ms).map(|(name, _)| *name);
-            let ceiling = view.ceiling(principal).map(|ceiling| ceiling.as_str());
+            let ceiling = view.ceiling(principal).map(portcullis_config::UserType::as_str);
             assert_eq!(ceiling, expected, "seed {seed}, step {step}");
         }
     }
@@ -147,8 +147,8 @@ async fn a_member_is_dead_exactly_as_long_as_somebody_revoked_it_for() {
 async fn revoking_twice_is_revoking_once_and_says_the_same() {
     let stage = Stage::set().await;
     let act = stage.act();
-    let (number, changed) = revoke(&act, Member::Token("abc")).await;
-    assert_eq!(changed, 1);
+    let (number, more_now) = revoke(&act, Member::Token("abc")).await;
+    assert_eq!(more_now, 1);
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
     assert_eq!(revoke(&act, Member::Token("abc")).await, (number, 0));
     assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "one entry, one event");
@@ -165,8 +165,8 @@ async fn who_knows_of_fewer_revocations_than_there_are_decides_nothing() {
     let (number, _) = revoke(&act, Member::Principal("eve")).await;
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
     let asked = [by(&[Member::Principal("ada")])];
-    let stale = act.store.knowing(live.load().number()).admit(&policy, &asked).await;
-    assert_eq!(stale, Err(StoreError::StaleRevocations { held: 0, current: number }));
+    let refused = act.store.knowing(live.load().number()).admit(&policy, &asked).await;
+    assert_eq!(refused, Err(StoreError::StaleRevocations { held: 0, current: number }));
     assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
     let view = live.hear(number).await.expect("an answer");
     assert_eq!(view.covers(&by(&[Member::Principal("eve")]).provenance.members, 1), Some("p:eve"));
@@ -325,8 +325,8 @@ async fn a_number_that_the_scope_lost_on_its_own_is_given_back() {
     act.beat(&policy, START_MS, 9).await;
     let store = act.store.at(START_MS).knowing(number);
     let asked = [by(&[Member::Principal("ada")])];
-    let stale = store.admit(&policy, &asked).await;
-    assert_eq!(stale, Err(StoreError::StaleRevocations { held: number, current: 0 }));
+    let refused = store.admit(&policy, &asked).await;
+    assert_eq!(refused, Err(StoreError::StaleRevocations { held: number, current: 0 }));
     let view = live.hear(0).await.expect("an answer");
     assert_eq!((view.number(), view.is_lost()), (number, false));
     store.admit(&policy, &asked).await.expect("decisions");

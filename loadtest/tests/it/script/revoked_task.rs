@@ -117,6 +117,5 @@ async fn run(stage: &Stage, act: &Act, boot: portcullis_config::Loaded, policy: 
     .await;
     shutdown.drain.cancel();
     running.await.expect("it ends");
-    let ran = ran.lock().expect("no panic").clone();
-    ran
+    ran.lock().expect("no panic").clone()
 }
