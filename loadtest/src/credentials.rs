@@ -72,7 +72,7 @@ impl Credentials {
                 "resource": RESOURCE, "active_kid": KEY_ID,
                 "keys": [{ "kid": KEY_ID, "key": format!("file:{}", key_file.display()) }],
             },
-            "egress_allow": [issuer.authority()],
+            "egress_allow": ["127.0.0.1"],
         });
         merge_patch(&mut content, patch);
         write(&document, &content.to_string())?;

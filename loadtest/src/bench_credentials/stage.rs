@@ -76,9 +76,7 @@ impl Stage {
             expect(credential, connection.exchange(request).await?)?;
             latency_us.saturating_record(sent.elapsed().as_micros() as u64);
         }
-        let used = |now: Duration, before: Duration| {
-            now.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(count)
-        };
+        let used = |now: Duration, before: Duration| now.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(count);
         Ok(Sample {
             gateway_us: used(processor_time::of(self.gateway)?, before.0),
             redis_us: used(processor_time::of(self.redis)?, before.1),

@@ -58,12 +58,6 @@ impl TokenIssuer {
         Ok(Self { key, address, _serving: serving })
     }
 
-    /// Host and port.
-    #[must_use]
-    pub fn authority(&self) -> String {
-        self.address.to_string()
-    }
-
     /// Where its key is.
     #[must_use]
     pub fn jwks_url(&self) -> String {

@@ -91,7 +91,9 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
         }
         6 => client.submit(&task).await.expect("an answer"),
         7 => submit(&crowd.paid, &Submission::new("no such kind!", json!(1))).await,
-        8 => submit(&crowd.paid, &Submission::new("demo", json!(1)).header("idempotency-key", "one and the same")).await,
+        8 => {
+            submit(&crowd.paid, &Submission::new("demo", json!(1)).header("idempotency-key", "one and the same")).await
+        }
         // A read with a credential that is worth nothing is turned away by the first gate.
         _ => client.bearer(&random_text()).get("/v1/sessions/current").await.expect("an answer"),
     };
@@ -109,7 +111,7 @@ async fn told(store: &ScopeStore) -> Causes {
     for event in store.decisions(MOST).await.expect("decisions") {
         *causes.entry(event.code.unwrap_or(event.outcome)).or_default() += 1;
     }
-    for event in store.audit(MOST as usize).await.expect("audit events") {
+    for event in store.audit(MOST).await.expect("audit events") {
         if event.event != "decisions.counted" {
             continue;
         }

@@ -42,7 +42,8 @@ async fn scene(transcripts: &std::path::Path) -> Scene {
     redis.ask(&format!("CONFIG SET requirepass {password}")).await.expect("a password");
     watch.secret("password of redis", &password);
     let url = format!("redis://:{password}@{}", redis.address());
-    let roles = ["anonymous", "registered", "paid"].map(|role| (role.to_owned(), json!({ "burst": 100_000, "hourly": -1 })));
+    let roles =
+        ["anonymous", "registered", "paid"].map(|role| (role.to_owned(), json!({ "burst": 100_000, "hourly": -1 })));
     let builder = credentials.believed_by(cluster().redis_url(Some(url))).processors(1).transcripts(transcripts);
     let builder = builder.env("PORTCULLIS_LOG", "trace").policy(json!({
         "rate_limits": { "roles": serde_json::Map::from_iter(roles) },

@@ -52,8 +52,7 @@ impl Cast {
 
     /// A root that is a bearer token.
     pub(super) fn agent(&self, principal: &str, agent: &str) -> Chain {
-        let granted =
-            Granted { scope: self.cluster.scope(), principal, agent, holder: None, reason: "on its own" };
+        let granted = Granted { scope: self.cluster.scope(), principal, agent, holder: None, reason: "on its own" };
         self.credentials.mint(&granted).expect("a root")
     }
 }

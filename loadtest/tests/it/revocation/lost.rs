@@ -25,8 +25,7 @@ async fn start() -> (Cast, Agents) {
     let [alive, revoked] = ["ada", "eve"].map(|principal| cast.crew(principal).reading.presented().to_owned());
     let person = cast.credentials.jwt("carol", &["paid"]).expect("a token");
     let everywhere = |token: &str| (0..GATEWAYS).map(|index| cast.cluster.gateway(index).bearer(token)).collect();
-    let agents =
-        Agents { alive: everywhere(&alive), revoked: everywhere(&revoked), person: everywhere(&person) };
+    let agents = Agents { alive: everywhere(&alive), revoked: everywhere(&revoked), person: everywhere(&person) };
     (cast, agents)
 }
 
