@@ -112,7 +112,7 @@ impl Credentials {
             issuer: RESOURCE.to_owned(),
             principal: granted.principal.to_owned(),
             tenant: granted.scope.to_string(),
-            session: format!("session of {}", granted.principal),
+            session: format!("session-of-{}", granted.principal),
             user_type: Some("paid".to_owned()),
             client_id: granted.agent.to_owned(),
             audience: vec![resource_of(granted.scope)],

@@ -33,7 +33,7 @@ struct Crowd {
 }
 
 async fn crowd() -> Crowd {
-    let credentials = Credentials::new(&json!({ "failed_attempts": { "per_minute": 100_000 } })).await;
+    let credentials = Credentials::new(&json!({ "failed_attempts": { "per_minute": 1000 } })).await;
     let credentials = credentials.expect("credentials");
     let policy = json!({
         "rate_limits": { "roles": {

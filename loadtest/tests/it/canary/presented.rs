@@ -33,7 +33,7 @@ async fn scene(transcripts: &std::path::Path) -> Scene {
         "signer": "arn:aws:elasticloadbalancing:eu-central-1:1:loadbalancer/app/front/1", "region": "eu-central-1",
         "subnets": ["127.0.0.1/32"], "principal_prefix": "alb:", "key_url": "http://127.0.0.1:1",
     });
-    let patch = json!({ "alb": alb, "failed_attempts": { "per_minute": 10_000 } });
+    let patch = json!({ "alb": alb, "failed_attempts": { "per_minute": 1000 } });
     let credentials = Credentials::new(&patch).await.expect("credentials");
     watch.secret("API key", credentials.api_key());
     watch.secret("internal token", credentials.internal_token());
@@ -257,7 +257,7 @@ async fn look(scene: &mut Scene) {
         scene.expect(path, &answer, 200);
     }
     let processor = scene.cluster.health(Member::Processor(0)).expect("it runs");
-    let answer = processor.get("/metrics").await.expect("an answer");
+    let answer = processor.bearer(scene.cluster.admin_token()).get("/metrics").await.expect("an answer");
     scene.expect("metrics of the processor", &answer, 200);
     let store = scene.cluster.store().await.expect("a store");
     for (chain, name) in [(Chain::Decisions, "decision events"), (Chain::Audit, "audit events")] {
