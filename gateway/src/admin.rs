@@ -5,7 +5,7 @@
 //! answer. Must never touch a task, nor show a secret of the configuration.
 //!
 //! What is about a scope is about the default one unless the request says otherwise: a `GET` by `?tenant=&project=`, a
-//! `POST` by `"tenant"` and `"project"` in its body.
+//! `POST` by `"tenant"` and `"project"` in its body. A route that this deployment does not offer is not there.
 //!
 //! | route | |
 //! |---|---|
@@ -24,12 +24,17 @@
 //! | `GET /admin/gateway/config/revisions/{n}` | one of them, with the document before and after |
 //! | `POST /admin/gateway/config/rollback` | back to the document of an earlier revision |
 //! | `GET /admin/gateway/config/convergence` | which replica holds which revision |
+//! | `GET /admin/revocations` | what is revoked and has not expired, newest first |
+//! | `POST /admin/revocations` | revokes a principal, an agent, a session, a token or a key |
+//! | `POST /admin/revocations/acknowledge` | goes on after revocations were lost |
 //! | `GET /admin/audit` | what was changed, newest first |
+//! | `GET /admin/audit/export` | a chain of events as it is stored, to be checked elsewhere |
 //! | `GET /openapi.json` | these routes as OpenAPI 3.1 |
 
 pub(crate) mod redact;
 mod view;
 pub(crate) mod operator;
+pub(crate) mod offer;
 mod scoped;
 mod asked;
 mod upkeep;
@@ -37,8 +42,10 @@ mod scope_gauges;
 pub(crate) mod decisions;
 mod monitoring;
 pub(crate) mod policy;
+pub(crate) mod revocations;
+pub(crate) mod audit;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
@@ -51,13 +58,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use crate::bearer_token::BearerToken;
-use crate::openapi::{self, DecisionQuery, ScopeQuery, Surveying, Unguarded};
+use crate::openapi::{self, DecisionQuery, Metering, ScopeQuery, Surveying};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
 use crate::state::Gateway;
 use crate::{health, metric};
-use asked::{Addressed, Asked, ScopeNames};
+use asked::{Addressed, Asked, ScopeNames, whole};
 use decisions::Filter;
+use offer::OfferedRoutes;
 use operator::Operator;
 use scope_gauges::ScopeGauges;
 use scoped::{Scoped, unanswered};
@@ -70,26 +78,32 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         token: BearerToken::new(gateway.admin_token()),
         gateway: gateway.clone(),
         gauges: ScopeGauges::default(),
+        document: OnceLock::new(),
         _upkeep: Upkeep::start(metrics.clone()),
         metrics,
     });
-    let routes = Router::new()
-        .route("/metrics", get(metrics_text))
-        .route("/monitoring/system", get(system))
-        .route("/admin/processors", get(processors))
-        .route("/admin/queues", get(queues))
-        .route("/admin/decisions", get(recent_decisions))
-        .route("/admin/circuit-breakers", get(circuit_breakers))
-        .route("/admin/gateway/validate-config", post(policy::validate))
-        .route("/admin/gateway/update-config", post(policy::update))
-        .route("/admin/gateway/reset-config", post(policy::reset))
-        .route("/admin/gateway/config", get(policy::config))
-        .route("/admin/gateway/config/revisions", get(policy::revisions))
-        .route("/admin/gateway/config/revisions/{n}", get(policy::revision))
-        .route("/admin/gateway/config/rollback", post(policy::rollback))
-        .route("/admin/gateway/config/convergence", get(policy::convergence))
-        .route("/admin/audit", get(policy::audit))
-        .route("/openapi.json", get(openapi::admin_document))
+    let routes = OfferedRoutes::new(gateway.admin_offer())
+        .route("/metrics", "read_metrics", get(metrics_text))
+        .route("/monitoring/system", "read_system", get(system))
+        .route("/admin/processors", "read_processors", get(processors))
+        .route("/admin/queues", "read_queues", get(queues))
+        .route("/admin/decisions", "read_decisions", get(recent_decisions))
+        .route("/admin/circuit-breakers", "read_circuit_breakers", get(circuit_breakers))
+        .route("/admin/gateway/validate-config", "validate_config", post(policy::validate))
+        .route("/admin/gateway/update-config", "update_config", post(policy::update))
+        .route("/admin/gateway/reset-config", "reset_config", post(policy::reset))
+        .route("/admin/gateway/config", "read_config", get(policy::config))
+        .route("/admin/gateway/config/revisions", "list_revisions", get(policy::revisions))
+        .route("/admin/gateway/config/revisions/{n}", "read_revision", get(policy::revision))
+        .route("/admin/gateway/config/rollback", "rollback_config", post(policy::rollback))
+        .route("/admin/gateway/config/convergence", "read_convergence", get(policy::convergence))
+        .route("/admin/revocations", "list_revocations", get(revocations::list))
+        .route("/admin/revocations", "revoke", post(revocations::revoke))
+        .route("/admin/revocations/acknowledge", "acknowledge_loss", post(revocations::acknowledge))
+        .route("/admin/audit", "read_audit", get(audit::events))
+        .route("/admin/audit/export", "export_audit", get(audit::export))
+        .route("/openapi.json", "read_openapi", get(openapi::admin_document))
+        .into_router()
         .fallback(async || Refused::not_found())
         .method_not_allowed_fallback(async || Refused::not_found())
         .layer(from_fn_with_state(admin.clone(), token_layer))
@@ -107,11 +121,18 @@ pub(crate) struct Admin {
     token: BearerToken,
     metrics: PrometheusHandle,
     gauges: ScopeGauges,
+    /// What is offered, described when somebody first asks.
+    document: OnceLock<openapi::Document>,
     /// Ends with the router.
     _upkeep: Upkeep,
 }
 
 impl Admin {
+    /// The description of what is offered.
+    pub(crate) fn document(&self) -> &openapi::Document {
+        self.document.get_or_init(|| openapi::Document::of(&openapi::administration(self.gateway.admin_offer())))
+    }
+
     fn default_scope(&self) -> Scoped {
         Scoped::new(self.gateway.clone(), self.gateway.scopes().default_scope().clone(), Operator::Token)
     }
@@ -120,6 +141,16 @@ impl Admin {
     async fn asked_scope(&self, asked: &Asked) -> Result<Scoped, Refused> {
         let names = asked.of_scope(&[], |_, _| Ok(()))?;
         self.address(&names, asked, &[]).await
+    }
+
+    /// The scope that is asked about, and how many of the newest entries are wanted: `?limit=`.
+    async fn limited(&self, asked: &Asked, (usual, most): (u32, u32)) -> Result<(Scoped, u32), Refused> {
+        let mut limit = usual;
+        let names = asked.of_scope(&["limit"], |_, value| {
+            limit = whole(value, 1, most)?;
+            Ok(())
+        })?;
+        Ok((self.address(&names, asked, &[]).await?, limit))
     }
 
     /// The scope of these names, and says that the request is about it; `faults` has already been found in the request.
@@ -154,14 +185,9 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     let addressed = Addressed::default();
     request.extensions_mut().insert(request_id.clone());
     request.extensions_mut().insert(addressed.clone());
-    let operator = if admin.token.admits(request.headers()) {
-        Ok(Operator::Token)
-    } else {
-        let (parts, body) = request.into_parts();
-        let operator = Operator::caller(&admin.gateway, &parts).await;
-        request = Request::from_parts(parts, body);
-        operator
-    };
+    let (parts, body) = request.into_parts();
+    let operator = Operator::of(&admin.gateway, &admin.token, &parts).await;
+    request = Request::from_parts(parts, body);
     let response = match operator {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
@@ -178,7 +204,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
 #[utoipa::path(
     get, path = "/metrics", operation_id = "read_metrics", tag = "monitoring",
     summary = "Metrics for Prometheus",
-    responses((status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"), Unguarded)
+    responses((status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"), Metering)
 )]
 pub(crate) async fn metrics_text(State(admin): Shared, operator: Operator) -> Response {
     if !operator.reaches_everything() {

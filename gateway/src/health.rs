@@ -14,6 +14,9 @@ use crate::refusal::Refused;
 use crate::respond;
 use crate::state::Gateway;
 
+/// The names of the two operations.
+pub(crate) const CHECKS: [&str; 2] = ["healthz", "readyz"];
+
 /// Whether a path is one of the two.
 pub(crate) fn is_check(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")

@@ -83,6 +83,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+pub use admin::offer::AdminOffer;
 pub use client_address::TrustedProxies;
 pub use decide::asker::DecideAskers;
 pub use drain::Shutdown;

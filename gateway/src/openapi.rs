@@ -10,28 +10,31 @@ mod header;
 mod schema;
 mod credential_schema;
 mod admin_schema;
+mod revocation_schema;
 
 use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use crate::admin::offer::AdminOffer;
 use crate::admission::session::Identity;
 use crate::credential::{API_KEY, INTERNAL_TOKEN, SESSION_COOKIES};
 use crate::respond::not_modified;
 use crate::{admin, decide, delegations, digest, events, health, limits, sessions, tasks, well_known};
 
 pub(crate) use parameters::{
-    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EndingQuery, EventsHeader, LimitsQuery, PassIdPath,
-    RevisionPath, RevisionsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
+    AuditQuery, ChangeQuery, DecideQuery, DecisionQuery, EndingQuery, EventsHeader, ExportQuery, LimitsQuery,
+    PassIdPath, RevisionPath, RevisionsQuery, RevocationsQuery, ScopeQuery, SubmitHeader, TaskIdPath,
 };
 pub(crate) use refusals::{
-    Asking, Changing, Deciding, EndingPass, EndingSession, Finding, Following, Minting, Open, OpeningSession, Reading,
-    Rolling, Submitting, Surveying, TakingBack, TaskOf, Unguarded, Validating,
+    Asking, Changing, Deciding, EndingPass, EndingSession, Following, Metering, Minting, Open, OpeningSession, Reading,
+    Revoking, Submitting, Surveying, TakingBack, TaskOf, Unguarded, Validating,
 };
 
 /// The credential that only event streams take.
@@ -60,7 +63,8 @@ struct PublicApi;
         admin::metrics_text, admin::system, admin::processors, admin::queues, admin::recent_decisions,
         admin::circuit_breakers, admin::policy::validate, admin::policy::update, admin::policy::reset,
         admin::policy::config, admin::policy::revisions, admin::policy::revision, admin::policy::rollback,
-        admin::policy::convergence, admin::policy::audit, admin_document, health::healthz, health::readyz
+        admin::policy::convergence, admin::revocations::list, admin::revocations::revoke,
+        admin::revocations::acknowledge, admin::audit::events, admin::audit::export, admin_document, health::healthz, health::readyz
     )
 )]
 struct AdminApi;
@@ -69,22 +73,22 @@ const PUBLIC: &str = "Admission control for expensive requests. A path that is n
     application behind the gateway, if there is one: its answers are the application's, its refusals those of \
     `components.responses`. Every refusal is problem details (RFC 9457).";
 
-const ADMIN: &str = "For operators. What is about a scope is about the default one unless the request says otherwise. \
+const ADMIN: &str = "For operators: the bearer of the admin token, and in their own scope privileged callers whose \
+    credential was given for `admin`. What is about a scope is about the default one unless the request says otherwise. \
     Every refusal is problem details (RFC 9457).";
 
 /// A document as it is served.
 #[derive(Debug)]
-struct Document {
+pub(crate) struct Document {
     bytes: Bytes,
     /// Names these bytes (RFC 9110 §8.8.3).
     etag: HeaderValue,
 }
 
 static PUBLIC_DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(&public()));
-static ADMIN_DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::of(&administration()));
 
 impl Document {
-    fn of(document: &Value) -> Self {
+    pub(crate) fn of(document: &Value) -> Self {
         let bytes = Bytes::from(document.to_string());
         let etag = HeaderValue::from_str(&format!("\"{}\"", digest::body_hex(&bytes)));
         // Quotes around hexadecimal digits.
@@ -125,21 +129,26 @@ pub(crate) async fn public_document(_: Identity, headers: HeaderMap) -> Response
     responses((status = 200, description = "OpenAPI 3.1", body = ref("#/components/schemas/OpenApi")),
         (status = 304, description = "It is still the one named in `If-None-Match`"), Unguarded)
 )]
-pub(crate) async fn admin_document(headers: HeaderMap) -> Response {
-    ADMIN_DOCUMENT.answer(&headers)
+pub(crate) async fn admin_document(State(admin): admin::Shared, headers: HeaderMap) -> Response {
+    admin.document().answer(&headers)
 }
 
-fn public() -> Value {
-    let credentials = json!({
+/// The credentials of callers.
+fn credentials() -> Value {
+    json!({
         "bearer": {"type": "http", "scheme": "bearer"},
         "internal_token": {"type": "apiKey", "in": "header", "name": INTERNAL_TOKEN.as_str()},
         "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIES[0]},
         "session_insecure": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIES[1]},
         "api_key": {"type": "apiKey", "in": "header", "name": API_KEY.as_str()},
-        EVENTS_BEARER: {
-            "type": "apiKey", "in": "query", "name": "bearer_token",
-            "description": "On `/v1/tasks/{id}/events` only: an `EventSource` cannot set a header.",
-        },
+    })
+}
+
+fn public() -> Value {
+    let mut credentials = credentials();
+    credentials[EVENTS_BEARER] = json!({
+        "type": "apiKey", "in": "query", "name": "bearer_token",
+        "description": "On `/v1/tasks/{id}/events` only: an `EventSource` cannot set a header.",
     });
     let mut document = complete(PublicApi::openapi(), schema::public(), credentials, true);
     document["components"]["responses"] = refusals::of_the_application();
@@ -148,9 +157,36 @@ fn public() -> Value {
     document
 }
 
-fn administration() -> Value {
-    let credentials = json!({"admin_token": {"type": "http", "scheme": "bearer"}});
-    complete(AdminApi::openapi(), admin_schema::all(), credentials, false)
+/// The description of the operations of the admin listener that are offered.
+pub(crate) fn administration(offer: &AdminOffer) -> Value {
+    let mut accepted = json!({
+        "admin_token": {"type": "http", "scheme": "bearer", "description": "`PORTCULLIS_ADMIN_TOKEN`: every scope."},
+    });
+    // Of a privileged caller with the scope `admin`.
+    for (name, credential) in credentials().as_object().into_iter().flatten() {
+        accepted[name] = credential.clone();
+    }
+    let mut document = complete(AdminApi::openapi(), admin_schema::all(), accepted, false);
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for operations in paths.values_mut().filter_map(Value::as_object_mut) {
+            operations.retain(|_, operation| {
+                let name = operation["operationId"].as_str().unwrap_or_default();
+                health::CHECKS.contains(&name) || offer.has(name)
+            });
+        }
+        paths.retain(|_, operations| operations.as_object().is_some_and(|operations| !operations.is_empty()));
+    }
+    document
+}
+
+/// The names of the operations of the admin listener that can be left out, in order.
+pub(crate) fn admin_operations() -> Vec<String> {
+    let document = serde_json::to_value(AdminApi::openapi()).unwrap_or_default();
+    let operations = document["paths"].as_object().into_iter().flat_map(Map::values).filter_map(Value::as_object);
+    let names = operations.flat_map(Map::values).filter_map(|operation| operation["operationId"].as_str());
+    let mut names: Vec<String> = names.filter(|name| !health::CHECKS.contains(name)).map(str::to_owned).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Adds what every operation has: headers, credentials, and the schemas it names. Where there are callers, one who

@@ -47,6 +47,8 @@ pub enum Cause {
         /// Its revision.
         current: u64,
     },
+    /// An agent did not say which revision of the policy it has seen.
+    PreconditionRequired,
     /// This gateway is going away.
     Draining,
     /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can or as the policy
@@ -62,7 +64,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is but those the script decides.
-    const OWN: [Self; 19] = [
+    const OWN: [Self; 20] = [
         Self::Unauthenticated,
         Self::Unattributable,
         Self::Forbidden,
@@ -77,6 +79,7 @@ impl Cause {
         Self::PayloadTooLarge,
         Self::NotFound,
         Self::RevisionConflict { current: 0 },
+        Self::PreconditionRequired,
         Self::Draining,
         Self::StreamLimit,
         Self::UpstreamUnreachable,
@@ -105,6 +108,7 @@ impl Cause {
             Self::PayloadTooLarge => "payload_too_large",
             Self::NotFound => "not_found",
             Self::RevisionConflict { .. } => "revision_conflict",
+            Self::PreconditionRequired => "expected_revision_required",
             Self::Draining => "draining",
             Self::StreamLimit => "stream_limit",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -130,6 +134,7 @@ impl Cause {
             Self::Invalid | Self::BodyTimeout | Self::PayloadTooLarge => Some(Step::Enqueue),
             Self::NotFound
             | Self::RevisionConflict { .. }
+            | Self::PreconditionRequired
             | Self::Draining
             | Self::UpstreamUnreachable
             | Self::UpstreamTimeout
@@ -239,6 +244,13 @@ impl Refused {
         Self::new(Cause::RevisionConflict { current }, "Revision conflict", detail)
     }
 
+    /// An agent changes nothing that it has not looked at.
+    #[must_use]
+    pub fn expected_revision_required() -> Self {
+        let detail = "An agent has to say in `expected_revision` which policy it has seen. Nothing was changed.";
+        Self::new(Cause::PreconditionRequired, "Expected revision required", detail)
+    }
+
     /// This gateway takes no new work; another one does.
     #[must_use]
     pub fn draining() -> Self {
@@ -270,13 +282,14 @@ mod tests {
             Cause::PayloadTooLarge => 12,
             Cause::NotFound => 13,
             Cause::RevisionConflict { .. } => 14,
-            Cause::Draining => 15,
-            Cause::StreamLimit => 16,
-            Cause::UpstreamUnreachable => 17,
-            Cause::UpstreamTimeout => 18,
-            Cause::UpstreamInvalid => 19,
+            Cause::PreconditionRequired => 15,
+            Cause::Draining => 16,
+            Cause::StreamLimit => 17,
+            Cause::UpstreamUnreachable => 18,
+            Cause::UpstreamTimeout => 19,
+            Cause::UpstreamInvalid => 20,
         };
-        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=19).collect::<Vec<_>>());
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
         assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

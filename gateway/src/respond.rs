@@ -89,6 +89,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::NotFound => StatusCode::NOT_FOUND,
         Cause::RevisionConflict { .. } => StatusCode::CONFLICT,
+        Cause::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Cause::IdentityUnavailable | Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => {
             StatusCode::SERVICE_UNAVAILABLE
         }

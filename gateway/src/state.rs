@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::admin::offer::AdminOffer;
 use crate::admission::session::delegated::Delegated;
 use crate::admission::session::door::Door;
 use crate::admission::session::lowered::Lowered;
@@ -56,6 +57,8 @@ pub struct GatewayOptions {
     pub component: Component,
     /// Bearer token of the admin listener.
     pub admin_token: SecretString,
+    /// Which operations the admin listener has.
+    pub admin_offer: AdminOffer,
     /// Bearer token of the listener of Envoy's rate limit service; `None`: whoever reaches it may ask.
     pub rls_token: Option<SecretString>,
     /// Name of this gateway in logs, documents and the reports of replicas. No two gateways may share one: each would
@@ -86,6 +89,7 @@ pub struct Gateway {
     scopes: Arc<Scopes>,
     force_boot: bool,
     admin_token: SecretString,
+    admin_offer: AdminOffer,
     rls_token: Option<SecretString>,
     instance: String,
     trusted_proxies: TrustedProxies,
@@ -149,6 +153,7 @@ impl Gateway {
             store: options.store,
             force_boot: options.force_boot,
             admin_token: options.admin_token,
+            admin_offer: options.admin_offer,
             rls_token: options.rls_token,
             instance: options.instance,
             trusted_proxies: options.trusted_proxies,
@@ -184,6 +189,11 @@ impl Gateway {
     #[must_use]
     pub fn admin_token(&self) -> &SecretString {
         &self.admin_token
+    }
+
+    /// Which operations the admin listener has.
+    pub(crate) fn admin_offer(&self) -> &AdminOffer {
+        &self.admin_offer
     }
 
     /// Name of this gateway.
@@ -353,6 +363,7 @@ pub(crate) mod tests {
             force_boot: false,
             component: Component::Ingress,
             admin_token: "0123456789abcdef0123456789abcdef".into(),
+            admin_offer: AdminOffer::default(),
             rls_token: None,
             instance: "gateway-1".to_owned(),
             trusted_proxies: TrustedProxies::default(),

@@ -42,6 +42,12 @@ pub struct RevisionRecord {
 pub struct AuditEvent {
     /// Id in the scope's audit stream.
     pub id: String,
+    /// Its number in the chain, from 1.
+    pub n: u64,
+    /// The hash of the event before it.
+    pub prev: String,
+    /// Its own hash: of `prev` and of all that it says.
+    pub hash: String,
     /// When, Redis clock, ms since the epoch.
     pub at_ms: u64,
     /// What happened, such as `policy_revised`, `policy_restored` or `decisions.counted`.
@@ -101,11 +107,23 @@ impl ScopeStore {
 }
 
 fn audit_event(id: String, mut fields: Reply) -> Result<AuditEvent, StoreError> {
-    let mut event =
-        AuditEvent { id, at_ms: 0, event: String::new(), by: String::new(), revision: 0, about: Json::Null };
+    let mut event = AuditEvent {
+        id,
+        n: 0,
+        prev: String::new(),
+        hash: String::new(),
+        at_ms: 0,
+        event: String::new(),
+        by: String::new(),
+        revision: 0,
+        about: Json::Null,
+    };
     while !fields.is_empty() {
         let (name, value) = (fields.text()?, fields.text()?);
         match name.as_str() {
+            "n" => event.n = value.parse().unwrap_or(0),
+            "prev" => event.prev = value,
+            "hash" => event.hash = value,
             "event" => event.event = value,
             "at" => event.at_ms = value.parse().unwrap_or(0),
             "by" => event.by = value,

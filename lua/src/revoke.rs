@@ -47,6 +47,23 @@ pub enum Member<'a> {
     Session(&'a str),
 }
 
+impl<'a> Member<'a> {
+    /// What a text stands for; `None` if it is no member.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (kind, name) = text.split_once(':')?;
+        let member = match kind {
+            "t" => Self::Token,
+            "k" => Self::Key,
+            "c" => Self::Agent,
+            "p" => Self::Principal,
+            "s" => Self::Session,
+            _ => return None,
+        };
+        Some(member(name))
+    }
+}
+
 impl fmt::Display for Member<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match self {

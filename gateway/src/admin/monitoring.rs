@@ -1,7 +1,8 @@
 //! `GET /monitoring/system`: the whole state of a gateway and its scope in one document.
 //!
 //! Responsible for its shape. Must never fail because Redis does: what this gateway knows by itself is shown all the
-//! same, the parts that Redis would have to tell are null, and `store` says why.
+//! same, the parts that Redis would have to tell are null, and `store` says why. Nor must it show what belongs to all
+//! scopes of the process to who operates one of them.
 
 use std::collections::BTreeMap;
 
@@ -37,9 +38,9 @@ pub(crate) async fn system(scoped: &Scoped) -> Value {
         "processors": view::part(&processors, |list| list.iter().map(view::processor).collect()),
         "circuit_breakers": view::part(&breakers, |list| list.iter().map(view::breaker).collect()),
         "throttling": view::part(&statistics, |list| json!({"hours": list.iter().map(view::hour).collect::<Value>()})),
-        "local_refusals": local_refusals(),
+        "local_refusals": scoped.operator().reaches_everything().then(local_refusals),
         "store": store_state(gateway, answers.into_iter().flatten().next()),
-        "latencies": latencies(queue.as_ref().ok()),
+        "latencies": latencies(scoped, queue.as_ref().ok()),
     })
 }
 
@@ -79,10 +80,13 @@ fn local_refusals() -> Value {
     json!(by_code)
 }
 
-fn latencies(queue: Option<&QueueView>) -> Value {
-    let (calls, mean_ms) = metric::admit_latency();
+fn latencies(scoped: &Scoped, queue: Option<&QueueView>) -> Value {
+    let of_the_process = scoped.operator().reaches_everything().then(|| {
+        let (calls, mean_ms) = metric::admit_latency();
+        json!({"calls": calls, "mean_ms": mean_ms})
+    });
     json!({
-        "admit": {"calls": calls, "mean_ms": mean_ms},
+        "admit": of_the_process,
         "service_ms": queue.and_then(|queue| queue.service_ms),
         "oldest_wait_ms": queue.and_then(|queue| queue.oldest_wait_ms),
     })

@@ -7,10 +7,14 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use portcullis_config::Scope;
 
 use crate::admission::session::{self, Identity};
+use crate::admission::writes;
+use crate::bearer_token::BearerToken;
+use crate::caller::Source;
 use crate::refusal::Refused;
 use crate::right;
 use crate::state::Gateway;
@@ -23,32 +27,47 @@ const PRIVILEGED: &str = "privileged";
 pub(crate) enum Operator {
     /// The bearer of the admin token.
     Token,
-    /// A privileged caller with the scope `admin`.
+    /// A privileged caller whose credential was given for `admin`, and not a development token.
     Caller(Identity),
 }
 
 impl Operator {
-    /// The caller behind a request that does not bear the admin token, if it may operate at all. Whatever is wrong is
-    /// told alike: 401.
-    pub(crate) async fn caller(gateway: &Gateway, parts: &Parts) -> Result<Self, Refused> {
+    /// Who a request is from, if it may operate at all. Whatever is wrong with its credential is told alike: 401.
+    pub(crate) async fn of(gateway: &Gateway, token: &BearerToken, parts: &Parts) -> Result<Self, Refused> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         let peer = peer.ok_or_else(Refused::unauthenticated)?;
-        let identity = session::resolve(gateway, parts, peer).await?;
-        if identity.user_type().as_str() == PRIVILEGED && identity.may(right::ADMIN) {
-            Ok(Self::Caller(identity))
-        } else {
-            Err(Refused::unauthenticated())
+        let address = session::client_address(gateway, parts, peer)?;
+        let door = gateway.door();
+        door.admit_operator(address)?;
+        if parts.headers.contains_key(AUTHORIZATION) {
+            // Before the token is compared: whoever keeps guessing does not get to know when it was right.
+            door.hear(address)?;
         }
+        if token.admits(&parts.headers) {
+            return Ok(Self::Token);
+        }
+        let identity = session::resolve_admitted(gateway, parts, peer, address).await?;
+        // Every process and web page of a machine reaches loopback, where a development token makes anyone anybody.
+        let somebody = !matches!(identity.source(), Source::DevToken | Source::Vouched | Source::Address);
+        if somebody && identity.user_type().as_str() == PRIVILEGED && identity.may(right::ADMIN) {
+            return Ok(Self::Caller(identity));
+        }
+        Err(Refused::unauthenticated())
     }
 
     /// Who it is in records of what was changed.
     pub(crate) fn actor(&self) -> String {
         match self {
             Self::Token => "admin_token".to_owned(),
-            Self::Caller(identity) => match identity.actor() {
-                Some(agent) => format!("agent:{agent}"),
-                None => format!("user:{}", identity.principal()),
-            },
+            Self::Caller(identity) => writes::actor(identity),
+        }
+    }
+
+    /// Counts a change it is about to make, or refuses it. The bearer of the token is not counted.
+    pub(crate) async fn count_write(&self, gateway: &Gateway) -> Result<(), Refused> {
+        match self {
+            Self::Token => Ok(()),
+            Self::Caller(identity) => writes::count(gateway, identity).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The policy of a scope: what it is, what it was, who holds it, and changing it.
 //!
-//! Responsible for the routes under `/admin/gateway` and for `/admin/audit`. Must never change anything on a dry run,
+//! Responsible for the routes under `/admin/gateway`. Must never change anything on a dry run,
 //! anywhere, nor take what a client says of itself for who it is.
 
 pub(crate) mod request;
@@ -15,13 +15,10 @@ use portcullis_config::Amendment;
 use portcullis_lua::Origin;
 use serde_json::{Value, json};
 
-use super::asked::{Asked, whole};
+use super::asked::Asked;
 use super::scoped::{Scoped, unanswered};
-use super::{Admin, Answer, Shared};
-use crate::openapi::{
-    AuditQuery, ChangeQuery, Changing, Finding, RevisionPath, RevisionsQuery, Rolling, ScopeQuery, Surveying,
-    Validating,
-};
+use super::{Answer, Shared};
+use crate::openapi::{ChangeQuery, Changing, RevisionPath, RevisionsQuery, ScopeQuery, Surveying, Validating};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::RequestId;
 use crate::submitted::Submitted;
@@ -30,9 +27,6 @@ use request::ChangeRequest;
 
 /// Revisions given when the caller does not say how many, and the most that are: each is read by itself.
 pub(crate) const REVISIONS: (u32, u32) = (50, 200);
-
-/// Audit events given when the caller does not say how many, and the most that are.
-pub(crate) const AUDIT_EVENTS: (u32, u32) = (50, 1000);
 
 /// Says what a document or a patch would mean, and changes nothing. A body that cannot be accepted is answered with all
 /// that is wrong with it, and 200: that is what was asked. Without Redis it is judged by what this gateway holds.
@@ -117,7 +111,7 @@ pub(crate) async fn reset(State(admin): Shared, asked: Asked, id: RequestId, bod
     summary = "Back to the document of an earlier revision",
     params(ChangeQuery),
     request_body(content = ref("#/components/schemas/Rollback"), content_type = "application/json"),
-    responses((status = 200, description = "It is in force", body = ref("#/components/schemas/Change")), Rolling)
+    responses((status = 200, description = "It is in force", body = ref("#/components/schemas/Change")), Changing)
 )]
 pub(crate) async fn rollback(State(admin): Shared, asked: Asked, id: RequestId, body: Body) -> Answer {
     let mut submitted = Submitted::read(body).await?;
@@ -175,7 +169,7 @@ pub(crate) async fn config(State(admin): Shared, asked: Asked) -> Answer {
     responses((status = 200, description = "Newest first", body = ref("#/components/schemas/Revisions")), Surveying)
 )]
 pub(crate) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
-    let (scoped, limit) = limited(&admin, &asked, REVISIONS).await?;
+    let (scoped, limit) = admin.limited(&asked, REVISIONS).await?;
     let list = scoped.ask(scoped.store().revisions(limit as usize)).await?;
     Ok(Json(json!({"revisions": list.iter().map(view::summary).collect::<Value>()})))
 }
@@ -187,7 +181,7 @@ pub(crate) async fn revisions(State(admin): Shared, asked: Asked) -> Answer {
     params(RevisionPath, ScopeQuery),
     responses(
         (status = 200, description = "As it was stored", body = ref("#/components/schemas/RevisionRecord")),
-        Finding
+        Surveying
     )
 )]
 pub(crate) async fn revision(State(admin): Shared, asked: Asked, Path(number): Path<String>) -> Answer {
@@ -212,27 +206,4 @@ pub(crate) async fn convergence(State(admin): Shared, asked: Asked) -> Answer {
     let scoped = admin.asked_scope(&asked).await?;
     let seen = convergence::look(&scoped).await.map_err(|error| unanswered(&error))?;
     Ok(Json(convergence::shown(&seen)))
-}
-
-/// What was changed, by whom.
-#[utoipa::path(
-    get, path = "/admin/audit", operation_id = "read_audit", tag = "policy",
-    summary = "What was changed, by whom",
-    params(AuditQuery),
-    responses((status = 200, description = "Newest first", body = ref("#/components/schemas/Audit")), Surveying)
-)]
-pub(crate) async fn audit(State(admin): Shared, asked: Asked) -> Answer {
-    let (scoped, limit) = limited(&admin, &asked, AUDIT_EVENTS).await?;
-    let events = scoped.ask(scoped.store().audit(limit)).await?;
-    Ok(Json(json!({"events": events.iter().map(view::audit_event).collect::<Value>()})))
-}
-
-/// The scope that is asked about, and how many of the newest entries are wanted: `?limit=`.
-async fn limited(admin: &Admin, asked: &Asked, (usual, most): (u32, u32)) -> Result<(Scoped, u32), Refused> {
-    let mut limit = usual;
-    let names = asked.of_scope(&["limit"], |_, value| {
-        limit = whole(value, 1, most)?;
-        Ok(())
-    })?;
-    Ok((admin.address(&names, asked, &[]).await?, limit))
 }

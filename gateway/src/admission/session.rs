@@ -40,12 +40,27 @@ pub(crate) use vouched::{Vouched, resolve_vouched};
 
 /// Resolves the caller of a request that arrived from `peer`.
 pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
+    let address = client_address(gateway, parts, peer)?;
+    gateway.door().admit(address)?;
+    resolve_admitted(gateway, parts, peer, address).await
+}
+
+/// Where a request came from.
+pub(crate) fn client_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<ClientAddress, Refused> {
     let address = gateway.trusted_proxies().client_address(peer, &parts.headers);
-    let address = address.map_err(|AbsurdForwarding| {
+    address.map_err(|AbsurdForwarding| {
         unattributable("X-Forwarded-For", "more addresses than any chain of proxies writes")
-    })?;
+    })
+}
+
+/// Resolves the caller of a request from an address that its listener listens to.
+pub(crate) async fn resolve_admitted(
+    gateway: &Gateway,
+    parts: &Parts,
+    peer: SocketAddr,
+    address: ClientAddress,
+) -> Result<Identity, Refused> {
     let door = gateway.door();
-    door.admit(address)?;
     let twice = |header: &'static str| move |AmbiguousCredential| unattributable(header, "is given more than once");
     let query_token = query_token(parts);
     let credential = presented(&parts.headers, query_token.as_deref(), door.is_balancer(peer));

@@ -12,6 +12,7 @@ use portcullis_lua::{
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::revocation_schema;
 use super::schema::{NAME_PATTERN, generator, list, object, or_null, problem, reference};
 use crate::admin::policy::request::{MAX_REASON, WHOLE};
 
@@ -42,6 +43,7 @@ pub(super) fn all() -> Map<String, Value> {
     schemas.insert("OpenApi".to_owned(), json!({"type": "object", "required": ["openapi", "info", "paths"]}));
     state(&parts, &mut schemas);
     policy(&parts, &mut schemas);
+    revocation_schema::insert(&mut schemas);
     requests(&mut schemas);
     schemas
 }
@@ -102,7 +104,7 @@ fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
     let hour = object([("hour_at", time()), ("admitted", by_type), ("refused", by_code.clone())]);
     let number = json!({"type": ["number", "null"]});
     let latencies = object([
-        ("admit", object([("calls", count()), ("mean_ms", number.clone())])),
+        ("admit", or_null(&object([("calls", count()), ("mean_ms", number.clone())]))),
         ("service_ms", number),
         ("oldest_wait_ms", json!({"type": ["integer", "null"], "minimum": 0})),
     ]);
@@ -115,7 +117,7 @@ fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
         ("processors", or_null(&list(&parts.processor))),
         ("circuit_breakers", or_null(&list(&parts.breaker))),
         ("throttling", or_null(&object([("hours", list(&hour))]))),
-        ("local_refusals", by_code),
+        ("local_refusals", or_null(&by_code)),
         ("store", store.clone()),
         ("latencies", latencies),
     ]);

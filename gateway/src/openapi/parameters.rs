@@ -9,9 +9,11 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
 use super::schema::{EVENT_ID_PATTERN, KIND_PATTERN, NAME_PATTERN};
+use crate::admin::audit::{AUDIT_EVENTS, MAX_EXPORTED, MAX_FILTER, STREAM_ID_PATTERN, STREAMS};
 use crate::admin::decisions::{DEFAULT_EVENTS, MAX_EVENTS, OUTCOMES as DECISIONS, STEPS};
+use crate::admin::policy::REVISIONS;
 use crate::admin::policy::request::MAX_WAIT_SECONDS as MAX_CHANGE_WAIT_SECONDS;
-use crate::admin::policy::{AUDIT_EVENTS, REVISIONS};
+use crate::admin::revocations::REVOCATIONS;
 use crate::decide::{MAX_LEASE_SECONDS, OUTCOMES, Profile};
 use crate::idempotency_key::MAX_BYTES as MAX_KEY_BYTES;
 use crate::prefer::MAX_WAIT_SECONDS;
@@ -66,8 +68,12 @@ parameters! {
     DecisionQuery = decisions();
     /// How many revisions, of which scope.
     RevisionsQuery = limited(REVISIONS);
-    /// How many audit events, of which scope.
-    AuditQuery = limited(AUDIT_EVENTS);
+    /// Which audit events, of which scope.
+    AuditQuery = audit();
+    /// Which part of which chain.
+    ExportQuery = export();
+    /// How many revocations, of which scope.
+    RevocationsQuery = limited(REVOCATIONS);
     /// Which revision.
     RevisionPath = vec![parameter(ParameterIn::Path, "n", "Number of the revision.", whole(0, u32::MAX))];
     /// How long to wait for the replicas.
@@ -132,6 +138,30 @@ fn decisions() -> Vec<Parameter> {
     list.push(parameter(ParameterIn::Query, "outcome", "Only those with this outcome.", one_of(DECISIONS)));
     let steps = STEPS.iter().map(|step| step.as_str());
     list.push(parameter(ParameterIn::Query, "step", "Only those this step refused.", one_of(steps)));
+    list
+}
+
+fn audit() -> Vec<Parameter> {
+    let words =
+        || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(MAX_FILTER)).build();
+    let mut list = limited(AUDIT_EVENTS);
+    list.push(parameter(ParameterIn::Query, "event", "Only those of this name, such as `principal.revoked`.", words()));
+    list.push(parameter(ParameterIn::Query, "by", "Only those of this author, such as `agent:indexer`.", words()));
+    list
+}
+
+fn export() -> Vec<Parameter> {
+    let mut list = scope();
+    let streams = STREAMS.map(|(name, _)| name);
+    list.push(parameter(ParameterIn::Query, "stream", "Which chain; `audit` if not given.", one_of(streams)));
+    list.push(parameter(
+        ParameterIn::Query,
+        "after",
+        "Id of the entry to go on after; from the oldest if not given.",
+        string(Some(STREAM_ID_PATTERN)),
+    ));
+    let limit = "Most entries; all if not given.";
+    list.push(parameter(ParameterIn::Query, "limit", limit, whole(1, MAX_EXPORTED)));
     list
 }
 

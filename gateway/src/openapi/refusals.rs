@@ -74,27 +74,23 @@ refusals! {
     TaskOf = SESSION.into_iter().chain([Cause::NotFound]);
     /// A place of the caller's, which may not be there.
     EndingPass = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound, Cause::Draining]);
-    /// An operator's question that Redis is not asked.
-    Unguarded = [Cause::Unauthenticated];
-    /// An operator's question about a scope.
-    Surveying = [Cause::Unauthenticated, Cause::Invalid, Cause::StoreUnavailable];
-    /// An operator's question about something that may not be there.
-    Finding = [Cause::Unauthenticated, Cause::Invalid, Cause::NotFound, Cause::StoreUnavailable];
+    /// An operator's question about no scope.
+    Unguarded = SESSION;
+    /// A question about the process, which only the bearer of the token may ask.
+    Metering = SESSION.into_iter().chain([Cause::NotFound]);
+    /// An operator's question about a scope, or about something in it, that may not be there for the operator.
+    Surveying = SESSION.into_iter().chain([Cause::Invalid, Cause::NotFound]);
     /// A document that is only looked at.
-    Validating = BODY.into_iter().chain([Cause::Unauthenticated, Cause::StoreUnavailable]);
+    Validating = SESSION.into_iter().chain(BODY).chain([Cause::NotFound]);
     /// A policy that is stored, unless another one was meanwhile.
-    Changing = BODY.into_iter().chain([
-        Cause::Unauthenticated,
-        Cause::StoreUnavailable,
-        Cause::RevisionConflict { current: 0 },
-    ]);
-    /// A policy of an earlier revision, which may be forgotten.
-    Rolling = BODY.into_iter().chain([
-        Cause::Unauthenticated,
-        Cause::StoreUnavailable,
-        Cause::RevisionConflict { current: 0 },
+    Changing = SESSION.into_iter().chain(BODY).chain([
         Cause::NotFound,
+        Cause::TooManyWrites,
+        Cause::RevisionConflict { current: 0 },
+        Cause::PreconditionRequired,
     ]);
+    /// Something that is revoked by an operator.
+    Revoking = SESSION.into_iter().chain(BODY).chain([Cause::NotFound, Cause::TooManyWrites]);
 }
 
 /// Every status by which one of the proxies is told of a refusal.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::to_bytes;
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use secrecy::ExposeSecret;
 
@@ -59,19 +60,32 @@ fn the_documents_list_the_routes_of_the_routers_and_no_others() {
     let mut served = routes(include_str!("../public.rs"));
     served.extend(routes(include_str!("../health.rs")));
     // The routes that are not in the table.
-    let beside =
-        [("post", "/v1/tasks"), ("get", "/v1/decide"), ("post", "/v1/decide"), ("delete", "/v1/decide/{pass_id}")];
+    let beside = [
+        ("post", "/v1/tasks"),
+        ("get", "/v1/decide"),
+        ("post", "/v1/decide"),
+        ("delete", "/v1/decide/{pass_id}"),
+        ("get", "/.well-known/oauth-protected-resource"),
+    ];
     served.extend(beside.map(|(method, path)| (method.to_owned(), path.to_owned())));
     assert_eq!(operations(&public()), served);
-    assert_eq!(operations(&administration()), routes(include_str!("../admin.rs")));
+    assert_eq!(operations(&administration(&AdminOffer::default())), routes(include_str!("../admin.rs")));
 }
+
+/// What is not there for who has no session, and where nobody may delegate.
+const NOT_FOR_EVERYBODY: [(&str, &str); 4] = [
+    ("delete", "/v1/sessions/current"),
+    ("post", "/v1/delegations"),
+    ("post", "/v1/delegations/revoke"),
+    ("get", "/.well-known/oauth-protected-resource"),
+];
 
 #[tokio::test]
 async fn every_operation_answers_something_else_than_an_unknown_path() {
-    let gateway = Gateway::new(options_without_redis());
+    let (gateway, peer) = (Gateway::new(options_without_redis()), SocketAddr::from(([127, 0, 0, 1], 4000)));
     let public_listener = Public::new(gateway.clone());
     let admin_listener = admin::router(gateway.clone());
-    for (document, on_admin) in [(public(), false), (administration(), true)] {
+    for (document, on_admin) in [(public(), false), (administration(&AdminOffer::default()), true)] {
         for (method, path) in operations(&document).into_iter().chain([("get".to_owned(), "/no/such".to_owned())]) {
             let target = path.replace("{n}", "1");
             let target = ["{id}", "{pass_id}"]
@@ -80,16 +94,18 @@ async fn every_operation_answers_something_else_than_an_unknown_path() {
             let mut request =
                 Request::builder().method(method.to_uppercase().as_str()).uri(&target).header("host", "h");
             if on_admin {
-                request = request.header("authorization", format!("Bearer {}", gateway.admin_token().expose_secret()));
+                let token = format!("Bearer {}", gateway.admin_token().expose_secret());
+                request = request.header("authorization", token).extension(ConnectInfo(peer));
             }
             let request = request.body(Body::from("{}")).unwrap();
             let answer = if on_admin {
                 route(&admin_listener, request).await
             } else {
-                public_listener.answer(request, SocketAddr::from(([127, 0, 0, 1], 4000))).await
+                public_listener.answer(request, peer).await
             };
             let status = answer.status().as_u16();
-            assert_eq!(status == 404, path == "/no/such", "{method} {path}: {status}");
+            let is_there = path != "/no/such" && !NOT_FOR_EVERYBODY.contains(&(method.as_str(), path.as_str()));
+            assert_eq!(status == 404, !is_there, "{method} {path}: {status}");
             if status != 404 {
                 let responses = &document["paths"][&path][&method]["responses"];
                 assert!(responses.get(status.to_string()).is_some(), "{method} {path} may not answer {status}");
@@ -100,7 +116,7 @@ async fn every_operation_answers_something_else_than_an_unknown_path() {
 
 #[test]
 fn they_are_documents_of_openapi_3_1_whose_schemas_are_schemas() {
-    for document in [public(), administration()] {
+    for document in [public(), administration(&AdminOffer::default())] {
         let read = oas3::from_json(document.to_string()).unwrap();
         assert!(read.openapi.starts_with("3.1."), "{}", read.openapi);
         assert_eq!(read.operations().count(), operations(&document).len());
@@ -136,7 +152,7 @@ fn find_references(value: &Value, found: &mut Vec<String>) {
 #[test]
 fn every_refusal_is_listed_with_its_status() {
     let mut listed: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
-    for document in [public(), administration()] {
+    for document in [public(), administration(&AdminOffer::default())] {
         let paths = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
         let of_operations = paths.flat_map(|operation| operation["responses"].as_object().unwrap().values());
         let of_application = document["components"]["responses"].as_object().into_iter().flat_map(Map::values);
@@ -230,7 +246,9 @@ fn a_problem_is_as_described() {
     };
     let check = |problem: &Problem<'_>| {
         let written = serde_json::from_slice(&problem.json()).unwrap();
-        [public(), administration()].map(|document| differences(&document, "Problem", &written)).concat()
+        [public(), administration(&AdminOffer::default())]
+            .map(|document| differences(&document, "Problem", &written))
+            .concat()
     };
     assert_eq!(check(&problem), Vec::<String>::new());
     (problem.step, problem.retry_after_ms, problem.user_type, problem.session_id) = (None, None, None, None);
@@ -241,7 +259,8 @@ fn a_problem_is_as_described() {
 
 async fn read_admin(gateway: &Arc<Gateway>, path: &str) -> Value {
     let token = format!("Bearer {}", gateway.admin_token().expose_secret());
-    let request = Request::get(path).header("authorization", token).body(Body::empty()).unwrap();
+    let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4000)));
+    let request = Request::get(path).header("authorization", token).extension(peer).body(Body::empty()).unwrap();
     let answer = route(&admin::router(gateway.clone()), request).await;
     serde_json::from_slice(&to_bytes(answer.into_body(), 1 << 20).await.unwrap()).unwrap()
 }
@@ -249,7 +268,7 @@ async fn read_admin(gateway: &Arc<Gateway>, path: &str) -> Value {
 #[tokio::test]
 async fn what_a_gateway_says_by_itself_is_as_described() {
     let gateway = Gateway::new(options_without_redis());
-    let document = administration();
+    let document = administration(&AdminOffer::default());
     for (path, schema) in [("/monitoring/system", "System"), ("/admin/gateway/config", "Config")] {
         let answer = read_admin(&gateway, path).await;
         assert_eq!(differences(&document, schema, &answer), Vec::<String>::new(), "{path}");

@@ -1,6 +1,6 @@
 //! Making and storing the next policy of a scope.
 //!
-//! Responsible for the order: get in step with what is stored, look whether it is what the author has seen, make and
+//! Responsible for the order: count the change, get in step with what is stored, look whether it is what the author has seen, make and
 //! check the new document, store it if what it was made of is still stored, put it in force here. Must never store what
 //! was not checked, and must never call a change failed of which it is not known.
 
@@ -11,6 +11,7 @@ use portcullis_lua::{About, FromBasis, NewRevision, Origin, PolicyStamp, Retenti
 use serde_json::Value;
 
 use super::request::ChangeRequest;
+use crate::admin::redact;
 use crate::admin::scoped::Scoped;
 use crate::refusal::{Cause, Refused, RequestFault};
 
@@ -90,7 +91,7 @@ impl Base {
 fn faults_of(error: LoadError) -> Vec<RequestFault> {
     match error {
         LoadError::Invalid { faults, .. } => {
-            faults.into_iter().map(|fault| RequestFault::new(fault.path, fault.message)).collect()
+            faults.into_iter().map(|fault| RequestFault::new(fault.path, redact::text(&fault.message))).collect()
         }
         LoadError::Unreadable { reason, .. } => vec![RequestFault::new("", reason)],
     }
@@ -104,6 +105,13 @@ pub(crate) async fn make(
     faults: Vec<RequestFault>,
 ) -> Result<Made, Refused> {
     let Some(plan) = plan else { return Err(Refused::invalid(faults)) };
+    if faults.is_empty() && !request.dry_run {
+        let operator = scoped.operator();
+        if operator.is_agent() && request.expected_revision.is_none() {
+            return Err(Refused::expected_revision_required());
+        }
+        operator.count_write(scoped.gateway()).await?;
+    }
     let write_id = ulid::Ulid::generate().to_string();
     let mut current = 0;
     for _ in 0..ROUNDS {

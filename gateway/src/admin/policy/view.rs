@@ -1,10 +1,10 @@
-//! Policies, revisions and audit events, as the admin interface shows them.
+//! Policies and revisions, as the admin interface shows them.
 //!
 //! Responsible for their JSON, points in time as RFC 3339. Must never show a secret of a document, whoever wrote it
 //! there: every document that leaves goes through `redact.rs`.
 
 use portcullis_config::{PolicyChange, TakesEffect};
-use portcullis_lua::{AuditEvent, FromBasis, RevisionRecord, RevisionSummary};
+use portcullis_lua::{FromBasis, RevisionRecord, RevisionSummary};
 use serde_json::{Value, json};
 
 use super::change::Made;
@@ -64,7 +64,7 @@ pub(crate) fn paths(changes: &[PolicyChange], wanted: impl Fn(&PolicyChange) -> 
 
 /// A revision without its documents.
 pub(crate) fn summary(summary: &RevisionSummary) -> Value {
-    view::with_time(summary, "at_ms", "at", summary.at_ms)
+    redact::values(view::with_time(summary, "at_ms", "at", summary.at_ms))
 }
 
 /// A revision with the document before it and its own.
@@ -73,11 +73,6 @@ pub(crate) fn record(record: &RevisionRecord) -> Value {
     shown["before"] = redact::document(record.before.clone().unwrap_or_default());
     shown["after"] = redact::document(record.after.clone());
     shown
-}
-
-/// Something that was changed, by whom.
-pub(crate) fn audit_event(event: &AuditEvent) -> Value {
-    view::with_time(event, "at_ms", "at", event.at_ms)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use portcullis_config::{Scope, UserType};
 use portcullis_delegation::{
     Chain, Checked, Constraint, Delegation, Expected, Hop, Presentation, Presented as Shown, Proof, Refused, Verifier,
 };
-use portcullis_lua::Store;
+use portcullis_lua::{Member, Store};
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
@@ -106,12 +106,14 @@ fn caller_of(delegation: &Delegation, scope: Scope) -> Result<Caller, Unproven> 
     let user_type = user_type.map_err(|_| Unproven::Failed("malformed"))?;
     let principal = delegation.principal.clone();
     let session_id = session_of(&principal);
+    let members = delegation.revocation_members();
     Ok(Caller {
         scope: Some(scope),
         actor: Some(delegation.actor.clone()),
         rights: Some(delegation.scopes.iter().map(|scope| scope.as_str().to_owned()).collect()),
         hops: delegation.hops.iter().map(hop).collect(),
-        members: delegation.revocation_members().into(),
+        // In the form they are revoked by: of a long name, a digest.
+        members: members.iter().filter_map(|text| Member::parse(text)).map(|member| member.to_string()).collect(),
         issued_at_ms: delegation.root_issued_at_seconds() * 1000,
         expires_at_ms: Some(delegation.expires_at_seconds * 1000),
         ..Caller::new(principal, user_type, session_id, Source::Delegation)
