@@ -28,3 +28,6 @@ mod policy;
 mod simulate;
 mod proxy;
 mod decide;
+mod revocation;
+mod audit;
+mod canary;
