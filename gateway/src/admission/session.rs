@@ -118,7 +118,10 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
         Unproven::Failed(cause) => {
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
-            gateway.door().note_failure(address);
+            // What was revoked is no guess: an agent that goes on with it must not lock out others at its address.
+            if *cause != standing::REVOKED {
+                gateway.door().note_failure(address);
+            }
             Refused::unauthenticated()
         }
         Unproven::Store(error) => circuit_breaker::unavailable(error),
