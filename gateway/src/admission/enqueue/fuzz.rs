@@ -11,7 +11,8 @@ use super::*;
 use crate::admission::session::opened::SessionToken;
 use crate::identity::test_issuer::fuzz_cases;
 
-const SOUND: &str = r#"{"kind":"chat","payload":{"a":[1,"\u00e9"]},"lane":"l","deadline_ms":500,"delay_ms":0,"max_attempts":3,"estimate":{"tokens":1200}}"#;
+const SOUND: &str = r#"{"kind":"chat","payload":{"a":[1,"\u00e9"]},"lane":"l","deadline_ms":500,
+    "delay_ms":0,"max_attempts":3,"estimate":{"tokens":1200}}"#;
 
 const PIECES: [&str; 16] = [
     "{",
