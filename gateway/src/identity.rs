@@ -37,8 +37,8 @@ pub struct Proven {
     pub principal: String,
     /// The tier the credential gives.
     pub user_type: UserType,
-    /// What it may be used for; empty: whatever needs no scope.
-    pub scopes: Vec<String>,
+    /// What it may be used for; `None`: it was not given for anything in particular, and may do what its user type may.
+    pub scopes: Option<Vec<String>>,
     /// Where it counts; `None`: in the gateway's default scope.
     pub scope: Option<Scope>,
     /// When it was issued, ms since the epoch. 0 where the credential does not say: it then dies with any revocation

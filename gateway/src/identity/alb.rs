@@ -139,7 +139,7 @@ impl AlbVerifier {
         Ok(Proven {
             principal: format!("{}{subject}", settings.principal_prefix),
             user_type: settings.user_types.of(groups),
-            scopes: Vec::new(),
+            scopes: None,
             scope: settings.scope.clone(),
             issued_at_ms: 0,
             expires_at_ms: Some(expires_at * 1000),

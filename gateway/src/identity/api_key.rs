@@ -68,7 +68,7 @@ impl ApiKeys {
         Ok(Proven {
             principal: key.owner.clone(),
             user_type: key.user_type.clone(),
-            scopes: key.scopes.clone(),
+            scopes: Some(key.scopes.clone()).filter(|scopes| !scopes.is_empty()),
             scope: key.scope.clone(),
             issued_at_ms: 0,
             expires_at_ms: None,
@@ -119,7 +119,7 @@ mod tests {
         let proven = keys().verify(format!("gk_abcd1234_{SECRET}").as_bytes()).unwrap();
         assert_eq!((proven.principal.as_str(), proven.user_type.as_str()), ("acme:ada", "paid"));
         assert_eq!((proven.class, proven.issuer.as_str()), ("api_key", "abcd1234"));
-        assert_eq!(proven.scopes, ["tasks:write"]);
+        assert_eq!(proven.scopes, Some(vec!["tasks:write".to_owned()]));
     }
 
     #[test]

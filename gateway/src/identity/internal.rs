@@ -40,7 +40,7 @@ impl InternalToken {
         let bearer = Proven {
             principal,
             user_type,
-            scopes,
+            scopes: Some(scopes).filter(|scopes| !scopes.is_empty()),
             scope,
             issued_at_ms: 0,
             expires_at_ms: None,

@@ -85,7 +85,7 @@ fn caller_of(proven: Proven) -> Caller {
     }
     Caller {
         scope: proven.scope,
-        rights: (!proven.scopes.is_empty()).then(|| proven.scopes.into()),
+        rights: proven.scopes.map(Into::into),
         members: members.into(),
         issued_at_ms: proven.issued_at_ms,
         expires_at_ms: proven.expires_at_ms,

@@ -23,8 +23,8 @@ pub(super) fn judge(claims: &Value, issuer: &Issuer, now: u64) -> Result<Proven,
     let subject = subject.ok_or(Unproven::because("no_subject"))?;
     let groups = words_at(claims, &issuer.groups_claim).ok_or(Unproven::because("malformed_groups"))?;
     let scopes = match &issuer.scopes_claim {
-        Some(claim) => scopes(&claims[claim.as_str()]).ok_or(Unproven::because("malformed_scopes"))?,
-        None => Vec::new(),
+        Some(claim) => Some(scopes(&claims[claim.as_str()]).ok_or(Unproven::because("malformed_scopes"))?),
+        None => None,
     };
     Ok(Proven {
         principal: format!("{}{subject}", issuer.principal_prefix),
