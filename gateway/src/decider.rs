@@ -222,7 +222,8 @@ fn alive(provenance: &Provenance, revoked: &RevocationView) -> Result<(), Refuse
 
 /// A principal that has become less since its caller was resolved is decided about as what it is now.
 fn lower(request: &mut AdmitRequest, revoked: &RevocationView) {
-    let derived = [Source::Session, Source::Delegation].iter().any(|source| request.provenance.source == source.as_str());
+    let derived =
+        [Source::Session, Source::Delegation].iter().any(|source| request.provenance.source == source.as_str());
     if derived
         && let Some(ceiling) = revoked.ceiling(&request.principal)
         && rank(ceiling) < rank(&request.user_type)

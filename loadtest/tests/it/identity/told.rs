@@ -43,10 +43,8 @@ async fn who_does_the_work_is_told_for_whom_and_gets_no_credential() {
     }
     let calls = seen.lock().expect("no panic").clone();
     let text = |call: &HeaderMap, name: &str| call.get(name).map(|value| value.to_str().expect("text").to_owned());
-    let told: Vec<_> = calls
-        .iter()
-        .map(|call| ["x-principal", "x-user-type", "x-actor"].map(|name| text(call, name)))
-        .collect();
+    let told: Vec<_> =
+        calls.iter().map(|call| ["x-principal", "x-user-type", "x-actor"].map(|name| text(call, name))).collect();
     let said = |principal: &str, user_type: &str, actor: Option<&str>| {
         [Some(principal.to_owned()), Some(user_type.to_owned()), actor.map(str::to_owned)]
     };
@@ -82,12 +80,15 @@ async fn every_hop_is_on_record_with_its_reason() {
         .iter()
         .map(|hop| ["client_id", "reason", "hash"].map(|name| hop[name].as_str().expect("text")))
         .collect();
-    let hashes: Vec<&str> = leaf.tokens().iter().map(|token| token.hash()).collect();
-    assert_eq!(hops, [
-        ["orchestrator", "plans the work", hashes[0]],
-        ["researcher", "researcher helps", hashes[1]],
-        ["leaf", "leaf helps", hashes[2]],
-    ]);
+    let hashes: Vec<&str> = leaf.tokens().iter().map(portcullis_delegation::Token::hash).collect();
+    assert_eq!(
+        hops,
+        [
+            ["orchestrator", "plans the work", hashes[0]],
+            ["researcher", "researcher helps", hashes[1]],
+            ["leaf", "leaf helps", hashes[2]],
+        ]
+    );
     // Credentials are given out on record too, and nowhere in it is one of them.
     let audit = cluster.admin(0).get("/admin/audit?limit=100").await.expect("an answer");
     assert!(audit.text.contains("delegation.minted") && audit.text.contains("plans the work"), "{}", audit.text);
