@@ -4,8 +4,9 @@
 //! Must never hold a rule of admission. It is a library function, so that the load-test program runs the very same
 //! gateway as a child process.
 //!
-//! Every flag has an environment variable; a variable that is set but empty counts as not set. Secrets have a variable
-//! only, because the arguments of a process can be read by every user of the machine.
+//! Every flag of what runs in a deployment has an environment variable; a variable that is set but empty counts as not
+//! set. Secrets have a variable or a file only, because the arguments of a process can be read by every user of the
+//! machine.
 
 mod policy_source;
 mod document;
@@ -14,6 +15,8 @@ mod start;
 mod signals;
 mod descriptors;
 mod serve;
+mod token;
+mod verify_audit;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -29,8 +32,9 @@ Secrets, in the environment only:
   GATEWAY_CONFIG_JSON     the policy document itself; wins over every file
 
 Exit status:
-  0   ended as asked: drained, or all well with the document, or no difference
-  1   failed: a listener could not be bound, or the drain was cut short by a second signal; or: documents differ
+  0   ended as asked: drained, or all well with the document, or no difference, or a chain is whole and genuine
+  1   failed: a listener could not be bound, or the drain was cut short by a second signal; or: documents differ; or: a
+      chain does not verify
   64  bad usage or bad configuration; every fault is listed on stderr
   69  Redis was not reached within --redis-wait-ms
   78  refused to start open to the world; each line names the setting";
@@ -57,6 +61,11 @@ enum Command {
     DumpConfig(document::DumpConfigArgs),
     /// Print the JSON Schema of the policy document.
     Schema,
+    /// Make and read keys, delegations and API keys.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Say whether an exported chain of audit events or decisions is whole.
+    VerifyAudit(verify_audit::VerifyAuditArgs),
 }
 
 /// How the program ends.
@@ -96,6 +105,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(Command::DiffConfig(args)) => diff_config::diff_config(&args),
             Some(Command::DumpConfig(args)) => document::dump_config(&args),
             Some(Command::Schema) => document::schema(),
+            Some(Command::Token(command)) => token::token(&command),
+            Some(Command::VerifyAudit(args)) => verify_audit::verify_audit(&args),
         },
         Err(error) => refuse_usage(&error),
     }
@@ -103,12 +114,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let command = Cli::command().mut_args(without_empty_variable);
-    let command = command.mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
-    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+    Cli::from_arg_matches(&without_empty_variables(Cli::command()).try_get_matches_from(args)?)
 }
 
 /// Compose files and charts set variables to nothing when they mean not to set them.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
+}
+
 fn without_empty_variable(arg: Arg) -> Arg {
     let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     if empty { arg.env(Resettable::Reset) } else { arg }
@@ -159,18 +172,27 @@ mod tests {
 
     #[test]
     fn bad_usage_is_64_and_help_is_0() {
-        for line in ["--no-such-flag", "no-such-command", "--listen nowhere", "check-config", "--store-timeout-ms 0"] {
+        for line in [
+            "--no-such-flag",
+            "no-such-command",
+            "--listen nowhere",
+            "check-config",
+            "--store-timeout-ms 0",
+            "token",
+            "token mint",
+        ] {
             assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Usage, "{line}");
         }
-        for line in ["--help", "--version", "serve --help", "help"] {
+        for line in ["--help", "--version", "serve --help", "help", "token attenuate --help"] {
             assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Success, "{line}");
         }
     }
 
     #[test]
-    fn every_flag_names_its_environment_variable() {
+    fn every_flag_of_what_is_deployed_names_its_environment_variable() {
         let command = Cli::command();
-        let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        let deployed = command.get_subcommands().filter(|subcommand| subcommand.get_name() != "verify-audit");
+        let subcommands = deployed.flat_map(clap::Command::get_arguments);
         for arg in command.get_arguments().chain(subcommands).filter(|arg| arg.get_long().is_some()) {
             let built_in = matches!(arg.get_id().as_str(), "help" | "version" | "format");
             assert!(built_in || arg.get_env().is_some(), "--{} has no variable", arg.get_long().unwrap());

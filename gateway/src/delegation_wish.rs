@@ -117,15 +117,12 @@ fn key(body: &mut Submitted) -> Option<PublicKey> {
 mod tests {
     use super::*;
 
-    fn faults(text: &str) -> Vec<String> {
-        let mut body = Submitted::parse(text.as_bytes()).unwrap();
-        assert_eq!(DelegationWish::take(&mut body).is_some(), body.faults.is_empty() || !text.contains("\"agent\""));
-        body.faults.into_iter().map(|fault| fault.path).collect()
-    }
-
     #[test]
     fn what_decides_how_far_it_reaches_has_to_be_said() {
-        assert_eq!(faults("{}"), ["agent", "scopes", "reason"]);
+        let mut body = Submitted::parse(b"{}").unwrap();
+        assert!(DelegationWish::take(&mut body).is_none());
+        let paths: Vec<&str> = body.faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["agent", "scopes", "reason"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Proven {
     pub principal: String,
     /// The tier the credential gives.
     pub user_type: UserType,
-    /// What it may be used for; `None`: it was not given for anything in particular, and may do what its user type may.
+    /// What it may be used for; `None`: whoever issues it does not say, so for all that its user type may.
     pub scopes: Option<Vec<String>>,
     /// Where it counts; `None`: in the gateway's default scope.
     pub scope: Option<Scope>,

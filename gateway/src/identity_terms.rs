@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use portcullis_config::Fault;
+
 use crate::delegation_terms::DelegationTerms;
 use crate::identity::document::Identity;
 
@@ -22,12 +24,11 @@ impl IdentityTerms {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, a line each.
-    pub fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
-        let faults = |faults: Vec<portcullis_config::Fault>| faults.iter().map(ToString::to_string).collect();
-        let document = crate::identity::load(path, env).map_err::<Vec<String>, _>(faults)?;
+    /// Everything that is wrong, each with its place.
+    pub fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
+        let document = crate::identity::load(path, env)?;
         let delegation = document.delegation.as_ref().map(DelegationTerms::new).transpose();
-        let delegation = delegation.map_err(|fault| vec![format!("delegation.keys: {fault}")])?;
+        let delegation = delegation.map_err(|message| vec![Fault { path: "delegation.keys".to_owned(), message }])?;
         Ok(Self { document, delegation: delegation.map(Arc::new) })
     }
 

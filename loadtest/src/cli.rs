@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench_credentials::{self, BenchCredentialsOptions};
 use crate::bench_scopes::{self, BenchScopesOptions};
 use crate::bench_scripts::{self, BenchScriptsOptions};
 use crate::bench_streams::{self, BenchStreamsOptions};
@@ -137,6 +138,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures what finding out who a caller is costs one gateway, by kind of credential.
+    BenchCredentials {
+        /// Interleaved rounds of which the median is taken.
+        #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Requests of each kind in a round.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        requests: u32,
+        /// Print the figures as JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Measures what thousands of open event streams cost one gateway, idle and while tasks write.
     BenchStreams {
         /// Event streams.
@@ -223,6 +236,10 @@ fn execute(command: Command) -> ExitCode {
             Command::BenchScopes { scopes, seconds, json } => {
                 let work = bench_scopes::run(BenchScopesOptions { scopes, seconds, json });
                 unless_interrupted(Box::pin(work)).await.map(|()| true)
+            }
+            Command::BenchCredentials { rounds, requests, json } => {
+                let options = BenchCredentialsOptions { rounds, requests, json };
+                unless_interrupted(Box::pin(bench_credentials::run(options))).await.map(|()| true)
             }
             Command::BenchStreams { streams, seconds, rate, json } => {
                 let options = BenchStreamsOptions { streams, seconds, rate, json };

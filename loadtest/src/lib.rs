@@ -9,6 +9,7 @@
 //! | [`cluster`] | starts, breaks and ends Redis, gateways and processors |
 //! | [`interruption`] | hears that somebody wants the harness to end |
 //! | [`client`] | speaks HTTP to a gateway as some caller |
+//! | [`credentials`] | whom gateways believe, and what can be presented to them |
 //! | [`probe`] | looks into Redis from outside |
 //! | [`record`] | what a run saw |
 //! | [`report`] | figures, tables, plots, differences |
@@ -23,6 +24,7 @@
 //! | [`bench_scripts`] | what each script costs Redis |
 //! | [`compare`] | the same work against points of reference |
 //! | [`bench_scopes`] | what a scope costs the gateway that serves it |
+//! | [`bench_credentials`] | what each kind of credential costs |
 //! | [`bench_streams`] | what an open event stream costs |
 
 pub mod error;
@@ -31,6 +33,7 @@ pub mod interruption;
 pub mod probe;
 pub mod client;
 pub mod cluster;
+pub mod credentials;
 pub mod record;
 pub mod observe;
 pub mod invariant;
@@ -42,6 +45,7 @@ pub mod demo;
 pub mod bench_scripts;
 pub mod compare;
 pub mod bench_scopes;
+pub mod bench_credentials;
 pub mod model;
 pub mod simulate;
 pub mod bench_streams;

@@ -17,7 +17,9 @@ use crate::reply::Reply;
 use crate::store::ScopeStore;
 
 mod text;
+mod export;
 
+pub use export::ExportLine;
 use text::{Text, hex};
 
 /// The hash before the first entry.
@@ -119,6 +121,13 @@ pub enum ChainBreak {
 }
 
 impl ChainEntry {
+    /// Its number and hash, as it says itself; `None` if it is no entry of a chain.
+    #[must_use]
+    pub fn claimed(&self) -> Option<ChainHead> {
+        let (number, _, hash) = self.place()?;
+        Some(ChainHead { number, hash: hash.to_owned() })
+    }
+
     /// Its number, the hash it says comes before it, and its own; `None` if it is no entry of a chain.
     fn place(&self) -> Option<(u64, &str, &str)> {
         let [prev, hash, number, ..] = &self.fields[..] else { return None };

@@ -87,7 +87,7 @@ mod witness;
 
 pub use admit::ADMIT_BATCH;
 pub use breaker::BreakerView;
-pub use chain::{Chain, ChainBreak, ChainEntry, ChainHead, ChainRange, verify_chain};
+pub use chain::{Chain, ChainBreak, ChainEntry, ChainHead, ChainRange, ExportLine, verify_chain};
 pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};

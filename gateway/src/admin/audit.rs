@@ -1,8 +1,8 @@
 //! `/admin/audit`: what was changed, by whom; and the chains of events as they are stored, to be checked elsewhere.
 //!
-//! Responsible for the parameters, and for an export to which nothing was added and from which nothing was taken: hashes
-//! are made of every byte. Must never call an export complete that is not: only one that reached the end of the stream
-//! has the head for its last line, as it was before the entries were read.
+//! Responsible for the parameters, and for an export to which nothing was added and from which nothing was taken:
+//! hashes are made of every byte. Must never call an export complete that is not: only one that reached the end of the
+//! stream has the head for its last line, as it was before the entries were read.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use portcullis_lua::{AuditEvent, Chain, ChainEntry, ChainHead, StoreError};
+use portcullis_lua::{AuditEvent, Chain, ChainEntry, ChainHead, ExportLine, StoreError};
 use serde_json::{Value, json};
 
 use super::asked::{Asked, whole};
@@ -197,20 +197,16 @@ impl Export {
         if let Some(last) = entries.last() {
             self.wanted.after = Some(last.id.clone());
         }
-        lines(&entries, self.ended, self.head.as_ref()).map(Some)
+        lines(entries, self.ended, self.head.as_ref()).map(Some)
     }
 }
 
 /// The lines of these entries; after the last there is, the head.
-fn lines(entries: &[ChainEntry], ended: bool, head: Option<&ChainHead>) -> Result<Bytes, StoreError> {
-    let failed = |error: serde_json::Error| StoreError::Protocol(error.to_string());
+fn lines(entries: Vec<ChainEntry>, ended: bool, head: Option<&ChainHead>) -> Result<Bytes, StoreError> {
+    let end = ended.then(|| ExportLine::Head { head: head.cloned() });
     let mut lines = Vec::new();
-    for entry in entries {
-        serde_json::to_writer(&mut lines, entry).map_err(failed)?;
-        lines.push(b'\n');
-    }
-    if ended {
-        serde_json::to_writer(&mut lines, &json!({"head": head})).map_err(failed)?;
+    for line in entries.into_iter().map(ExportLine::Entry).chain(end) {
+        serde_json::to_writer(&mut lines, &line).map_err(|error| StoreError::Protocol(error.to_string()))?;
         lines.push(b'\n');
     }
     Ok(lines.into())
@@ -298,8 +294,8 @@ mod tests {
     fn only_the_end_of_a_stream_is_followed_by_the_head() {
         let entry: ChainEntry = serde_json::from_str(r#"{"id":"1-0","fields":[["n","1"]]}"#).unwrap();
         let head = ChainHead { number: 1, hash: "abc".to_owned() };
-        let entries = [entry];
-        let written = |ended, head| String::from_utf8(lines(&entries, ended, head).unwrap().to_vec()).unwrap();
+        let written =
+            |ended, head| String::from_utf8(lines(vec![entry.clone()], ended, head).unwrap().to_vec()).unwrap();
         let line = "{\"id\":\"1-0\",\"fields\":[[\"n\",\"1\"]]}\n";
         assert_eq!(written(false, Some(&head)), line);
         assert_eq!(written(true, Some(&head)), format!("{line}{{\"head\":{{\"number\":1,\"hash\":\"abc\"}}}}\n"));

@@ -118,7 +118,10 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
         Unproven::Failed(cause) => {
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
-            gateway.door().note_failure(address);
+            // What was revoked is no guess: an agent that goes on with it must not lock out others at its address.
+            if *cause != standing::REVOKED {
+                gateway.door().note_failure(address);
+            }
             Refused::unauthenticated()
         }
         Unproven::Store(error) => circuit_breaker::unavailable(error),
@@ -145,7 +148,12 @@ fn unattributable(header: &str, message: &str) -> Refused {
 #[cfg(test)]
 pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id: &str) -> Identity {
     let user_type = portcullis_config::UserType::new(user_type).expect("a valid user type");
-    let caller = Caller::new(session_id.to_owned(), user_type, session_id.to_owned(), Source::Address);
+    known_for_tests(gateway, Caller::new(session_id.to_owned(), user_type, session_id.to_owned(), Source::Address))
+}
+
+/// This caller, in the default scope of a gateway.
+#[cfg(test)]
+pub(crate) fn known_for_tests(gateway: &Gateway, caller: Caller) -> Identity {
     let scope = gateway.scopes().default_scope().clone();
     Identity::new(caller, scope, identity::Place { digest: "nowhere".into(), network: None })
 }

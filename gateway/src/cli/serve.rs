@@ -4,122 +4,28 @@
 //! waited for only if asked, and the addresses are announced once traffic can come. Must never bind a socket of a
 //! gateway that would be open to the world: `start.rs` has the rules.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+mod flags;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{Args, value_parser};
-use ipnet::IpNet;
 use portcullis_config::{Component, Loaded, Scope};
 use portcullis_lua::{Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
-use super::policy_source::{PolicySource, faults, variable};
+use super::policy_source::{faults, variable};
 use super::signals::Signals;
-use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, open_redis};
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in, open_redis};
 use super::{Exit, complain, descriptors, print};
 use crate::identity_terms::IdentityTerms;
-use crate::proxy::{UpstreamOptions, UpstreamUrl};
+use crate::proxy::UpstreamOptions;
 use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
+pub(crate) use flags::ServeArgs;
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
 /// up, short enough that a fleet that starts during an outage is there when Redis is.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
-
-#[derive(Args, Debug)]
-pub(crate) struct ServeArgs {
-    /// Address of the public listener
-    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Address of the admin listener: metrics, monitoring, operations
-    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
-    admin_listen: SocketAddr,
-    /// Whether the admin listener has the operations that change something; those that read stay
-    #[arg(long, value_name = "BOOL", env = "ADMIN_ALLOW_WRITES", default_value = "true",
-        action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
-    admin_allow_writes: bool,
-    /// Operations of the admin listener, by `operationId` in its `/openapi.json`, comma-separated [default: all]
-    #[arg(long, value_name = "NAME", env = "ADMIN_ALLOWED_OPS", value_delimiter = ',')]
-    admin_allowed_ops: Vec<String>,
-    /// Redis to use: `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`
-    /// [default: the policy's `redis_url`, else `redis://127.0.0.1:6379`]
-    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
-    redis_url: Option<SecretString>,
-    /// Exit with status 69 if Redis has not answered after this long, milliseconds [default: serve and keep trying]
-    #[arg(long, value_name = "MS", env = "PORTCULLIS_REDIS_WAIT_MS")]
-    redis_wait_ms: Option<u64>,
-    /// Connections to Redis for commands
-    #[arg(long, value_name = "N", env = "PORTCULLIS_REDIS_CONNECTIONS", default_value = "2",
-        value_parser = value_parser!(u16).range(1..=256))]
-    redis_connections: u16,
-    /// How long Redis may take for an answer before the caller gets a 503, milliseconds
-    #[arg(long, value_name = "MS", env = "PORTCULLIS_STORE_TIMEOUT_MS", default_value = "40",
-        value_parser = value_parser!(u64).range(1..=60_000))]
-    store_timeout_ms: u64,
-    #[command(flatten)]
-    policy: PolicySource,
-    /// Store the policy given here as the default scope's, whatever policy is stored
-    #[arg(long, env = "GATEWAY_CONFIG_FORCE_ENV_ON_STARTUP", value_parser = BoolishValueParser::new())]
-    force_env_on_startup: bool,
-    /// Name of this gateway in logs, documents and the reports of replicas; no two processes may share one
-    /// [default: the policy's `instance_id`, else host, process id and a random suffix]
-    #[arg(long, value_name = "NAME", env = "INSTANCE_ID")]
-    instance_id: Option<String>,
-    /// Accept `Bearer dev:<user_type>:<principal>` as that caller, and `dev:<tenant>/<project>:<user_type>:<principal>`
-    /// as one of another scope, for trying things out; loopback listeners only
-    #[arg(long, env = "PORTCULLIS_DEV_TOKENS", value_parser = BoolishValueParser::new())]
-    dev_tokens: bool,
-    /// Use a Redis off loopback although its URL has no password
-    #[arg(long, env = "PORTCULLIS_ALLOW_OPEN_REDIS", value_parser = BoolishValueParser::new())]
-    allow_open_redis: bool,
-    /// Start although no credential provider is configured: every caller is anonymous
-    #[arg(long, env = "PORTCULLIS_ALLOW_ANONYMOUS_ONLY", value_parser = BoolishValueParser::new())]
-    allow_anonymous_only: bool,
-    /// Whom to believe about who a caller is, YAML or JSON: issuers, balancer, API keys, internal token, sessions,
-    /// delegation keys, lists of addresses [default: nobody but development tokens]
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_IDENTITY_PATH")]
-    identity_path: Option<PathBuf>,
-    /// Proxies in front of this gateway that append to X-Forwarded-For; 0 ignores the header
-    #[arg(long, value_name = "N", env = "TRUSTED_PROXY_COUNT", default_value = "0",
-        value_parser = value_parser!(u8).range(..=8))]
-    trusted_proxy_count: u8,
-    /// Networks or addresses of the last proxy, comma-separated [default: any peer]
-    #[arg(long, value_name = "CIDR", env = "TRUSTED_PROXY_CIDRS", value_delimiter = ',', value_parser = parse_network)]
-    trusted_proxy_cidrs: Vec<IpNet>,
-    /// Networks or addresses of the proxies that may hold places for requests by `/v1/decide` and end them,
-    /// comma-separated [default: loopback if `TRUSTED_PROXY_COUNT` is 0, else nobody]
-    #[arg(long, value_name = "CIDR", env = "PORTCULLIS_DECIDE_CIDRS", value_delimiter = ',',
-        value_parser = parse_network)]
-    decide_cidrs: Vec<IpNet>,
-    /// Application behind this gateway, `http://HOST:PORT` or `https://HOST:PORT`: gets the requests for paths that are
-    /// not the gateway's own [default: none: such paths are not found]
-    #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
-    upstream_url: Option<UpstreamUrl>,
-    /// Certificate authorities that an `https://` application is known by, a PEM file [default: the system's]
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_UPSTREAM_CA", requires = "upstream_url")]
-    upstream_ca: Option<PathBuf>,
-    /// Address of Envoy's rate limit service; off loopback it needs `PORTCULLIS_RLS_TOKEN`, the bearer token of whoever
-    /// may ask: who does, says who the caller is [default: not served]
-    #[arg(long, value_name = "ADDR", env = "PORTCULLIS_RLS_LISTEN")]
-    rls_listen: Option<SocketAddr>,
-    /// How long a connection may be silent before this gateway closes it, seconds: longer than the idle timeout of the
-    /// balancer in front (60 for most, up to 4000 for an ALB), or it sends requests into connections that are closing
-    #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_KEEP_ALIVE_SECONDS", default_value = "75",
-        value_parser = value_parser!(u64).range(5..=7200))]
-    keep_alive_seconds: u64,
-    /// How long requests are still served after readiness began to fail, seconds
-    #[arg(long, value_name = "SECONDS", env = "PORTCULLIS_DRAIN_SECONDS", default_value = "10",
-        value_parser = value_parser!(u64).range(..=3600))]
-    drain_seconds: u64,
-    /// What to log: a level, or `target=level` pairs, comma-separated
-    #[arg(long, value_name = "FILTER", env = "PORTCULLIS_LOG", default_value = "info")]
-    log: String,
-    /// What a log line looks like [default: text on a terminal, else json]
-    #[arg(long, value_enum, env = "PORTCULLIS_LOG_FORMAT")]
-    log_format: Option<logging::Format>,
-}
 
 /// After how long, at least, the client library gives a command up. The breaker for Redis judges whether an answer is
 /// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
@@ -210,10 +116,15 @@ fn prepare(
     let admin_offer = AdminOffer::new(args.admin_allow_writes, &args.admin_allowed_ops);
     let admin_offer =
         admin_offer.map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("ADMIN_ALLOWED_OPS: {fault}"))));
+    let mut open = Vec::new();
     let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
-    let identity = identity
-        .map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("PORTCULLIS_IDENTITY_PATH: {fault}"))))
-        .ok();
+    let identity = identity.map_err(|faults| {
+        for fault in faults {
+            let lines = if lets_in(&fault) { &mut open } else { &mut wrong };
+            lines.push(format!("PORTCULLIS_IDENTITY_PATH: {fault}"));
+        }
+    });
+    let identity = identity.ok();
     let redis_url = loaded.as_ref().map(|loaded| args.redis_url(loaded));
     let exposure = Exposure {
         public: args.listen,
@@ -229,8 +140,8 @@ fn prepare(
         allow_anonymous_only: args.allow_anonymous_only,
         trusted_proxy_count: args.trusted_proxy_count,
     };
-    wrong.extend(exposure.token_faults());
-    let refusals = exposure.refusals().into_iter().map(|line| format!("refusing to start open: {line}"));
+    open.extend(exposure.refusals());
+    let refusals = open.into_iter().map(|line| format!("refusing to start open: {line}"));
     let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
     wrong.extend(refusals);
     match (loaded, scope, exposure.admin_token, identity, admin_offer) {
@@ -383,13 +294,6 @@ fn announce(listeners: &Listeners, instance: &str, scope: &Scope, loaded: &Loade
     tracing::info!(public, admin, instance, %scope, policy = %loaded.source, "listening");
     let rls = listeners.rls.as_ref().map(|listener| format!(" rls={}", address(listener))).unwrap_or_default();
     print(&format!("listening public={public} admin={admin}{rls}\n"));
-}
-
-/// An address is a network of one.
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    let text = text.trim();
-    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    parsed.ok_or_else(|| "must be a network such as 10.0.0.0/8, or an address".to_owned())
 }
 
 /// Containers have the same process id and often the same host name, and no two replicas may share a name.

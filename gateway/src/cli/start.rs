@@ -3,28 +3,34 @@
 //! Responsible for the rules below, each checked before any socket is bound and each named by the setting that breaks
 //! it. Must never be softened by a default: whoever wants less safety has to write so.
 //!
-//! - The admin listener needs a token, on loopback too, because every user and web page of a machine reaches loopback.
+//! - The admin listener needs a token, on loopback too, because every user and web page of a machine reaches loopback;
+//!   and no token may be one that can be guessed.
 //! - Serving anonymous callers only has to be asked for. Development tokens count as a credential provider.
 //! - A Redis off loopback has to ask for a password, unless that is said to be meant: who reaches it is everybody.
 //! - Session cookies go over plain HTTP on loopback only.
+//! - An identity document must not let in whom its author does not know: see [`lets_in`].
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
 
-use std::net::{IpAddr, SocketAddr};
+mod open_redis;
 
-use secrecy::{ExposeSecret, SecretString};
+use std::net::SocketAddr;
+
+use portcullis_config::Fault;
+use secrecy::SecretString;
+
+use crate::identity::internal::weakness;
+pub(crate) use open_redis::open_redis;
 
 /// Bearer token of the admin listener.
 pub(crate) const ADMIN_TOKEN: &str = "PORTCULLIS_ADMIN_TOKEN";
 /// Bearer token of the listener of Envoy's rate limit service.
 pub(crate) const RLS_TOKEN: &str = "PORTCULLIS_RLS_TOKEN";
 
-/// Shortest token, bytes: what 128 bits take in hex.
-const MIN_TOKEN_BYTES: usize = 32;
-
 /// The settings that decide whether a gateway would be open.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, on or off")]
 pub(crate) struct Exposure {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -50,6 +56,7 @@ impl Exposure {
         if self.admin_token.is_none() {
             refusals.push("PORTCULLIS_ADMIN_TOKEN is not set: the admin listener needs a token".to_owned());
         }
+        refusals.extend(self.weak_tokens());
         if !self.dev_tokens && !self.has_provider && !self.allow_anonymous_only {
             refusals.push(
                 "PORTCULLIS_ALLOW_ANONYMOUS_ONLY is not set and no credential provider is configured: every caller \
@@ -95,51 +102,29 @@ impl Exposure {
         refusals
     }
 
-    /// What is wrong with the tokens that were given.
-    pub(crate) fn token_faults(&self) -> Vec<String> {
+    /// Tokens that somebody could guess, a line for each.
+    fn weak_tokens(&self) -> impl Iterator<Item = String> {
         let given = [(ADMIN_TOKEN, &self.admin_token), (RLS_TOKEN, &self.rls_token)];
-        let faulty = given.into_iter().filter_map(|(setting, token)| Some((setting, fault_of(token.as_ref()?)?)));
-        faulty.map(|(setting, fault)| format!("{setting}: {fault}")).collect()
+        given.into_iter().filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?)?)))
     }
 }
 
-/// Where a Redis of this URL is, if it is off loopback and asks for no password as far as the URL says.
-pub(crate) fn open_redis(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
-    let has_password = user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
-        || rest.contains("password=")
-        || (!user.is_empty() && !user.contains(':'));
-    let host = hosts.split(',').next().unwrap_or_default();
-    let name = if let Some(inside) = host.strip_prefix('[') {
-        inside.split(']').next().unwrap_or_default()
-    } else {
-        host.rsplit_once(':').map_or(host, |(name, _)| name)
-    };
-    let loopback = name.is_empty()
-        || name == "localhost"
-        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    (!has_password && !loopback).then(|| host.to_owned())
-}
-
-fn fault_of(token: &SecretString) -> Option<String> {
-    let token = token.expose_secret().as_bytes();
-    if token.len() < MIN_TOKEN_BYTES {
-        return Some(format!("must be at least {MIN_TOKEN_BYTES} bytes long"));
-    }
-    if token.iter().all(|byte| *byte == token[0]) {
-        return Some("must not be one character repeated".to_owned());
-    }
-    if !token.iter().all(u8::is_ascii_graphic) {
-        return Some("must be printable ASCII without spaces to fit a header".to_owned());
-    }
-    None
+/// Whether a fault of the identity document would have let somebody in who should not be: tokens for others, keys that
+/// can be guessed, a service that is nobody. Anything else that is wrong with it is bad configuration.
+pub(crate) fn lets_in(fault: &Fault) -> bool {
+    let names: Vec<&str> = fault.path.split('.').map(|name| name.split('[').next().unwrap_or(name)).collect();
+    matches!(
+        names[..],
+        ["issuers", "audiences" | "client_ids" | "algorithms", ..]
+            | ["alb", "signer" | "subnets", ..]
+            | ["internal", "tokens" | "principal", ..]
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity;
 
     /// On loopback with development tokens: nothing to refuse.
     fn safe() -> Exposure {
@@ -201,16 +186,61 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_token_is_a_fault_and_never_shown() {
+    fn a_weak_token_is_refused_and_never_shown() {
         let with = |token: &str| Exposure { admin_token: Some(token.into()), rls_token: Some(token.into()), ..safe() };
-        for token in ["short", &"x".repeat(40), "0123456789abcdef 0123456789abcdef"] {
-            let faults = with(token).token_faults();
-            assert!(
-                faults[0].starts_with("PORTCULLIS_ADMIN_TOKEN: ") && faults[1].starts_with("PORTCULLIS_RLS_TOKEN: ")
-            );
-            assert!(faults.iter().all(|fault| !fault.contains(token)), "{faults:?}");
+        for token in ["short", &"x".repeat(40), "0123456789abcdef 0123456789abcdef", &"change-me-".repeat(4)] {
+            let exposure = with(token);
+            assert_eq!(settings(&exposure), ["PORTCULLIS_ADMIN_TOKEN", "PORTCULLIS_RLS_TOKEN"], "{token}");
+            assert!(exposure.refusals().iter().all(|line| !line.contains(token)), "{token}");
         }
-        assert_eq!(safe().token_faults(), Vec::<String>::new());
         assert!(!format!("{:?}", safe()).contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn sessions_over_plain_http_stay_on_loopback() {
+        let public: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let insecure = Exposure { insecure_cookie: true, ..safe() };
+        assert_eq!(insecure.refusals(), Vec::<String>::new());
+        let behind_a_proxy =
+            Exposure { public, dev_tokens: false, has_provider: true, trusted_proxy_count: 1, ..insecure };
+        assert_eq!(settings(&behind_a_proxy), ["cookies.secure"]);
+        let secure = Exposure { insecure_cookie: false, ..behind_a_proxy };
+        assert_eq!(settings(&secure), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_redis_that_anybody_can_use_is_refused_unless_that_is_meant() {
+        let open = Exposure { open_redis: open_redis("redis://10.0.0.1"), ..safe() };
+        assert_eq!(settings(&open), ["PORTCULLIS_ALLOW_OPEN_REDIS"]);
+        assert!(open.refusals()[0].contains("10.0.0.1"));
+    }
+
+    #[test]
+    fn faults_that_let_somebody_in_are_told_from_others() {
+        let faults = |text: &str| identity::document::parse(text, &|_| None).unwrap_err();
+        let issuer =
+            "issuers: [{issuer: 'https://i.example', jwks_url: 'https://i.example/k', principal_prefix: 'i:', ";
+        for open in [
+            format!("{issuer} algorithms: [RS256]}}]"),
+            format!("{issuer} algorithms: [RS256], audiences: [a], token_use: [access]}}]"),
+            format!("{issuer} algorithms: [none], audiences: [a]}}]"),
+            format!("{issuer} algorithms: [HS256], audiences: [a]}}]"),
+            format!("{issuer} algorithms: [], audiences: [a]}}]"),
+            "internal: {tokens: [], principal: p}".to_owned(),
+            "internal: {tokens: ['env:UNSET'], principal: p}".to_owned(),
+            "internal: {}".to_owned(),
+        ] {
+            let faults = faults(&open);
+            assert!(faults.iter().all(lets_in), "{open}: {faults:?}");
+        }
+        for wrong in [
+            "issuer: []".to_owned(),
+            format!("{issuer} algorithms: [RS256], audiences: [a], colour: red}}]"),
+            "api_keys: [{id: short, sha256: '', owner: o, user_type: paid}]".to_owned(),
+            "sessions: {max_age_seconds: 1}".to_owned(),
+        ] {
+            let faults = faults(&wrong);
+            assert!(!faults.iter().any(lets_in), "{wrong}: {faults:?}");
+        }
     }
 }

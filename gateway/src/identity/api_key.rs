@@ -14,7 +14,8 @@ use crate::identity::{Proven, Unproven};
 /// How every key begins, and nothing else does.
 pub const PREFIX: &str = "gk_";
 
-const ID_LENGTH: usize = 8;
+/// Characters of the id in a key.
+pub(crate) const ID_LENGTH: usize = 8;
 const SECRET_LENGTH: usize = 43;
 
 /// The keys that are known.
@@ -68,7 +69,7 @@ impl ApiKeys {
         Ok(Proven {
             principal: key.owner.clone(),
             user_type: key.user_type.clone(),
-            scopes: Some(key.scopes.clone()).filter(|scopes| !scopes.is_empty()),
+            scopes: Some(key.scopes.clone()),
             scope: key.scope.clone(),
             issued_at_ms: 0,
             expires_at_ms: None,
@@ -119,7 +120,7 @@ mod tests {
         let proven = keys().verify(format!("gk_abcd1234_{SECRET}").as_bytes()).unwrap();
         assert_eq!((proven.principal.as_str(), proven.user_type.as_str()), ("acme:ada", "paid"));
         assert_eq!((proven.class, proven.issuer.as_str()), ("api_key", "abcd1234"));
-        assert_eq!(proven.scopes, Some(vec!["tasks:write".to_owned()]));
+        assert_eq!(proven.scopes.unwrap(), ["tasks:write"]);
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl InternalToken {
         let bearer = Proven {
             principal,
             user_type,
-            scopes: Some(scopes).filter(|scopes| !scopes.is_empty()),
+            // An operator who names none means all.
+            scopes: (!scopes.is_empty()).then_some(scopes),
             scope,
             issued_at_ms: 0,
             expires_at_ms: None,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portcullis_config::{Component, Policy, Scope};
 use rand::RngExt;
@@ -69,6 +69,7 @@ pub struct Builder {
     redis_url: Option<String>,
     env: BTreeMap<String, String>,
     member_env: BTreeMap<Member, BTreeMap<String, String>>,
+    transcripts: Option<PathBuf>,
 }
 
 impl Builder {
@@ -83,6 +84,7 @@ impl Builder {
             redis_url: None,
             env: BTreeMap::new(),
             member_env: BTreeMap::new(),
+            transcripts: None,
         }
     }
 
@@ -155,6 +157,13 @@ impl Builder {
         self
     }
 
+    /// Keeps everything that each child prints in a file of its name in this directory.
+    #[must_use]
+    pub fn transcripts(mut self, directory: &Path) -> Self {
+        self.transcripts = Some(directory.to_owned());
+        self
+    }
+
     /// Starts everything and waits until it is ready for traffic.
     pub async fn start(self) -> Result<Cluster, HarnessError> {
         let topology = if self.redis_url.is_none() { Some(Topology::start(&self.layout).await?) } else { None };
@@ -215,7 +224,8 @@ impl Builder {
                 env.insert("PORTCULLIS_HANDLER".to_owned(), self.handlers.join(","));
             }
         }
-        Invocation { name: member.to_string(), program, args, env }
+        let transcript = self.transcripts.as_ref().map(|directory| directory.join(member.to_string()));
+        Invocation { name: member.to_string(), program, args, env, transcript }
     }
 
     fn environment(&self, cluster: &Cluster, member: Member) -> BTreeMap<String, String> {

@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct Invocation {
     pub args: Vec<OsString>,
     /// Its whole environment, beside `PATH` and `HOME`.
     pub env: BTreeMap<String, String>,
+    /// The file everything it prints is added to; `None`: only the last lines of standard error are kept.
+    pub transcript: Option<PathBuf>,
 }
 
 /// A running child. Dropping it kills the process.
@@ -86,14 +90,14 @@ impl Process {
         command.envs(&invocation.env);
         let mut child =
             command.spawn().map_err(HarnessError::io(format!("starting {}", invocation.program.display())))?;
-        let last_words = LastWords::default();
+        let (last_words, transcript) = (LastWords::default(), Transcript::open(invocation.transcript.as_deref())?);
         let (announce, listening) = oneshot::channel();
         let mut readers = JoinSet::new();
         if let Some(stdout) = child.stdout.take() {
-            readers.spawn(read_stdout(stdout, announce));
+            readers.spawn(read_stdout(stdout, announce, transcript.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
-            readers.spawn(keep_last_words(stderr, last_words.clone()));
+            readers.spawn(keep_last_words(stderr, last_words.clone(), transcript));
         }
         let addresses = BTreeMap::new();
         Ok((Self { name: invocation.name.clone(), child, last_words, addresses, readers }, listening))
@@ -192,18 +196,45 @@ impl LastWords {
     }
 }
 
-async fn keep_last_words(stderr: impl AsyncRead + Unpin, last_words: LastWords) {
+/// Where everything a child prints is kept, if it is.
+#[derive(Clone, Debug)]
+struct Transcript(Option<Arc<File>>);
+
+impl Transcript {
+    fn open(path: Option<&Path>) -> Result<Self, HarnessError> {
+        let open = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.map(Arc::new).map_err(HarnessError::io(format!("opening {}", path.display())))
+        };
+        path.map(open).transpose().map(Self)
+    }
+
+    fn add(&self, line: &str) {
+        if let Some(file) = &self.0 {
+            // One write, so that lines of both pipes stay whole. Whoever reads it expects what is not there then.
+            drop((&**file).write_all(format!("{line}\n").as_bytes()));
+        }
+    }
+}
+
+async fn keep_last_words(stderr: impl AsyncRead + Unpin, last_words: LastWords, transcript: Transcript) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        transcript.add(&line);
         last_words.push(line);
     }
 }
 
 /// Hands over the addresses of the first `listening` line, then reads on so that the pipe never fills.
-async fn read_stdout(stdout: impl AsyncRead + Unpin, announce: oneshot::Sender<BTreeMap<String, SocketAddr>>) {
+async fn read_stdout(
+    stdout: impl AsyncRead + Unpin,
+    announce: oneshot::Sender<BTreeMap<String, SocketAddr>>,
+    transcript: Transcript,
+) {
     let mut announce = Some(announce);
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
+        transcript.add(&line);
         if let Some(addresses) = parse_listening(&line)
             && let Some(announce) = announce.take()
         {

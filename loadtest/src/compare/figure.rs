@@ -153,7 +153,8 @@ fn spread(samples: &[Sample]) -> Option<f64> {
     median(rates()).filter(|&middle| middle > 0.0).map(|middle| (most - least) / middle)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// The value in the middle; `None` of nothing.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -244,5 +244,5 @@ async fn refused(address: SocketAddr, load: &Load) -> Result<Vec<u8>, HarnessErr
 /// Without a URL it is the application behind proxies.
 fn bare_server(program: PathBuf, redis_url: Option<&str>) -> Invocation {
     let args = ["bare-server"].into_iter().chain(redis_url).map(Into::into).collect();
-    Invocation { name: "bare server".to_owned(), program, args, env: BTreeMap::new() }
+    Invocation { name: "bare server".to_owned(), program, args, env: BTreeMap::new(), transcript: None }
 }

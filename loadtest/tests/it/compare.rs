@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use portcullis_loadtest::Launcher;
+use portcullis_loadtest::bench_credentials::{self, credential::Credential};
 use portcullis_loadtest::compare::latency;
 use portcullis_loadtest::compare::point::{Point, Way};
 use portcullis_loadtest::compare::stage::{Sample, Stage};
@@ -48,4 +49,12 @@ async fn every_submission_is_seen_to_start() {
     let measured = latency::measure(launcher(), 10).await.expect("measured");
     let counts: Vec<u64> = measured.iter().map(|latency| latency.start.count).collect();
     assert_eq!(counts, [10, 10, 10, 10]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_credential_is_answered() {
+    let _turn = turn().await;
+    let measured = bench_credentials::measure(launcher(), 2, 5).await.expect("measured");
+    assert_eq!(measured.len(), Credential::ALL.len());
+    assert!(measured.iter().all(|(_, samples)| samples.len() == 2));
 }

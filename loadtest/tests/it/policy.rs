@@ -10,7 +10,7 @@ mod operator;
 mod update;
 mod refused_update;
 mod killed_writer;
-mod deaf;
+pub(crate) mod deaf;
 mod cutover;
 mod convergence;
 mod silence;

@@ -24,6 +24,7 @@ async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
         program: PathBuf::from(env!("CARGO_BIN_EXE_portcullis-loadtest")),
         args: args.iter().map(Into::into).collect(),
         env: variables,
+        transcript: None,
     };
     let (status, stderr) = Process::run_to_end(&invocation).await.unwrap_or_else(|error| panic!("{error}"));
     (status.code(), stderr)

@@ -11,6 +11,9 @@ use crate::credential::Unproven;
 use crate::identity::rank;
 use crate::scope::ServedScope;
 
+/// Why a credential is refused that was genuine.
+pub(super) const REVOKED: &str = "revoked";
+
 /// How old what is known of a scope's revocations may be.
 const STALENESS: Duration = Duration::from_secs(5);
 
@@ -27,7 +30,7 @@ pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<()
         }
     }
     if view.covers(&caller.members, caller.issued_at_ms).is_some() {
-        return Err(Unproven::Failed("revoked"));
+        return Err(Unproven::Failed(REVOKED));
     }
     let dies_by_revocation = matches!(caller.source, Source::Session | Source::Delegation);
     if dies_by_revocation && !view.is_fresh(STALENESS) {

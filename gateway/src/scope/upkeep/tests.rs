@@ -18,6 +18,7 @@ impl ServedScope {
         due.reported = Some(holding);
         due.report_at = Instant::now() + Duration::from_secs(5);
         due.lapse_at = Instant::now() + Duration::from_secs(5);
+        due.revocations_asked = Some(Instant::now() + Duration::from_secs(3600));
     }
 }
 
@@ -43,6 +44,27 @@ async fn passes_are_taken_back_from_time_to_time_whether_or_not_the_policy_guard
     assert!(!scope.policy().guards_paths() && !scope.is_due());
     advance(Duration::from_secs(5)).await;
     assert!(scope.is_due());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_is_asked_every_other_second_while_somebody_is_served_and_seldom_else() {
+    let scope = scope();
+    let asked_now = || {
+        scope.settle_for_tests();
+        let mut due = scope.due();
+        due.revocations_asked = Some(Instant::now());
+        due.report_at += Duration::from_secs(3600);
+        due.lapse_at += Duration::from_secs(3600);
+    };
+    asked_now();
+    advance(Duration::from_millis(1999)).await;
+    assert!(!scope.is_due());
+    advance(Duration::from_millis(1)).await;
+    assert!(scope.is_due());
+    advance(QUIET).await;
+    asked_now();
+    advance(Duration::from_secs(59)).await;
+    assert!(!scope.is_due(), "nobody has used it for a while");
 }
 
 #[tokio::test(start_paused = true)]

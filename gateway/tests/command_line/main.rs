@@ -3,6 +3,8 @@
 //! Each test starts the real binary with an environment of its own. No Redis is needed: where one is named, nobody
 //! answers there, which a gateway has to live with.
 
+mod tokens;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -128,7 +130,28 @@ fn a_network_that_is_none_is_64_and_is_named() {
 fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
     let scope = [("TENANT_ID", "t"), ("PROJECT_ID", "p")];
     let with_token = [scope[0], scope[1], ("PORTCULLIS_ADMIN_TOKEN", TOKEN)];
-    let cases: [(Args<'_>, Variables<'_>, &str); 5] = [
+    let weak = [scope[0], scope[1], ("PORTCULLIS_ADMIN_TOKEN", "changeme-changeme-changeme-changeme")];
+    let off_loopback = [scope[0], scope[1], with_token[2], ("REDIS_URL", "redis-cluster://127.0.0.1?node=10.0.0.1:1")];
+    let nobody = [scope[0], scope[1], with_token[2], ("PORTCULLIS_INTERNAL_TOKEN", "6c1f0e9a7b3d5528c4e1f2a39b07d64e")];
+    let folder = tempfile::tempdir().unwrap();
+    let document = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let issuer = |rest: &str| format!("issuers: [{{issuer: 'https://i.example', principal_prefix: 'i:', {rest}}}]");
+    let sound = issuer("algorithms: [RS256], audiences: [a]");
+    let cookies = document("cookies.yaml", &format!("cookies: {{secure: false}}\n{sound}"));
+    let audience = document("audience.yaml", &issuer("algorithms: [RS256]"));
+    let none = document("none.yaml", &issuer("algorithms: [none], audiences: [a]"));
+    let insecure = ["--identity-path", &cookies, "--trusted-proxy-count", "1", "--listen", "0.0.0.0:0"];
+    let cases: [(Args<'_>, Variables<'_>, &str); 11] = [
+        (&["--dev-tokens"], &weak, "PORTCULLIS_ADMIN_TOKEN"),
+        (&["--dev-tokens"], &off_loopback, "PORTCULLIS_ALLOW_OPEN_REDIS"),
+        (&["--dev-tokens"], &nobody, "internal.principal"),
+        (&insecure, &with_token, "cookies.secure"),
+        (&["--identity-path", &audience], &with_token, "issuers[0].audiences"),
+        (&["--identity-path", &none], &with_token, "issuers[0].algorithms[0]"),
         (&["--dev-tokens", "--rls-listen", "0.0.0.0:0"], &with_token, "PORTCULLIS_RLS_TOKEN"),
         (&["--dev-tokens"], &scope, "PORTCULLIS_ADMIN_TOKEN"),
         (&[], &with_token, "PORTCULLIS_ALLOW_ANONYMOUS_ONLY"),
@@ -141,6 +164,27 @@ fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
         let lines: Vec<_> = text(&output.stderr).lines().collect();
         assert!(lines.len() == 1 && lines[0].contains(setting) && !lines[0].contains(TOKEN), "{lines:?}");
     }
+}
+
+#[test]
+fn every_fault_of_the_identity_document_is_listed_and_one_that_lets_nobody_in_is_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.yaml");
+    let key = "{id: short, sha256: canary, owner: o, user_type: paid}";
+    std::fs::write(&path, format!("colour: red\ninternal: {{}}\napi_keys: [{key}]\n")).unwrap();
+    let path = path.to_string_lossy().into_owned();
+    let variables = [("TENANT_ID", "t"), ("PROJECT_ID", "p"), ("PORTCULLIS_ADMIN_TOKEN", TOKEN)];
+    let output = run(&["--identity-path", &path], &variables, "");
+    let lines: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!((status(&output), text(&output.stdout), lines.len()), (Some(64), "", 1), "{lines:?}");
+    assert!(lines[0].starts_with("PORTCULLIS_IDENTITY_PATH: colour: "), "{lines:?}");
+    std::fs::write(&path, format!("internal: {{}}\napi_keys: [{key}]\n")).unwrap();
+    let output = run(&["--identity-path", &path], &variables, "");
+    assert_eq!((status(&output), text(&output.stdout)), (Some(64), ""));
+    for place in ["api_keys[0].id", "api_keys[0].sha256", "internal.tokens", "internal.principal"] {
+        assert!(text(&output.stderr).contains(place), "{place} not in {}", text(&output.stderr));
+    }
+    assert!(!text(&output.stderr).contains("canary"));
 }
 
 #[test]
