@@ -137,6 +137,29 @@ async fn an_address_that_keeps_failing_is_heard_no_more_and_nobody_else_suffers(
     assert_eq!(breakers.body["store"]["breaker"], "closed", "{}", breakers.text);
 }
 
+#[tokio::test]
+async fn the_operators_listener_has_a_list_of_its_own_and_is_as_deaf_to_guessing() {
+    let terms = Terms::new().api_key("ownerkey", "acme:owner", "privileged");
+    let mut cluster = start(terms.cluster()).await;
+    let lists = json!({ "public": ["10.0.0.0/8", "203.0.113.0/24"], "admin": ["10.9.0.0/16"] });
+    let terms = terms.section("ip_allow", lists).section("failed_attempts", json!({ "per_minute": 20 }));
+    gateway_behind_a_proxy(&mut cluster, &terms, "10.1.2.3").await;
+    let operator = cluster.admin(1);
+    let stranger = operator.bearer("guessed-guessed-guessed-guessed-guessed");
+    let status = async |client: &Client| client.get("/admin/queues").await.expect("an answer").status;
+    assert_eq!(status(&from(&operator, "10.9.8.7")).await, 200);
+    for address in ["10.1.2.3", "203.0.113.1", "unknown", "10.9.8.7, 8.8.8.8"] {
+        let refused = from(&operator, address).get("/admin/queues").await.expect("an answer");
+        assert_eq!((refused.status, refused.code()), (403, "ip_refused"), "{address}: the token does not help");
+    }
+    for attempt in 0..20 {
+        assert_eq!(status(&from(&stranger, "10.9.0.1")).await, 401, "attempt {attempt}");
+    }
+    assert_eq!(status(&from(&stranger, "10.9.0.1")).await, 429);
+    assert_eq!(status(&from(&operator, "10.9.0.1")).await, 429, "who guesses does not hear when it was right");
+    assert_eq!(status(&from(&operator, "10.9.8.7")).await, 200, "the operator is not locked out");
+}
+
 /// A bearer token beside the headers that a client has already.
 trait BearerBeside {
     fn bearer_beside(&self, token: &str) -> Client;

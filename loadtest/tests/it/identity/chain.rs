@@ -69,7 +69,7 @@ async fn a_person_lets_an_orchestrator_let_a_researcher_let_a_tool_be_called() {
         assert_eq!(answer.body["actor"], agent.chain.leaf().claims().client_id.as_str());
         assert_eq!((&answer.body["source"], &answer.body["user_type"]), (&json!("delegation"), &json!("paid")));
         let scopes: Vec<&str> =
-            answer.body["scopes"].as_array().expect("scopes").iter().flat_map(Value::as_str).collect();
+            answer.body["scopes"].as_array().expect("scopes").iter().filter_map(Value::as_str).collect();
         assert_eq!(scopes.join(" "), agent.chain.leaf().claims().scope);
     }
     // A leaf for the gateway needs no signing by whatever runs the agent.

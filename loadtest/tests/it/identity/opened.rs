@@ -95,7 +95,7 @@ async fn no_credential_can_be_found_in_redis() {
     let probe = cluster.probe().await.expect("a connection");
     let dump = until("the decisions are written", || async {
         let dump = probe.dump("").await.ok()?;
-        let text: String = dump.iter().map(|(key, content)| format!("{key} {content}\n")).collect();
+        let text = dump.iter().map(|(key, content)| format!("{key} {content}")).collect::<Vec<_>>().join("\n");
         text.contains("in plain sight").then_some(text)
     })
     .await;
