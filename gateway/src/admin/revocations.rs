@@ -97,8 +97,8 @@ pub(crate) async fn list(State(admin): Shared, asked: Asked) -> Answer {
     })))
 }
 
-/// An operator has seen that Redis lost revocations, and has made those again that still matter: delegated callers and
-/// sessions are served again. Harmless where none were lost.
+/// An operator has seen that Redis lost revocations, and has made those again that still matter: delegated callers are
+/// served again. Harmless where none were lost.
 #[utoipa::path(
     post, path = "/admin/revocations/acknowledge", operation_id = "acknowledge_loss", tag = "revocations",
     summary = "Goes on after revocations were lost",

@@ -30,7 +30,7 @@ pub(super) fn insert(schemas: &mut Map<String, Value>) {
     let number = json!({"type": "integer", "minimum": 0, "description": "Grows with every revocation of the scope."});
     let lost = json!({
         "type": "boolean",
-        "description": "Redis lost revocations: delegated callers and sessions are refused until this is acknowledged.",
+        "description": "Redis lost revocations: delegated callers are refused until this is acknowledged.",
     });
     let revocations = object([
         ("number", number.clone()),
