@@ -38,7 +38,8 @@ pub(super) fn insert(schemas: &mut Map<String, Value>) {
         ("total", count.clone()),
         ("revocations", list(&revocation)),
     ]);
-    let changed = json!({"type": "integer", "minimum": 0, "description": "0: it was revoked before, and as long."});
+    let changed =
+        json!({"type": "integer", "minimum": 0, "description": "0: as much was revoked before, and for as long."});
     let revoked = object([
         ("number", number.clone()),
         ("changed", changed),
