@@ -111,10 +111,7 @@ async fn told(store: &ScopeStore) -> Causes {
     for event in store.decisions(MOST).await.expect("decisions") {
         *causes.entry(event.code.unwrap_or(event.outcome)).or_default() += 1;
     }
-    for event in store.audit(MOST).await.expect("audit events") {
-        if event.event != "decisions.counted" {
-            continue;
-        }
+    for event in store.counted(MOST).await.expect("counts") {
         for (field, count) in event.about["counts"].as_object().expect("counts") {
             let (code, _) = field.split_once(':').expect("a code and a user type");
             *causes.entry(code.to_owned()).or_default() += count.as_u64().expect("a number");

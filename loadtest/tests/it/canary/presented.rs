@@ -260,7 +260,9 @@ async fn look(scene: &mut Scene) {
     let answer = processor.bearer(scene.cluster.admin_token()).get("/metrics").await.expect("an answer");
     scene.expect("metrics of the processor", &answer, 200);
     let store = scene.cluster.store().await.expect("a store");
-    for (chain, name) in [(Chain::Decisions, "decision events"), (Chain::Audit, "audit events")] {
+    let chains =
+        [(Chain::Decisions, "decision events"), (Chain::Audit, "audit events"), (Chain::Counts, "counts")];
+    for (chain, name) in chains {
         let entries = store.chain_entries(chain, None, 100_000).await.expect("entries");
         scene.watch.saw(name, serde_json::to_string(&entries).expect("an export"));
     }
