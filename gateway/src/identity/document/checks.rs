@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use portcullis_config::{Fault, Scope, UserType};
 
 use crate::identity::document::written::ScopeEntry;
-use crate::identity::egress::Egress;
 use crate::identity::ip_allow::lan;
 use crate::identity::user_type::UserTypes;
 
@@ -105,7 +104,7 @@ impl Checks<'_> {
         }
     }
 
-    fn hosts(&mut self, hosts: &[String]) {
+    pub(super) fn hosts(&mut self, hosts: &[String]) {
         self.distinct("egress_allow", hosts);
         for (index, host) in hosts.iter().enumerate() {
             if host.contains(['/', '@', '*', ' ']) || host.contains("]:") || host.matches(':').count() == 1 {
