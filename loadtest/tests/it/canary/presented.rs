@@ -3,13 +3,12 @@
 //! Responsible for nothing being left out: each carrier of the public interface, the admin token, the password of Redis
 //! and secrets in a policy. Must never weaken a filter of the log to pass.
 
-use portcullis_delegation::{Chain as Delegations, prove};
+use portcullis_delegation::{Chain, SecretKey, prove};
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_loadtest::cluster::{Member, Redis};
 use portcullis_loadtest::credentials::{
     Credentials, Granted, RESOURCE, handed_on, now_seconds, principal_of, random_text, secret_key,
 };
-use portcullis_lua::Chain;
 use serde_json::json;
 
 use super::watch::Watch;
@@ -63,13 +62,13 @@ impl Scene {
     }
 
     /// A chain of three: of bearer tokens if `bound` is `None`.
-    fn chain(&self, principal: &str, bound: Option<&portcullis_delegation::SecretKey>) -> Delegations {
+    fn chain(&self, principal: &str, bound: Option<&SecretKey>) -> Chain {
         let (first, second) = (secret_key().expect("a key"), secret_key().expect("a key"));
         let scope = self.cluster.scope();
         let granted = Granted { scope, principal, agent: "planner", holder: Some(&first), reason: MARK };
         let root = self.credentials.mint(&granted).expect("a root");
         let middle = handed_on(&root, &first, "searcher", Some(second.public_key()), MARK).expect("a chain");
-        let key = bound.map(portcullis_delegation::SecretKey::public_key);
+        let key = bound.map(SecretKey::public_key);
         handed_on(&middle, &second, "reader", key, MARK).expect("a chain")
     }
 
@@ -100,7 +99,7 @@ impl Scene {
 }
 
 /// Every carrier with a good credential.
-async fn good(scene: &mut Scene) -> (String, Delegations) {
+async fn good(scene: &mut Scene) -> (String, Chain) {
     let jwt = scene.credentials.jwt("ada", &["paid"]).expect("a token");
     scene.watch.chain("JWT", &jwt);
     let (session, delegation) = scene.issued(&jwt).await;
@@ -206,6 +205,12 @@ async fn bodies(scene: &mut Scene, session: &str) {
     let answer = client.post("/v1/delegations/revoke", &json!({ "chain": secret })).await.expect("an answer");
     scene.expect("what is no chain", &answer, 404);
     let admin = scene.cluster.admin(0);
+    // What is named there is kept, and shown to operators.
+    for (what, secret) in [("revoked session", session), ("revoked token", chain.presented())] {
+        let wish = json!({ "kind": what.trim_start_matches("revoked "), "id": secret, "reason": MARK });
+        let answer = admin.post("/admin/revocations", &wish).await.expect("an answer");
+        scene.expect(what, &answer, 400);
+    }
     let [password, api_key, nested, number] = [(); 4].map(|()| random_text());
     let patches = [
         ("password in a URL", &password, json!({ "redis_url": format!("redis://:{password}@127.0.0.1:6379") })),
@@ -223,7 +228,7 @@ async fn bodies(scene: &mut Scene, session: &str) {
 }
 
 /// What fails because Redis is away, and what is said when it comes back.
-async fn outage(scene: &mut Scene, session: &str, chain: &Delegations) {
+async fn outage(scene: &mut Scene, session: &str, chain: &Chain) {
     let clients = [session, chain.presented()].map(|token| scene.with("authorization", &format!("Bearer {token}")));
     for client in &clients {
         let probe = scene.cluster.probe().await.expect("a connection");
@@ -247,6 +252,9 @@ async fn look(scene: &mut Scene) {
         "/monitoring/system",
         "/admin/decisions?limit=1000",
         "/admin/audit?limit=1000",
+        "/admin/audit/export?stream=audit",
+        "/admin/audit/export?stream=decision",
+        "/admin/revocations",
         "/admin/gateway/config",
         "/admin/gateway/config/revisions",
         "/admin/gateway/config/convergence",
@@ -259,11 +267,6 @@ async fn look(scene: &mut Scene) {
     let processor = scene.cluster.health(Member::Processor(0)).expect("it runs");
     let answer = processor.bearer(scene.cluster.admin_token()).get("/metrics").await.expect("an answer");
     scene.expect("metrics of the processor", &answer, 200);
-    let store = scene.cluster.store().await.expect("a store");
-    for (chain, name) in [(Chain::Decisions, "decision events"), (Chain::Audit, "audit events")] {
-        let entries = store.chain_entries(chain, None, 100_000).await.expect("entries");
-        scene.watch.saw(name, serde_json::to_string(&entries).expect("an export"));
-    }
     let probe = scene.cluster.probe().await.expect("a connection");
     for (key, content) in probe.dump("").await.expect("a dump") {
         scene.watch.saw(&format!("redis: {}", key.split(':').nth(2).unwrap_or("?")), format!("{key} {content}"));
@@ -289,7 +292,13 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
         assert!(scene.watch.places_of("TRACE").contains(&place), "{place} did not log all it can");
     }
     let marked = scene.watch.places_of(MARK);
-    for place in ["decision events", "audit events", "redis: decision", "redis: task", "JWT"] {
+    for place in [
+        "/admin/audit/export?stream=audit",
+        "/admin/audit/export?stream=decision",
+        "redis: decision",
+        "redis: task",
+        "JWT",
+    ] {
         assert!(marked.contains(&place), "nothing can be found in {place}: {marked:?}");
     }
     scene.watch.is_silent();

@@ -1,6 +1,7 @@
 //! Who dies with whom: a chain with each of its ancestors, and nobody beside it.
 //!
-//! Responsible for every way in which a chain of three can be taken back. Must never take one principal's for another's.
+//! Responsible for every way in which a chain of three can be taken back. Must never take one principal's for that of
+//! another.
 
 use portcullis_delegation::Chain;
 use portcullis_loadtest::client::Submission;

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use portcullis_loadtest::client::{Client, Submission};
 use portcullis_loadtest::credentials::principal_of;
-use portcullis_lua::{Member, ScopeStore};
+use portcullis_lua::ScopeStore;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cast::{Cast, boundless, revoke};
+use super::cast::{Cast, boundless};
 use crate::fixture::{SLACK_MS, cluster, until};
 use crate::policy::deaf::cut_pubsub;
 
@@ -59,8 +59,8 @@ impl Caller {
     }
 }
 
-/// Who sends: the revoked by a session, an agent and an agent at depth 2, to every gateway; somebody else by a session and
-/// an agent. Each submits and reads.
+/// Who sends: the revoked by a session, an agent and an agent at depth 2, to every gateway; somebody else by a session
+/// and an agent. Each submits and reads.
 async fn callers(cast: &Cast) -> Vec<Caller> {
     let (ada, bob) = (principal_of("ada"), principal_of("bob"));
     let of_ada = [
@@ -127,7 +127,9 @@ async fn revoke_under_load(cast: &Cast, store: &ScopeStore, longest: Duration) -
     let (warm, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let loading = tokio::spawn(load(callers, warm.clone(), stop.clone()));
     warm.notified().await;
-    revoke(store, Member::Principal(&principal_of("ada"))).await;
+    let wish = json!({ "kind": "principal", "id": principal_of("ada"), "reason": "stolen" });
+    let revoked = cast.cluster.admin(0).post("/admin/revocations", &wish).await.expect("an answer");
+    assert_eq!((revoked.status, &revoked.body["changed"]), (200, &json!(1)), "{}", revoked.text);
     let answered = Instant::now();
     tokio::time::sleep(longest + AFTERMATH).await;
     stop.cancel();
