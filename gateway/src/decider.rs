@@ -17,7 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::{circuit_breaker, enqueue};
+use crate::caller::Source;
 use crate::group_commit::Decide;
+use crate::identity::rank;
 use crate::metric;
 use crate::pass_keeper::{PassKeeper, PassScope, Place};
 use crate::policy_in_force::PolicyInForce;
@@ -125,6 +127,7 @@ impl ScopeDecider {
             let fitted = requests.iter_mut().zip(&wishes).enumerate();
             let misfits: Vec<(usize, Refused)> = fitted
                 .filter_map(|(index, (request, wish))| {
+                    lower(request, &revoked);
                     let fitting = alive(&request.provenance, &revoked).and_then(|()| fit(request, wish, &policy));
                     Some((index, fitting.err()?))
                 })
@@ -215,6 +218,18 @@ fn alive(provenance: &Provenance, revoked: &RevocationView) -> Result<(), Refuse
         return Err(circuit_breaker::unavailable(&lost));
     }
     Ok(())
+}
+
+/// A principal that has become less since its caller was resolved is decided about as what it is now.
+fn lower(request: &mut AdmitRequest, revoked: &RevocationView) {
+    let derived =
+        [Source::Session, Source::Delegation].iter().any(|source| request.provenance.source == source.as_str());
+    if derived
+        && let Some(ceiling) = revoked.ceiling(&request.principal)
+        && rank(ceiling) < rank(&request.user_type)
+    {
+        request.user_type = ceiling.clone();
+    }
 }
 
 /// Gives a request what this policy decides about it, or says why it cannot be asked about: the policy does not know

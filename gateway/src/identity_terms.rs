@@ -28,8 +28,7 @@ impl IdentityTerms {
     pub fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
         let document = crate::identity::load(path, env)?;
         let delegation = document.delegation.as_ref().map(DelegationTerms::new).transpose();
-        let delegation =
-            delegation.map_err(|message| vec![Fault { path: "delegation.keys".to_owned(), message }])?;
+        let delegation = delegation.map_err(|message| vec![Fault { path: "delegation.keys".to_owned(), message }])?;
         Ok(Self { document, delegation: delegation.map(Arc::new) })
     }
 

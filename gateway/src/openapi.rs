@@ -64,7 +64,8 @@ struct PublicApi;
         admin::circuit_breakers, admin::policy::validate, admin::policy::update, admin::policy::reset,
         admin::policy::config, admin::policy::revisions, admin::policy::revision, admin::policy::rollback,
         admin::policy::convergence, admin::revocations::list, admin::revocations::revoke,
-        admin::revocations::acknowledge, admin::audit::events, admin::audit::export, admin_document, health::healthz, health::readyz
+        admin::revocations::acknowledge, admin::audit::events, admin::audit::export, admin_document,
+        health::healthz, health::readyz
     )
 )]
 struct AdminApi;
@@ -74,8 +75,8 @@ const PUBLIC: &str = "Admission control for expensive requests. A path that is n
     `components.responses`. Every refusal is problem details (RFC 9457).";
 
 const ADMIN: &str = "For operators: the bearer of the admin token, and in their own scope privileged callers whose \
-    credential was given for `admin`. What is about a scope is about the default one unless the request says otherwise. \
-    Every refusal is problem details (RFC 9457).";
+    credential was given for `admin`. What is about a scope is about the default one unless the request says \
+    otherwise. Every refusal is problem details (RFC 9457).";
 
 /// A document as it is served.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! Web pages that ask in their reader's name.
 //!
 //! Responsible for whether one may where its browser adds the credential by itself: a cookie goes along with whatever
-//! any page sends (cross-site request forgery, and RFC 6455 §10.2 for WebSockets). Must never take a page's origin from
+//! any page sends (cross-site request forgery, and RFC 6455 §10.2). Must never take a page's origin from
 //! anything but `Origin`, which pages cannot write.
 
+use axum::http::HeaderValue;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use portcullis_config::policy::Cors;
@@ -19,7 +20,7 @@ pub(crate) fn may_ask(cors: &Cors, parts: &Parts, by_cookie: bool) -> bool {
     let Some(origin) = origin else { return true };
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
-        None => parts.headers.get(HOST).map(|host| host.as_bytes()),
+        None => parts.headers.get(HOST).map(HeaderValue::as_bytes),
     };
     let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
     if own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host)) {

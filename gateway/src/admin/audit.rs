@@ -1,8 +1,8 @@
 //! `/admin/audit`: what was changed, by whom; and the chains of events as they are stored, to be checked elsewhere.
 //!
-//! Responsible for the parameters, and for an export to which nothing was added and from which nothing was taken: hashes
-//! are made of every byte. Must never call an export complete that is not: only one that reached the end of the stream
-//! has the head for its last line, as it was before the entries were read.
+//! Responsible for the parameters, and for an export to which nothing was added and from which nothing was taken:
+//! hashes are made of every byte. Must never call an export complete that is not: only one that reached the end of the
+//! stream has the head for its last line, as it was before the entries were read.
 
 use std::collections::VecDeque;
 

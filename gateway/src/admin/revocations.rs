@@ -37,8 +37,8 @@ pub(crate) const CEILING: &str = "ceiling";
 #[utoipa::path(
     post, path = "/admin/revocations", operation_id = "revoke", tag = "revocations",
     summary = "Revokes a principal, an agent, a session, a token or a key",
-    description = "A principal, and a session by the id its limits are counted on, is revoked as it is now: who logs in \
-        later is admitted. A login (a session by the digest of its token) and an API key (a token by its id) stay \
+    description = "A principal, and a session by the id its limits are counted on, is revoked as it is now: who logs \
+        in later is admitted. A login (a session by the digest of its token) and an API key (a token by its id) stay \
         revoked. So do an agent, a key and the token of a delegation for as long as any delegation lasts that was \
         granted before; by then all of them have expired, and new ones count.",
     request_body(content = ref("#/components/schemas/RevocationWish"), content_type = "application/json"),

@@ -30,6 +30,7 @@ pub(crate) const RLS_TOKEN: &str = "PORTCULLIS_RLS_TOKEN";
 
 /// The settings that decide whether a gateway would be open.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, on or off")]
 pub(crate) struct Exposure {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,

@@ -59,11 +59,14 @@ impl Stream {
     }
 }
 
+/// A stream, and how its client has been reading it.
+type Watched = (Arc<Stream>, Reading);
+
 /// Runs the streams of a connection, which end with it.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     ended: CancellationToken,
-    open: Arc<Mutex<Vec<(Arc<Stream>, Reading)>>>,
+    open: Arc<Mutex<Vec<Watched>>>,
 }
 
 impl Streams {

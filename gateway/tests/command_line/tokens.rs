@@ -21,7 +21,7 @@ impl Desk {
     fn new() -> Self {
         let desk = Self(TempDir::new().unwrap());
         for (name, kid) in [("root.jwk", "root-1"), ("agent.pem", "agent")] {
-            desk.says(&["keygen", "--out", &desk.at(name), "--kid", kid], "");
+            Desk::says(&["keygen", "--out", &desk.at(name), "--kid", kid], "");
         }
         let document = format!(
             "delegation:\n  resource: https://gw.example\n  active_kid: root-1\n  keys:\n    - {{ kid: root-1, key: \
@@ -37,14 +37,14 @@ impl Desk {
     }
 
     /// What a subcommand that must succeed prints.
-    fn says(&self, args: &[&str], stdin: &str) -> String {
-        let (code, out, err) = self.ends(args, stdin);
+    fn says(args: &[&str], stdin: &str) -> String {
+        let (code, out, err) = Self::ends(args, stdin);
         assert_eq!(code, Some(0), "{args:?}: {err}");
         out.trim_end().to_owned()
     }
 
     /// How a subcommand ends, and what it writes to stdout and stderr.
-    fn ends(&self, args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
+    fn ends(args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
         let mut all = vec!["token"];
         all.extend(args);
         let output = run(&all, &[], stdin);
@@ -58,7 +58,7 @@ impl Desk {
         args.extend(["--project", "demo", "--agent", "researcher", "--scope", "tasks:submit:*"]);
         args.extend(["--scope", "tasks:read", "--reason", REASON, "--holder-key", &key]);
         args.extend(also);
-        self.says(&args, "")
+        Self::says(&args, "")
     }
 }
 
@@ -69,16 +69,16 @@ fn json(text: &str) -> Value {
 #[test]
 fn a_key_goes_into_a_file_of_its_owner_or_to_stdout_and_nowhere_else() {
     let desk = Desk::new();
-    let said = desk.says(&["keygen", "--out", &desk.at("one.jwk")], "");
+    let said = Desk::says(&["keygen", "--out", &desk.at("one.jwk")], "");
     let kept = json(&fs::read_to_string(desk.at("one.jwk")).unwrap());
     let secret = kept["d"].as_str().unwrap();
     assert!(!said.contains(secret));
     let said = json(&said);
     assert_eq!((&said["public"]["x"], &said["kid"]), (&kept["x"], &said["thumbprint"]));
     assert_eq!(fs::metadata(desk.at("one.jwk")).unwrap().permissions().mode() & 0o777, 0o600);
-    let (code, out, err) = desk.ends(&["keygen", "--out", &desk.at("one.jwk")], "");
+    let (code, out, err) = Desk::ends(&["keygen", "--out", &desk.at("one.jwk")], "");
     assert_eq!((code, out.as_str(), err.contains("--out")), (Some(64), "", true), "never overwritten");
-    let (code, out, err) = desk.ends(&["keygen"], "");
+    let (code, out, err) = Desk::ends(&["keygen"], "");
     assert!(code == Some(0) && out.starts_with("-----BEGIN PRIVATE KEY-----") && !err.contains("PRIVATE"));
     assert!(json(&err)["public"].is_object());
 }
@@ -88,10 +88,10 @@ fn what_was_minted_is_narrowed_inspected_and_proven_offline() {
     let desk = Desk::new();
     let chain = desk.mint(&["--constraint", "calls_per_min=60", "--ttl", "600"]);
     let narrow = ["attenuate", "--key", &desk.at("agent.pem"), "--agent", "leaf", "--scope", "tasks:submit:chat"];
-    let narrower = desk.says(&[&narrow[..], &["--reason", "one question"]].concat(), &chain);
+    let narrower = Desk::says(&[&narrow[..], &["--reason", "one question"]].concat(), &chain);
     assert!(narrower.starts_with(&chain) && narrower[chain.len()..].starts_with('~'));
 
-    let said = desk.says(&["inspect", "--root-key", &desk.at("root.jwk"), "--audience", RESOURCE], &narrower);
+    let said = Desk::says(&["inspect", "--root-key", &desk.at("root.jwk"), "--audience", RESOURCE], &narrower);
     assert!(!said.contains(&chain) && !said.contains(&chain[..40]), "a token is a credential");
     let said = json(&said);
     assert_eq!(
@@ -109,8 +109,8 @@ fn what_was_minted_is_narrowed_inspected_and_proven_offline() {
     assert!(hops[0]["holder"].is_string() && hops[1]["holder"].is_null());
 
     let prove = ["prove", "--key", &desk.at("agent.pem"), "POST", "https://gw.example/v1/tasks"];
-    assert_eq!(desk.says(&prove, &chain).split('.').count(), 3);
-    let (code, _, err) = desk.ends(&prove, &narrower);
+    assert_eq!(Desk::says(&prove, &chain).split('.').count(), 3);
+    let (code, _, err) = Desk::ends(&prove, &narrower);
     assert!(code == Some(64) && err.contains("bound to no key"), "{err}");
 }
 
@@ -118,9 +118,9 @@ fn what_was_minted_is_narrowed_inspected_and_proven_offline() {
 fn a_chain_verifies_by_the_right_keys_for_the_right_resource_only() {
     let desk = Desk::new();
     let chain = desk.mint(&[]);
-    let unasked = json(&desk.says(&["inspect"], &chain));
+    let unasked = json(&Desk::says(&["inspect"], &chain));
     assert!(unasked["verified"].is_null(), "without a key nothing is proven");
-    let public = json(&desk.says(&["keygen", "--out", &desk.at("other.pem")], ""))["public"].clone();
+    let public = json(&Desk::says(&["keygen", "--out", &desk.at("other.pem")], ""))["public"].clone();
     let root = json(&fs::read_to_string(desk.at("root.jwk")).unwrap());
     let set = |x: &Value, kid: &str| {
         let own = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid});
@@ -130,14 +130,14 @@ fn a_chain_verifies_by_the_right_keys_for_the_right_resource_only() {
     fs::write(desk.at("renamed.json"), set(&root["x"], "root-2").to_string()).unwrap();
     fs::write(desk.at("other.json"), set(&public["x"], "root-1").to_string()).unwrap();
     let (own, other, renamed) = (desk.at("own.json"), desk.at("other.json"), desk.at("renamed.json"));
-    assert_eq!(json(&desk.says(&["inspect", "--jwks", &own], &chain))["verified"], true);
+    assert_eq!(json(&Desk::says(&["inspect", "--jwks", &own], &chain))["verified"], true);
     for (args, code) in [
         (vec!["--jwks", &other], "bad_signature"),
         (vec!["--jwks", &renamed], "unknown_key"),
         (vec!["--jwks", &own, "--audience", "https://elsewhere.example"], "wrong_audience"),
         (vec!["--jwks", &own, "--issuer", "https://elsewhere.example"], "unknown_issuer"),
     ] {
-        let (status, out, _) = desk.ends(&[&["inspect"], &args[..]].concat(), &chain);
+        let (status, out, _) = Desk::ends(&[&["inspect"], &args[..]].concat(), &chain);
         assert_eq!((status, &json(&out)["fault"]["code"]), (Some(1), &code.into()), "{args:?}");
     }
 }
@@ -147,7 +147,7 @@ fn what_would_widen_is_refused_with_its_fault() {
     let desk = Desk::new();
     let chain = desk.mint(&["--constraint", "calls_per_min=6"]);
     let other = desk.at("other.pem");
-    desk.says(&["keygen", "--out", &other], "");
+    Desk::says(&["keygen", "--out", &other], "");
     let own = desk.at("agent.pem");
     for (key, also, fault) in [
         (&own, vec!["--scope", "admin"], "grants more than its parent: scope"),
@@ -159,7 +159,7 @@ fn what_would_widen_is_refused_with_its_fault() {
     ] {
         let mut args = vec!["attenuate", "--key", key, "--agent", "leaf", "--reason", REASON];
         args.extend(also);
-        let (status, out, err) = desk.ends(&args, &chain);
+        let (status, out, err) = Desk::ends(&args, &chain);
         assert!(status == Some(64) && out.is_empty() && err.contains(fault), "{args:?}: {err}");
     }
 }
@@ -181,12 +181,12 @@ fn every_fault_is_listed_and_no_secret_is_repeated() {
         ),
         (prove.to_vec(), vec!["URL", "METHOD", "--key", "--chain"]),
     ] {
-        let (status, out, err) = desk.ends(&args, "");
+        let (status, out, err) = Desk::ends(&args, "");
         let lines: Vec<&str> = err.lines().filter_map(|line| line.split(": ").next()).collect();
         assert_eq!((status, out.as_str(), lines), (Some(64), "", named), "{args:?}");
         assert!(!err.contains("0123456789abcdef"), "{err}");
     }
-    let (status, _, err) = desk.ends(&["prove", "--key", "-", "GET", "https://gw.example/"], canary);
+    let (status, _, err) = Desk::ends(&["prove", "--key", "-", "GET", "https://gw.example/"], canary);
     assert!(status == Some(64) && err.contains("only one") && !err.contains(canary), "{err}");
 }
 
@@ -194,17 +194,17 @@ fn every_fault_is_listed_and_no_secret_is_repeated() {
 fn an_api_key_is_shown_once_and_known_by_its_entry() {
     let desk = Desk::new();
     let make = ["api-key", "--owner", "cognito:ada", "--user-type", "paid", "--scope", "tasks:submit:*"];
-    let (code, key, entry) = desk.ends(&[&make[..], &["--id", "nightly1"]].concat(), "");
+    let (code, key, entry) = Desk::ends(&[&make[..], &["--id", "nightly1"]].concat(), "");
     let key = key.trim_end();
     assert!(code == Some(0) && key.starts_with("gk_nightly1_") && key.len() == "gk_nightly1_".len() + 43);
     assert!(!entry.contains(&key[12..]) && entry.contains("id: nightly1") && entry.contains("owner: cognito:ada"));
     let file = desk.at("key");
-    let entry = desk.says(&[&make[..], &["--out", &file]].concat(), "");
+    let entry = Desk::says(&[&make[..], &["--out", &file]].concat(), "");
     let kept = fs::read_to_string(&file).unwrap();
     assert!(kept.starts_with("gk_") && entry.contains("sha256: ") && !entry.contains(kept.trim_end()));
     assert_eq!(fs::metadata(Path::new(&file)).unwrap().permissions().mode() & 0o777, 0o600);
     let wrong = ["api-key", "--owner", "a b", "--user-type", "anonymous", "--id", "short"];
-    let (code, out, err) = desk.ends(&wrong, "");
+    let (code, out, err) = Desk::ends(&wrong, "");
     assert!(code == Some(64) && out.is_empty());
     for path in ["api_keys[0].id", "api_keys[0].owner", "api_keys[0].user_type"] {
         assert!(err.contains(path), "{path} not in {err}");
@@ -240,8 +240,8 @@ fn an_export_that_was_tampered_with_is_found_out() {
     for (broken, says) in [
         (without(1).collect::<Vec<_>>(), "are missing"),
         (without(2).collect(), "the chain ends at entry 2, its head is entry 3"),
-        (swapped.to_vec(), "broken: "),
-        (changed.to_vec(), "entry 2"),
+        (swapped.clone(), "broken: "),
+        (changed.clone(), "entry 2"),
     ] {
         let (code, out, _) = judged(&broken, &[]);
         assert!(code == Some(1) && out.starts_with("broken: ") && out.contains(says), "{out}");

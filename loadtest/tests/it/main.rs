@@ -11,6 +11,7 @@ mod recorded;
 mod refusal;
 mod submission;
 mod caller;
+mod identity;
 mod life;
 mod events;
 mod edge;

@@ -1,8 +1,8 @@
 //! Making and storing the next policy of a scope.
 //!
-//! Responsible for the order: count the change, get in step with what is stored, look whether it is what the author has seen, make and
-//! check the new document, store it if what it was made of is still stored, put it in force here. Must never store what
-//! was not checked, and must never call a change failed of which it is not known.
+//! Responsible for the order: count the change, get in step with what is stored, look whether it is what the author has
+//! seen, make and check the new document, store it if what it was made of is still stored, put it in force here. Must
+//! never store what was not checked, and must never call a change failed of which it is not known.
 
 use std::sync::Arc;
 

@@ -148,7 +148,6 @@ fn parse_scope(text: &str) -> Option<Scope> {
 }
 
 /// Why a chain is worth nothing, for the audit.
-#[expect(clippy::needless_pass_by_value, reason = "what a conversion of errors is given")]
 fn failed(refused: Refused) -> Unproven {
     Unproven::Failed(refused.code())
 }

@@ -17,6 +17,7 @@ use crate::proxy::UpstreamUrl;
 
 /// What a gateway is told on its command line.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, on or off")]
 pub(crate) struct ServeArgs {
     /// Address of the public listener
     #[arg(long, value_name = "ADDR", env = "PORTCULLIS_LISTEN", default_value = "127.0.0.1:8080")]

@@ -109,7 +109,7 @@ fn hop(token: &Token) -> Value {
         "jti": claims.jti,
         "holder": holder.map(|key| key.thumbprint()),
         "audience": claims.aud,
-        "scopes": token.scopes().iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "scopes": token.scopes().iter().map(portcullis_delegation::Scope::as_str).collect::<Vec<_>>(),
         "constraints": claims.constraints.iter().map(|bound| (bound.key.clone(), json!(bound.max))).collect::<Value>(),
         "max_depth": claims.del_max_depth,
         "issued_at": rfc3339(claims.iat.saturating_mul(1000)),

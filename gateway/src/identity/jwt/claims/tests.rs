@@ -132,7 +132,7 @@ fn scopes_are_words_or_a_list() {
         changed(&issuer, &json!({ "scope": scope })).map(|proven| proven.scopes)
     };
     assert_eq!(scopes(json!("a  b:c")).unwrap(), Some(vec!["a".to_owned(), "b:c".to_owned()]));
-    assert_eq!(scopes(json!(Some(vec!["a".to_owned(), "b".to_owned()]))).unwrap(), ["a", "b"]);
+    assert_eq!(scopes(json!(["a", "b"])).unwrap(), Some(vec!["a".to_owned(), "b".to_owned()]));
     assert!(scopes(json!(null)).unwrap().is_some_and(|none| none.is_empty()));
     assert_eq!(scopes(json!({ "a": 1 })), Err("malformed_scopes"));
     assert_eq!(scopes(json!(["a", 1])), Err("malformed_scopes"));
