@@ -3,6 +3,11 @@
 //! Responsible for nothing being left out: each carrier of the public interface, the admin token, the password of Redis
 //! and secrets in a policy. Must never weaken a filter of the log to pass.
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_delegation::{Chain, SecretKey, prove};
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_loadtest::cluster::{Member, Redis};
@@ -10,6 +15,8 @@ use portcullis_loadtest::credentials::{
     Credentials, Granted, RESOURCE, handed_on, now_seconds, principal_of, random_text, secret_key,
 };
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::watch::Watch;
 use crate::fixture::{Fixture, accepted, cluster, ended, start, until};
@@ -192,6 +199,24 @@ async fn bad(scene: &mut Scene) {
     scene.expect("wrong admin token", &answer, 401);
 }
 
+/// Over HTTP/2, whose frames are logged by a library that HTTP/1 has nothing to do with.
+async fn over_http2(scene: &mut Scene, session: &str) {
+    let address = scene.cluster.public_address(0);
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut client, connection) = connected.expect("the gateway speaks HTTP/2");
+    let mut driven = JoinSet::new();
+    driven.spawn(async move { drop(connection.await) });
+    let wrong = random_text();
+    scene.watch.secret("bearer over HTTP/2", &wrong);
+    for (token, status) in [(session, 200), (&wrong, 401)] {
+        let request = Request::get(format!("http://{address}/v1/sessions/current?access_token={wrong}"));
+        let request = request.header("authorization", format!("Bearer {token}")).header("x-api-key", &wrong);
+        let answer = client.send_request(request.body(Empty::<Bytes>::new()).expect("a request"));
+        assert_eq!(answer.await.expect("an answer").status().as_u16(), status);
+    }
+}
+
 /// Secrets in bodies: of a revocation, and of a policy.
 async fn bodies(scene: &mut Scene, session: &str) {
     let chain = scene.chain(&principal_of("ada"), None);
@@ -279,6 +304,7 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
     let mut scene = scene(transcripts.path()).await;
     let (session, chain) = good(&mut scene).await;
     bad(&mut scene).await;
+    over_http2(&mut scene, &session).await;
     bodies(&mut scene, &session).await;
     outage(&mut scene, &session, &chain).await;
     look(&mut scene).await;
@@ -291,6 +317,7 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
     for place in ["gateway-0", "processor-0"] {
         assert!(scene.watch.places_of("TRACE").contains(&place), "{place} did not log all it can");
     }
+    assert_eq!(scene.watch.places_of("a credential was refused"), ["gateway-0"], "it tells of what was presented");
     let marked = scene.watch.places_of(MARK);
     for place in [
         "/admin/audit/export?stream=audit",
