@@ -67,8 +67,7 @@ fn widenings(parent: &Claims, child: &Claims) -> Vec<(&'static str, Value)> {
         with("another parent", &|claims| claims.par_hash = Some("A".repeat(43))),
         with("no reason", &|claims| claims.reason = String::new()),
         with("another issuer", &|claims| {
-            claims.iss =
-                format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", Key::generate().public().thumbprint());
+            claims.iss = format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", Key::generate().public().thumbprint());
         }),
         with("the deployment for an issuer", &|claims| claims.iss = parent.iss.clone()),
         with("an id that is none", &|claims| claims.jti = "1".to_owned()),

@@ -102,8 +102,7 @@ async fn no_credential_can_be_found_in_redis() {
     let digest = SessionKey::of_token(&session);
     assert!(dump.contains(digest.as_str()), "the digest is what is kept");
     let signature = chain.presented().rsplit_once('.').expect("a signature").1;
-    for secret in [&session["gs_".len()..], &api_key("adaskey1"), terms.internal_token(), chain.presented(), signature]
-    {
+    for secret in [&session["gs_".len()..], &api_key("adaskey1"), terms.internal_token(), chain.presented(), signature] {
         assert!(!dump.contains(secret), "{secret}");
     }
 }
@@ -127,8 +126,7 @@ async fn a_session_that_was_left_is_over_at_every_gateway() {
     let refused = there.bearer(&token).submit(&Submission::new("demo", json!(1))).await.expect("an answer");
     assert_eq!((refused.status, refused.code()), (401, "unauthenticated"), "{}", refused.text);
     assert_eq!(who(&here.bearer(&token)).await, "401");
-    until("the other gateway hears of it", || async { (who(&there.bearer(&token)).await == "401").then_some(()) })
-        .await;
+    until("the other gateway hears of it", || async { (who(&there.bearer(&token)).await == "401").then_some(()) }).await;
     assert_eq!([who(&here.bearer(&other)).await, who(&there.bearer(&other)).await], [ADA, ADA], "only that one");
     let again = here.bearer(&token).delete("/v1/sessions/current").await.expect("an answer");
     assert_eq!(again.status, 401);

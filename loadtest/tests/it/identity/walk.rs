@@ -74,8 +74,11 @@ async fn revoked(cluster: &Fixture) -> Vec<Shown> {
     }
     let key = SessionKey::of_token(&session);
     let members = [Member::Session(key.as_str()), Member::Token(chain.leaf().hash()), Member::Token("revoked1")];
-    let revocations =
-        members.map(|member| Revocation { member: member.to_string(), lasts_ms: 3_600_000, spares_later: false });
+    let revocations = members.map(|member| Revocation {
+        member: member.to_string(),
+        lasts_ms: 3_600_000,
+        spares_later: false,
+    });
     let grounds = Grounds { by: "test", reason: "stolen", max_audit_events: 100 };
     cluster.store().await.expect("a store").revoke(&revocations, grounds).await.expect("an answer");
     shown

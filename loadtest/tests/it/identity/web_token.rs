@@ -38,12 +38,9 @@ async fn groups_are_worth_what_the_document_says_of_that_very_issuer() {
     let (one, two) = (Key::generate(), Key::generate());
     let keys = [KeyServer::start(vec![one.published("k")]).await, KeyServer::start(vec![two.published("k")]).await];
     let map = json!({ "user_types": { "admin": "privileged", "paid": "paid" } });
-    let terms = Terms::new().issuer(ONE, "one:", keys[0].url(), map).issuer(
-        TWO,
-        "two:",
-        keys[1].url(),
-        json!({ "user_types": { "paid": "paid" } }),
-    );
+    let terms = Terms::new()
+        .issuer(ONE, "one:", keys[0].url(), map)
+        .issuer(TWO, "two:", keys[1].url(), json!({ "user_types": { "paid": "paid" } }));
     let cluster = start(terms.cluster()).await;
     let anyone = cluster.gateway(0);
     for (groups, user_type) in [
