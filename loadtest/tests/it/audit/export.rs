@@ -24,8 +24,9 @@ async fn verdict(lines: &[Value]) -> (bool, String) {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("started");
     let mut stdin = child.stdin.take().expect("its input");
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    stdin.write_all(text.as_bytes()).await.expect("read");
+    for line in lines {
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("read");
+    }
     drop(stdin);
     let output = child.wait_with_output().await.expect("ended");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
