@@ -323,7 +323,7 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
         "/admin/audit/export?stream=audit",
         "/admin/audit/export?stream=decision",
         "redis: decision",
-        "redis: task",
+        "redis: done",
         "JWT",
     ] {
         assert!(marked.contains(&place), "nothing can be found in {place}: {marked:?}");
