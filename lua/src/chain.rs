@@ -36,6 +36,8 @@ pub enum Chain {
     Decisions,
     /// What was changed by whom.
     Audit,
+    /// How many decisions were made without an event of their own.
+    Counts,
 }
 
 /// An entry as it is stored.
@@ -208,6 +210,7 @@ impl ScopeStore {
         let key = match chain {
             Chain::Decisions => self.keys.decision(),
             Chain::Audit => self.keys.audit(),
+            Chain::Counts => self.keys.counted(),
         };
         let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let entries: Value = self.store.client().xrange(key, start, "+", Some(u64::from(most))).await?;
@@ -233,6 +236,7 @@ impl ScopeStore {
         let key = match chain {
             Chain::Decisions => self.keys.scope(),
             Chain::Audit => self.keys.audit_head(),
+            Chain::Counts => self.keys.counted_head(),
         };
         let packed: Option<Bytes> = self.store.client().get(key).await?;
         let at = if chain == Chain::Decisions { DECISIONS_AT } else { 0 };

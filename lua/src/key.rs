@@ -24,6 +24,8 @@
 //! | `revision` | HASH | number → time, about, document before, document | at most `max_policy_revisions` |
 //! | `audit` | STREAM | what was changed by whom, chained | `max_audit_events` |
 //! | `audit-head` | STRING | number and hash of the newest audit event | the scope's |
+//! | `counted` | STREAM | how many decisions were made without an event | `max_audit_events` |
+//! | `counted-head` | STRING | number and hash of the newest of these | the scope's |
 //! | `revoked` | ZSET | member a credential dies with → expiry ms | until expired, at most 100,000 |
 //! | `revocation` | HASH | the same member → times, ceiling, who and why | the same |
 //! | `revocation-head` | HASH | number of revocations, epoch of the data, last acknowledged loss | the scope's |
@@ -101,6 +103,8 @@ impl Keys {
         revision = "revision",
         audit = "audit",
         audit_head = "audit-head",
+        counted = "counted",
+        counted_head = "counted-head",
         revoked = "revoked",
         revocation = "revocation",
         revocation_head = "revocation-head",

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fred::interfaces::{HashesInterface, StreamsInterface};
-use fred::types::Value;
+use fred::types::{Key, Value};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -50,7 +50,7 @@ pub struct AuditEvent {
     pub hash: String,
     /// When, Redis clock, ms since the epoch.
     pub at_ms: u64,
-    /// What happened, such as `policy_revised`, `policy_restored` or `decisions.counted`.
+    /// What happened, such as `policy_revised`, `session.revoked` or `decisions.counted`.
     pub event: String,
     /// Who, or which replica.
     pub by: String,
@@ -91,7 +91,16 @@ impl ScopeStore {
 
     /// The newest `limit` audit events, newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
-        let entries: Value = self.store.client().xrevrange(self.keys.audit(), "+", "-", Some(u64::from(limit))).await?;
+        self.newest_events(self.keys.audit(), limit).await
+    }
+
+    /// The newest `limit` counts of decisions that have no event of their own, newest first.
+    pub async fn counted(&self, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        self.newest_events(self.keys.counted(), limit).await
+    }
+
+    async fn newest_events(&self, stream: Key, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        let entries: Value = self.store.client().xrevrange(stream, "+", "-", Some(u64::from(limit))).await?;
         if entries.is_null() {
             return Ok(Vec::new());
         }

@@ -83,7 +83,7 @@ impl ScopeStore {
             args.push(entry.count.to_string().into());
         }
         let k = &self.keys;
-        let keys = vec![k.statistics(this_hour_ms()), k.flush(&flush.counter), k.audit(), k.audit_head()];
+        let keys = vec![k.statistics(this_hour_ms()), k.flush(&flush.counter), k.counted(), k.counted_head()];
         TALLY.call(&self.store, keys, args).await.map(drop)
     }
 

@@ -11,6 +11,7 @@ mod refused;
 mod refused_extras;
 mod property;
 mod patch_property;
+mod fuzz;
 
 use std::collections::BTreeMap;
 

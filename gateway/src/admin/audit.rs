@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use portcullis_lua::{AuditEvent, Chain, ChainEntry, ChainHead, StoreError};
+use portcullis_lua::{AuditEvent, Chain, ChainEntry, ChainHead, ExportLine, StoreError};
 use serde_json::{Value, json};
 
 use super::asked::{Asked, whole};
@@ -32,7 +32,8 @@ pub(crate) const MAX_EXPORTED: u32 = 10_000_000;
 pub(crate) const MAX_FILTER: usize = 256;
 
 /// The streams, by the names they are exported under.
-pub(crate) const STREAMS: [(&str, Chain); 2] = [("audit", Chain::Audit), ("decision", Chain::Decisions)];
+pub(crate) const STREAMS: [(&str, Chain); 3] =
+    [("audit", Chain::Audit), ("decision", Chain::Decisions), ("counted", Chain::Counts)];
 
 /// A stream id of Redis.
 pub(crate) const STREAM_ID_PATTERN: &str = "^[0-9]{1,20}-[0-9]{1,20}$";
@@ -197,20 +198,16 @@ impl Export {
         if let Some(last) = entries.last() {
             self.wanted.after = Some(last.id.clone());
         }
-        lines(&entries, self.ended, self.head.as_ref()).map(Some)
+        lines(entries, self.ended, self.head.as_ref()).map(Some)
     }
 }
 
 /// The lines of these entries; after the last there is, the head.
-fn lines(entries: &[ChainEntry], ended: bool, head: Option<&ChainHead>) -> Result<Bytes, StoreError> {
-    let failed = |error: serde_json::Error| StoreError::Protocol(error.to_string());
+fn lines(entries: Vec<ChainEntry>, ended: bool, head: Option<&ChainHead>) -> Result<Bytes, StoreError> {
+    let end = ended.then(|| ExportLine::Head { head: head.cloned() });
     let mut lines = Vec::new();
-    for entry in entries {
-        serde_json::to_writer(&mut lines, entry).map_err(failed)?;
-        lines.push(b'\n');
-    }
-    if ended {
-        serde_json::to_writer(&mut lines, &json!({"head": head})).map_err(failed)?;
+    for line in entries.into_iter().map(ExportLine::Entry).chain(end) {
+        serde_json::to_writer(&mut lines, &line).map_err(|error| StoreError::Protocol(error.to_string()))?;
         lines.push(b'\n');
     }
     Ok(lines.into())
@@ -298,8 +295,8 @@ mod tests {
     fn only_the_end_of_a_stream_is_followed_by_the_head() {
         let entry: ChainEntry = serde_json::from_str(r#"{"id":"1-0","fields":[["n","1"]]}"#).unwrap();
         let head = ChainHead { number: 1, hash: "abc".to_owned() };
-        let entries = [entry];
-        let written = |ended, head| String::from_utf8(lines(&entries, ended, head).unwrap().to_vec()).unwrap();
+        let written =
+            |ended, head| String::from_utf8(lines(vec![entry.clone()], ended, head).unwrap().to_vec()).unwrap();
         let line = "{\"id\":\"1-0\",\"fields\":[[\"n\",\"1\"]]}\n";
         assert_eq!(written(false, Some(&head)), line);
         assert_eq!(written(true, Some(&head)), format!("{line}{{\"head\":{{\"number\":1,\"hash\":\"abc\"}}}}\n"));

@@ -13,6 +13,9 @@ use crate::GatewayOptions;
 use crate::server::Server;
 use crate::state::tests::options_without_redis;
 
+mod operators;
+mod offered;
+
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 struct Answered {
@@ -44,9 +47,16 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
+        Self::of(|_| {}).await
+    }
+
+    /// With options that differ from those of a gateway without Redis.
+    async fn of(change: impl FnOnce(&mut GatewayOptions)) -> Self {
         let document = json!({"tenant": "acme", "project": "demo", "redis_url": "redis://user:canary@db:6379"});
         let boot = parse_value(document, Component::Ingress, &|_| None).unwrap();
-        let gateway = Gateway::new(GatewayOptions { boot, ..options_without_redis() });
+        let mut options = GatewayOptions { boot, ..options_without_redis() };
+        change(&mut options);
+        let gateway = Gateway::new(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { address, _server: Server::start(listener, router(gateway), Duration::from_secs(75)) }
@@ -80,6 +90,9 @@ async fn nothing_but_health_answers_without_the_token() {
     let guarded = [
         "/metrics",
         "/admin/audit",
+        "/admin/audit/export",
+        "/admin/revocations",
+        "/admin/revocations/acknowledge",
         "/admin/gateway/config/revisions",
         "/admin/gateway/config/revisions/1",
         "/admin/gateway/config/convergence",
@@ -155,6 +168,8 @@ async fn what_only_redis_knows_is_503_while_it_is_gone() {
         "/admin/decisions",
         "/admin/circuit-breakers",
         "/admin/audit",
+        "/admin/audit/export?stream=decision",
+        "/admin/revocations",
         "/admin/gateway/config/revisions",
         "/admin/gateway/config/revisions/1",
         "/admin/gateway/config/convergence",
@@ -170,9 +185,12 @@ async fn what_only_redis_knows_is_503_while_it_is_gone() {
 #[tokio::test]
 async fn bad_parameters_are_refused_by_name() {
     let fixture = Fixture::start().await;
-    let all: [(&str, &[&str]); 5] = [
+    let all: [(&str, &[&str]); 8] = [
         ("/admin/decisions?limit=1001&outcome=maybe&colour=red", &["limit", "outcome", "colour"]),
         ("/admin/audit?limit=0&limit=1", &["limit", "limit"]),
+        ("/admin/audit?event=&by=", &["event", "by"]),
+        ("/admin/audit/export?stream=all&after=newest&limit=0&event=x", &["stream", "after", "limit", "event"]),
+        ("/admin/revocations?limit=1001&kind=agent", &["limit", "kind"]),
         ("/admin/gateway/config?tenant=a%7Db&project=", &["tenant", "project"]),
         ("/admin/gateway/config/revisions?limit=201", &["limit"]),
         ("/monitoring/system?limit=5", &["limit"]),
@@ -226,9 +244,12 @@ async fn no_change_is_made_while_redis_is_gone() {
         ("update-config", json!({"queue": {"lease_ms": 20_000}, "dry_run": true})),
         ("reset-config", json!({})),
         ("config/rollback", json!({"revision": 1})),
+        ("../revocations", json!({"kind": "principal", "id": "ada", "reason": "left"})),
+        ("../revocations/acknowledge", json!({"reason": "restored"})),
     ];
     for (route, body) in all {
-        let answer = fixture.post(&format!("/admin/gateway/{route}"), &body).await;
+        let target = format!("/admin/gateway/{route}").replace("gateway/../", "");
+        let answer = fixture.post(&target, &body).await;
         assert_eq!((answer.status, answer.code()), (503, Value::from("store_unavailable")), "{route}");
     }
     assert_eq!(fixture.get("/admin/gateway/config").await.json()["revision"], 0);

@@ -241,4 +241,6 @@ fn idempotency(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -148,7 +148,12 @@ fn unattributable(header: &str, message: &str) -> Refused {
 #[cfg(test)]
 pub(crate) fn identity_for_tests(gateway: &Gateway, user_type: &str, session_id: &str) -> Identity {
     let user_type = portcullis_config::UserType::new(user_type).expect("a valid user type");
-    let caller = Caller::new(session_id.to_owned(), user_type, session_id.to_owned(), Source::Address);
+    known_for_tests(gateway, Caller::new(session_id.to_owned(), user_type, session_id.to_owned(), Source::Address))
+}
+
+/// This caller, in the default scope of a gateway.
+#[cfg(test)]
+pub(crate) fn known_for_tests(gateway: &Gateway, caller: Caller) -> Identity {
     let scope = gateway.scopes().default_scope().clone();
     Identity::new(caller, scope, identity::Place { digest: "nowhere".into(), network: None })
 }

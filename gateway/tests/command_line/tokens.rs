@@ -203,7 +203,8 @@ fn an_api_key_is_shown_once_and_known_by_its_entry() {
     let kept = fs::read_to_string(&file).unwrap();
     assert!(kept.starts_with("gk_") && entry.contains("sha256: ") && !entry.contains(kept.trim_end()));
     assert_eq!(fs::metadata(Path::new(&file)).unwrap().permissions().mode() & 0o777, 0o600);
-    let wrong = ["api-key", "--owner", "a b", "--user-type", "anonymous", "--id", "short"];
+    let wrong = ["api-key", "--owner", "a b", "--user-type", "anonymous", "--id", "short", "--scope", "*"];
+    assert_eq!(Desk::ends(&make[..5], "").0, Some(64), "a key for nothing is none");
     let (code, out, err) = Desk::ends(&wrong, "");
     assert!(code == Some(64) && out.is_empty());
     for path in ["api_keys[0].id", "api_keys[0].owner", "api_keys[0].user_type"] {

@@ -8,6 +8,7 @@ mod tidy;
 mod startup;
 mod exactness;
 mod recorded;
+mod operations;
 mod refusal;
 mod submission;
 mod caller;

@@ -15,7 +15,7 @@ async fn told(store: &ScopeStore) -> BTreeMap<String, usize> {
     for event in store.decisions(10_000).await.expect("decisions") {
         *told.entry(event.code.unwrap_or(event.outcome)).or_insert(0) += 1;
     }
-    for event in store.audit(10_000).await.expect("audit events") {
+    for event in store.counted(10_000).await.expect("counts") {
         let counts = event.about["counts"].as_object().cloned().unwrap_or_default();
         for (field, count) in counts {
             let (code, _) = field.split_once(':').expect("a code and a user type");
@@ -55,7 +55,7 @@ async fn every_answer_is_told_of_once_also_across_a_revocation() {
     until("everything is told of", || async { (told(&store).await == answered).then_some(()) }).await;
     let events = store.decisions(10_000).await.expect("decisions").len();
     assert!(events < 80, "{events} events: nothing was refused from memory");
-    for chain in [Chain::Decisions, Chain::Audit] {
+    for chain in [Chain::Decisions, Chain::Audit, Chain::Counts] {
         let head = store.chain_head(chain).await.expect("an answer");
         let entries = store.chain_entries(chain, None, 10_000).await.expect("entries");
         let whole = verify_chain(&entries, head.as_ref()).expect("whole").expect("entries");

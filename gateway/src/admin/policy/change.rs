@@ -178,3 +178,50 @@ fn not_stored(error: &StoreError) -> Refused {
     let detail = "Redis did not say which policy is stored. Nothing was changed.";
     Refused::new(Cause::StoreUnavailable, "Store unavailable", detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_config::UserType;
+    use serde_json::json;
+
+    use super::*;
+    use crate::admin::asked::ScopeNames;
+    use crate::admin::operator::Operator;
+    use crate::admission::session::known_for_tests;
+    use crate::caller::{Caller, Source};
+    use crate::state::Gateway;
+    use crate::state::tests::options_without_redis;
+
+    /// What comes of a change by this operator, with a Redis that is not there: it is never asked of one that is
+    /// refused before.
+    async fn refused(actor: Option<&str>, expected_revision: Option<u64>, dry_run: bool, fault: bool) -> Cause {
+        let gateway = Gateway::new(options_without_redis());
+        let privileged = UserType::new("privileged").unwrap();
+        let caller = Caller::new("ada".to_owned(), privileged, "user-ada".to_owned(), Source::Delegation);
+        let identity = known_for_tests(&gateway, Caller { actor: actor.map(str::to_owned), ..caller });
+        let scope = gateway.scopes().default_scope().clone();
+        let scoped = Scoped::new(gateway, scope, Operator::Caller(identity));
+        let request = ChangeRequest {
+            names: ScopeNames::default(),
+            expected_revision,
+            reason: None,
+            dry_run,
+            wait: Duration::ZERO,
+        };
+        let amendment = Amendment::Patch(json!({"queue": {"lease_ms": 20_000}}));
+        let plan = Plan { amendment, origin: Origin::Update, rolled_back_to: None };
+        let faults = if fault { vec![RequestFault::new("reason", "is wrong")] } else { Vec::new() };
+        make(&scoped, &request, Some(plan), faults).await.unwrap_err().cause
+    }
+
+    #[tokio::test]
+    async fn an_agent_says_which_revision_it_has_seen_and_nobody_else_has_to() {
+        assert_eq!(refused(Some("indexer"), None, false, false).await, Cause::PreconditionRequired);
+        assert_eq!(refused(Some("indexer"), Some(0), false, false).await, Cause::StoreUnavailable);
+        assert_eq!(refused(Some("indexer"), None, true, false).await, Cause::StoreUnavailable);
+        assert_eq!(refused(None, None, false, false).await, Cause::StoreUnavailable);
+        assert_eq!(refused(Some("indexer"), None, false, true).await, Cause::Invalid);
+    }
+}

@@ -26,8 +26,8 @@ pub(crate) struct ApiKeyArgs {
     /// User type that it is served as
     #[arg(long, value_name = "TYPE", default_value = "registered")]
     user_type: String,
-    /// What it may be used for, such as `tasks:submit:*`; may be given several times
-    #[arg(long = "scope", value_name = "SCOPE")]
+    /// What it may be used for, such as `tasks:submit:*`, or `*` for all; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     /// Where it counts [default: the default scope]
     #[arg(long, value_name = "NAME", requires = "project")]

@@ -11,6 +11,7 @@ use portcullis_loadtest::credentials::{Credentials, Granted, handed_on, principa
 use portcullis_lua::{ScopeStore, TaskId};
 use serde_json::json;
 
+use super::export::{export, verdict};
 use crate::fixture::{Fixture, accepted, cluster, start, until};
 
 const REQUESTS: usize = 1000;
@@ -111,10 +112,7 @@ async fn told(store: &ScopeStore) -> Causes {
     for event in store.decisions(MOST).await.expect("decisions") {
         *causes.entry(event.code.unwrap_or(event.outcome)).or_default() += 1;
     }
-    for event in store.audit(MOST).await.expect("audit events") {
-        if event.event != "decisions.counted" {
-            continue;
-        }
+    for event in store.counted(MOST).await.expect("counts") {
         for (field, count) in event.about["counts"].as_object().expect("counts") {
             let (code, _) = field.split_once(':').expect("a code and a user type");
             *causes.entry(code.to_owned()).or_default() += count.as_u64().expect("a number");
@@ -144,6 +142,11 @@ async fn every_answer_of_a_gate_is_told_of_once() {
     })
     .await;
     assert_eq!(told(&store).await, answers);
+    for stream in ["decision", "counted", "audit"] {
+        let lines = export(&crowd.cluster, stream).await;
+        let (content, said) = verdict(&lines).await;
+        assert!(content && lines.len() > 1, "{stream}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -279,6 +279,7 @@ async fn look(scene: &mut Scene) {
         "/admin/audit?limit=1000",
         "/admin/audit/export?stream=audit",
         "/admin/audit/export?stream=decision",
+        "/admin/audit/export?stream=counted",
         "/admin/revocations",
         "/admin/gateway/config",
         "/admin/gateway/config/revisions",

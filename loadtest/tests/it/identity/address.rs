@@ -25,8 +25,10 @@ async fn session(client: &Client) -> String {
 
 #[tokio::test]
 async fn a_forwarded_address_is_read_from_the_right_as_far_as_the_proxies_are_ours() {
-    let behind = |count: &'static str| move |builder: portcullis_loadtest::cluster::Builder, index| {
-        builder.member_env(Member::Gateway(index), "TRUSTED_PROXY_COUNT", count)
+    let behind = |count: &'static str| {
+        move |builder: portcullis_loadtest::cluster::Builder, index| {
+            builder.member_env(Member::Gateway(index), "TRUSTED_PROXY_COUNT", count)
+        }
     };
     let builder = behind("2")(behind("1")(cluster().gateways(3), 1), 2);
     let cluster = start(builder).await;
@@ -34,19 +36,16 @@ async fn a_forwarded_address_is_read_from_the_right_as_far_as_the_proxies_are_ou
     // The digest of an address is the same at every gateway.
     let direct = session(&none).await;
     for forged in ["198.51.100.1", "198.51.100.1, 198.51.100.2", "junk"] {
-        let forged = from(&none, forged).with_header("forwarded", "for=198.51.100.1").with_header("x-real-ip", "8.8.8.8");
+        let forged =
+            from(&none, forged).with_header("forwarded", "for=198.51.100.1").with_header("x-real-ip", "8.8.8.8");
         assert_eq!(session(&forged).await, direct, "without a proxy the header means nothing");
     }
     let ada = session(&from(&one, "198.51.100.1")).await;
     let unknown = session(&one).await;
     assert!(ada != direct && ada != unknown && unknown != direct);
-    for same in [
-        "203.0.113.9, 198.51.100.1",
-        "junk,198.51.100.1",
-        "198.51.100.1:4711",
-        "::ffff:198.51.100.1",
-        " 198.51.100.1 ",
-    ] {
+    for same in
+        ["203.0.113.9, 198.51.100.1", "junk,198.51.100.1", "198.51.100.1:4711", "::ffff:198.51.100.1", " 198.51.100.1 "]
+    {
         assert_eq!(session(&from(&one, same)).await, ada, "{same}");
     }
     let lines = from(&from(&one, "203.0.113.9"), "198.51.100.1");
@@ -84,7 +83,8 @@ async fn an_address_that_is_not_on_the_list_costs_redis_nothing() {
     for listed in ["10.0.0.7", "172.31.255.255", "192.168.1.1", "169.254.1.1", "127.0.0.1", "fd00::1", "192.0.2.200"] {
         assert_eq!(from(&anyone, listed).limits().await.expect("an answer").status, 200, "{listed}");
     }
-    let elsewhere = ["8.8.8.8", "172.32.0.1", "100.64.0.1", "203.0.113.1", "0.0.0.0", "2001:db8::1", "10.0.0.7, 8.8.8.8"];
+    let elsewhere =
+        ["8.8.8.8", "172.32.0.1", "100.64.0.1", "203.0.113.1", "0.0.0.0", "2001:db8::1", "10.0.0.7, 8.8.8.8"];
     for address in elsewhere.into_iter().chain(["unknown"]) {
         let refused = from(&anyone, address).limits().await.expect("an answer");
         assert_eq!((refused.status, refused.code(), refused.step()), (403, "ip_refused", "session"), "{address}");
@@ -135,6 +135,29 @@ async fn an_address_that_keeps_failing_is_heard_no_more_and_nobody_else_suffers(
     assert_eq!(owner.limits().await.expect("an answer").status, 200, "the owner is not locked out");
     let breakers = cluster.admin(1).get("/admin/circuit-breakers").await.expect("an answer");
     assert_eq!(breakers.body["store"]["breaker"], "closed", "{}", breakers.text);
+}
+
+#[tokio::test]
+async fn the_operators_listener_has_a_list_of_its_own_and_is_as_deaf_to_guessing() {
+    let terms = Terms::new().api_key("ownerkey", "acme:owner", "privileged");
+    let mut cluster = start(terms.cluster()).await;
+    let lists = json!({ "public": ["10.0.0.0/8", "203.0.113.0/24"], "admin": ["10.9.0.0/16"] });
+    let terms = terms.section("ip_allow", lists).section("failed_attempts", json!({ "per_minute": 20 }));
+    gateway_behind_a_proxy(&mut cluster, &terms, "10.1.2.3").await;
+    let operator = cluster.admin(1);
+    let stranger = operator.bearer("guessed-guessed-guessed-guessed-guessed");
+    let status = async |client: &Client| client.get("/admin/queues").await.expect("an answer").status;
+    assert_eq!(status(&from(&operator, "10.9.8.7")).await, 200);
+    for address in ["10.1.2.3", "203.0.113.1", "unknown", "10.9.8.7, 8.8.8.8"] {
+        let refused = from(&operator, address).get("/admin/queues").await.expect("an answer");
+        assert_eq!((refused.status, refused.code()), (403, "ip_refused"), "{address}: the token does not help");
+    }
+    for attempt in 0..20 {
+        assert_eq!(status(&from(&stranger, "10.9.0.1")).await, 401, "attempt {attempt}");
+    }
+    assert_eq!(status(&from(&stranger, "10.9.0.1")).await, 429);
+    assert_eq!(status(&from(&operator, "10.9.0.1")).await, 429, "who guesses does not hear when it was right");
+    assert_eq!(status(&from(&operator, "10.9.8.7")).await, 200, "the operator is not locked out");
 }
 
 /// A bearer token beside the headers that a client has already.

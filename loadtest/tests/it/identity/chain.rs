@@ -3,9 +3,7 @@
 //! Responsible for the chain that the format was made for, from end to end, and for how clients find out about it. Must
 //! never verify a chain with anything a tool server would not have.
 
-use portcullis_delegation::{
-    Chain, Expected, Jwk, Lifetimes, Narrowing, Presentation, PublicKey, RootKey, Verifier,
-};
+use portcullis_delegation::{Chain, Expected, Jwk, Lifetimes, Narrowing, Presentation, PublicKey, RootKey, Verifier};
 use portcullis_loadtest::client::{Client, Submission};
 use serde_json::{Value, json};
 
@@ -25,7 +23,8 @@ fn terms() -> Terms {
 /// What a tool server makes of the keys that a gateway publishes.
 async fn published_verifier(anyone: &Client) -> Verifier {
     let metadata = anyone.get(METADATA).await.expect("an answer").body;
-    let keys_path = metadata["jwks_uri"].as_str().and_then(|url| url.strip_prefix(RESOURCE)).expect("an address of ours");
+    let keys_path =
+        metadata["jwks_uri"].as_str().and_then(|url| url.strip_prefix(RESOURCE)).expect("an address of ours");
     let keys = anyone.get(keys_path).await.expect("an answer").body;
     let key = &keys["keys"][0];
     let text = |name: &str| key[name].as_str().expect("text").to_owned();
@@ -69,7 +68,8 @@ async fn a_person_lets_an_orchestrator_let_a_researcher_let_a_tool_be_called() {
         assert_eq!((answer.status, &answer.body["principal"]), (200, &json!("acme:ada")), "{}", answer.text);
         assert_eq!(answer.body["actor"], agent.chain.leaf().claims().client_id.as_str());
         assert_eq!((&answer.body["source"], &answer.body["user_type"]), (&json!("delegation"), &json!("paid")));
-        let scopes: Vec<&str> = answer.body["scopes"].as_array().expect("scopes").iter().flat_map(Value::as_str).collect();
+        let scopes: Vec<&str> =
+            answer.body["scopes"].as_array().expect("scopes").iter().filter_map(Value::as_str).collect();
         assert_eq!(scopes.join(" "), agent.chain.leaf().claims().scope);
     }
     // A leaf for the gateway needs no signing by whatever runs the agent.
@@ -123,7 +123,9 @@ async fn nobody_mints_more_than_it_may_itself() {
     let anyone = cluster.gateway(0);
     let narrow = with_api_key(&anyone, "narrow01");
     mint(&narrow, "helper", &["tasks:submit:chat"], json!({ "max_depth": 1 })).await;
-    for scopes in [&["*"][..], &["tasks:submit:*"], &["tasks:submit:chat", "admin"], &["delegations:mint", "tasks:read"]] {
+    for scopes in
+        [&["*"][..], &["tasks:submit:*"], &["tasks:submit:chat", "admin"], &["delegations:mint", "tasks:read"]]
+    {
         let wish = wish("helper", scopes, json!({ "max_depth": 1 }));
         let answer = narrow.post("/v1/delegations", &wish).await.expect("an answer");
         assert_eq!((answer.status, answer.code()), (403, "insufficient_scope"), "{scopes:?}");

@@ -48,8 +48,7 @@ async fn agents_spend_what_their_principal_has_and_sessions_and_keys_do_not_mult
         assert_eq!((answer.status, answer.header("x-session-id")), (202, sessions[0]), "{}", answer.text);
     }
     let another = mint(&ada, "another", &SUBMIT, json!({ "max_depth": 1 })).await;
-    let clients =
-        [ada.clone(), session, helper, with_api_key(&there, "adaskey2"), here.bearer(another.presented())];
+    let clients = [ada.clone(), session, helper, with_api_key(&there, "adaskey2"), here.bearer(another.presented())];
     for client in &clients {
         let answer = submit(client).await;
         assert_eq!((answer.status, answer.code()), (429, "burst_limit"), "{}", answer.text);
@@ -91,7 +90,9 @@ async fn a_credential_reaches_as_far_as_it_was_given_and_no_further() {
     let ada = with_api_key(&anyone, "adaskey1");
     let task_id = accepted(&ada, &Submission::new("demo", json!(1))).await;
     let path = format!("/v1/tasks/{task_id}");
-    for scopes in [&["tasks:submit:demo"][..], &["tasks:read"], &["tasks:cancel", "tasks:read"], &["quota:read"], &["*"]] {
+    for scopes in
+        [&["tasks:submit:demo"][..], &["tasks:read"], &["tasks:cancel", "tasks:read"], &["quota:read"], &["*"]]
+    {
         let chain = mint(&ada, "helper", scopes, json!({ "max_depth": 1 })).await;
         let helper = anyone.bearer(chain.presented());
         let may = |scope: &str| scopes.contains(&scope) || scopes == ["*"];

@@ -15,6 +15,13 @@ use crate::fixture::start;
 
 const SCOPES: [&str; 2] = ["quota:read", "tasks:submit:demo"];
 
+/// What is wrong, and how it is made so.
+type Change<'a> = (&'static str, &'a dyn Fn(&mut Claims));
+
+fn set(member: &mut String, text: &str) {
+    text.clone_into(member);
+}
+
 fn head() -> Value {
     json!({ "alg": "EdDSA", "typ": "at+jwt" })
 }
@@ -38,9 +45,9 @@ fn widenings(parent: &Claims, child: &Claims) -> Vec<(&'static str, Value)> {
     };
     let bound = |max| vec![Constraint { key: "calls_per_min".to_owned(), max }];
     let mut all = vec![
-        with("a scope more", &|claims| claims.scope = "quota:read tasks:read".to_owned()),
-        with("a scope wider", &|claims| claims.scope = "quota:read tasks:submit:*".to_owned()),
-        with("everything", &|claims| claims.scope = "*".to_owned()),
+        with("a scope more", &|claims| set(&mut claims.scope, "quota:read tasks:read")),
+        with("a scope wider", &|claims| set(&mut claims.scope, "quota:read tasks:submit:*")),
+        with("everything", &|claims| set(&mut claims.scope, "*")),
         with("an audience more", &|claims| claims.aud.push("https://notion.mcp".to_owned())),
         with("no audience", &|claims| claims.aud.clear()),
         with("longer than the parent", &|claims| claims.exp = parent.exp + 1),
@@ -59,18 +66,19 @@ fn widenings(parent: &Claims, child: &Claims) -> Vec<(&'static str, Value)> {
         with("another root", &|claims| claims.del_depth = 0),
         with("a looser bound", &|claims| claims.constraints = bound(61)),
         with("no bound", &|claims| claims.constraints.clear()),
-        with("another principal", &|claims| claims.sub = "acme:bob".to_owned()),
-        with("another tenant", &|claims| claims.tid = "other/place".to_owned()),
-        with("another session", &|claims| claims.sid = "user-1".to_owned()),
+        with("another principal", &|claims| set(&mut claims.sub, "acme:bob")),
+        with("another tenant", &|claims| set(&mut claims.tid, "other/place")),
+        with("another session", &|claims| set(&mut claims.sid, "user-1")),
         with("a user type of its own", &|claims| claims.ut = Some("privileged".to_owned())),
         with("no parent", &|claims| claims.par_hash = None),
         with("another parent", &|claims| claims.par_hash = Some("A".repeat(43))),
         with("no reason", &|claims| claims.reason = String::new()),
         with("another issuer", &|claims| {
-            claims.iss = format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", Key::generate().public().thumbprint());
+            claims.iss =
+                format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", Key::generate().public().thumbprint());
         }),
-        with("the deployment for an issuer", &|claims| claims.iss = parent.iss.clone()),
-        with("an id that is none", &|claims| claims.jti = "1".to_owned()),
+        with("the deployment for an issuer", &|claims| set(&mut claims.iss, &parent.iss)),
+        with("an id that is none", &|claims| set(&mut claims.jti, "1")),
     ];
     let mut unknown = serde_json::to_value(child).expect("JSON");
     unknown["admin"] = json!(true);
@@ -122,7 +130,7 @@ async fn no_holder_gets_more_out_of_a_chain_than_was_put_in() {
         ("the root twice", format!("{root}~{}", child.presented())),
         ("an empty token more", format!("{}~", child.presented())),
         ("an empty token first", format!("~{}", child.presented())),
-        ("nine tokens", vec![leaf; 9].join("~")),
+        ("nine tokens", [leaf; 9].join("~")),
         ("nine kilobytes", format!("{}~{}", child.presented(), "A".repeat(9000))),
     ] {
         assert_eq!(sight(&anyone, &forged).await, shape, "{what}");
@@ -177,9 +185,9 @@ async fn a_root_is_one_of_this_deployment_for_this_tenant_and_lives_an_hour() {
         head["kid"] = kid.clone();
         assert_eq!(status(head, &good, terms.root()).await, 401, "{kid}");
     }
-    let changes: [(&str, &dyn Fn(&mut Claims)); 9] = [
-        ("another deployment", &|claims| claims.iss = "https://gw.evil".to_owned()),
-        ("another tenant", &|claims| claims.tid = "other/place".to_owned()),
+    let changes: [Change<'_>; 9] = [
+        ("another deployment", &|claims| set(&mut claims.iss, "https://gw.evil")),
+        ("another tenant", &|claims| set(&mut claims.tid, "other/place")),
         ("another tenant's resource", &|claims| claims.aud = vec![resource_of("other/place")]),
         ("the deployment as a whole", &|claims| claims.aud = vec!["https://gw.example".to_owned()]),
         ("no resource", &|claims| claims.aud.clear()),
@@ -188,8 +196,8 @@ async fn a_root_is_one_of_this_deployment_for_this_tenant_and_lives_an_hour() {
             claims.iat -= 3600;
             claims.exp = claims.iat + 3000;
         }),
-        ("a tenant that cannot be", &|claims| claims.tid = "a}b/c".to_owned()),
-        ("no reason", &|claims| claims.reason = " ".to_owned()),
+        ("a tenant that cannot be", &|claims| set(&mut claims.tid, "a}b/c")),
+        ("no reason", &|claims| set(&mut claims.reason, " ")),
     ];
     for (what, change) in changes {
         let mut claims = good.clone();

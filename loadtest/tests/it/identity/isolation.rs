@@ -61,9 +61,8 @@ async fn capacity_of(cluster: &Fixture, scope: &Scope) {
 #[tokio::test]
 async fn whatever_a_caller_does_leaves_traces_in_its_own_place_only() {
     let elsewhere = json!({ "scope": { "tenant": "other", "project": "place" } });
-    let terms = Terms::new()
-        .api_key("ownerkey", "acme:ada", "paid")
-        .api_key_with("foreign1", "acme:ada", "paid", elsewhere);
+    let terms =
+        Terms::new().api_key("ownerkey", "acme:ada", "paid").api_key_with("foreign1", "acme:ada", "paid", elsewhere);
     let patient = json!({ "monitoring": { "heartbeat_timeout_seconds": 600 } });
     let mut cluster = start(terms.cluster().policy(patient)).await;
     cluster.stand_in(100).await.expect("capacity");

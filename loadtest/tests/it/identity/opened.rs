@@ -95,14 +95,15 @@ async fn no_credential_can_be_found_in_redis() {
     let probe = cluster.probe().await.expect("a connection");
     let dump = until("the decisions are written", || async {
         let dump = probe.dump("").await.ok()?;
-        let text: String = dump.iter().map(|(key, content)| format!("{key} {content}\n")).collect();
+        let text = dump.iter().map(|(key, content)| format!("{key} {content}")).collect::<Vec<_>>().join("\n");
         text.contains("in plain sight").then_some(text)
     })
     .await;
     let digest = SessionKey::of_token(&session);
     assert!(dump.contains(digest.as_str()), "the digest is what is kept");
     let signature = chain.presented().rsplit_once('.').expect("a signature").1;
-    for secret in [&session["gs_".len()..], &api_key("adaskey1"), terms.internal_token(), chain.presented(), signature] {
+    for secret in [&session["gs_".len()..], &api_key("adaskey1"), terms.internal_token(), chain.presented(), signature]
+    {
         assert!(!dump.contains(secret), "{secret}");
     }
 }
@@ -126,7 +127,8 @@ async fn a_session_that_was_left_is_over_at_every_gateway() {
     let refused = there.bearer(&token).submit(&Submission::new("demo", json!(1))).await.expect("an answer");
     assert_eq!((refused.status, refused.code()), (401, "unauthenticated"), "{}", refused.text);
     assert_eq!(who(&here.bearer(&token)).await, "401");
-    until("the other gateway hears of it", || async { (who(&there.bearer(&token)).await == "401").then_some(()) }).await;
+    until("the other gateway hears of it", || async { (who(&there.bearer(&token)).await == "401").then_some(()) })
+        .await;
     assert_eq!([who(&here.bearer(&other)).await, who(&there.bearer(&other)).await], [ADA, ADA], "only that one");
     let again = here.bearer(&token).delete("/v1/sessions/current").await.expect("an answer");
     assert_eq!(again.status, 401);

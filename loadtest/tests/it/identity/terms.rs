@@ -50,7 +50,7 @@ impl Terms {
     }
 
     pub(super) fn api_key_with(mut self, id: &str, owner: &str, user_type: &str, more: Value) -> Self {
-        let digest: String = Sha256::digest(api_key(id)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(api_key(id)).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let mut entry = json!({ "id": id, "sha256": digest, "owner": owner, "user_type": user_type });
         merge(&mut entry, more);
         self.list("api_keys").push(entry);
@@ -145,7 +145,7 @@ pub(super) fn root_head() -> Value {
 
 /// The API key of this id, eight letters and digits.
 pub(super) fn api_key(id: &str) -> String {
-    format!("gk_{id}_{:x<SECRET_CHARS$}", id)
+    format!("gk_{id}_{id:x<SECRET_CHARS$}")
 }
 
 /// The same listener as a caller with this API key.
@@ -160,6 +160,7 @@ pub(super) fn resource_of(scope: &str) -> String {
 }
 
 fn merge(entry: &mut Value, more: Value) {
-    let more = more.as_object().expect("an object").clone();
-    entry.as_object_mut().expect("an object").extend(more);
+    if let (Some(entry), Value::Object(more)) = (entry.as_object_mut(), more) {
+        entry.extend(more);
+    }
 }

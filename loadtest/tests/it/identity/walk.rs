@@ -74,11 +74,8 @@ async fn revoked(cluster: &Fixture) -> Vec<Shown> {
     }
     let key = SessionKey::of_token(&session);
     let members = [Member::Session(key.as_str()), Member::Token(chain.leaf().hash()), Member::Token("revoked1")];
-    let revocations = members.map(|member| Revocation {
-        member: member.to_string(),
-        lasts_ms: 3_600_000,
-        spares_later: false,
-    });
+    let revocations =
+        members.map(|member| Revocation { member: member.to_string(), lasts_ms: 3_600_000, spares_later: false });
     let grounds = Grounds { by: "test", reason: "stolen", max_audit_events: 100 };
     cluster.store().await.expect("a store").revoke(&revocations, grounds).await.expect("an answer");
     shown
@@ -163,9 +160,8 @@ async fn assert_narrow(narrow: &Client, routes: &[Route], task_id: &str) {
         let answer = route.ask(narrow, task_id).await;
         let expected = match (route.method, route.path.as_str()) {
             ("GET", "/openapi.json" | "/v1/sessions/current") => (200, ""),
-            ("POST", "/v1/tasks" | "/v1/sessions" | "/v1/delegations")
-            | ("GET", "/v1/limits" | "/v1/decide")
-            | ("POST", "/v1/decide") => (403, "insufficient_scope"),
+            ("POST", "/v1/tasks" | "/v1/sessions" | "/v1/delegations" | "/v1/decide")
+            | ("GET", "/v1/limits" | "/v1/decide") => (403, "insufficient_scope"),
             _ => (404, "not_found"),
         };
         assert_eq!((answer.status, answer.code()), expected, "{route:?}: {}", answer.text);

@@ -38,9 +38,12 @@ async fn groups_are_worth_what_the_document_says_of_that_very_issuer() {
     let (one, two) = (Key::generate(), Key::generate());
     let keys = [KeyServer::start(vec![one.published("k")]).await, KeyServer::start(vec![two.published("k")]).await];
     let map = json!({ "user_types": { "admin": "privileged", "paid": "paid" } });
-    let terms = Terms::new()
-        .issuer(ONE, "one:", keys[0].url(), map)
-        .issuer(TWO, "two:", keys[1].url(), json!({ "user_types": { "paid": "paid" } }));
+    let terms = Terms::new().issuer(ONE, "one:", keys[0].url(), map).issuer(
+        TWO,
+        "two:",
+        keys[1].url(),
+        json!({ "user_types": { "paid": "paid" } }),
+    );
     let cluster = start(terms.cluster()).await;
     let anyone = cluster.gateway(0);
     for (groups, user_type) in [
@@ -65,6 +68,37 @@ async fn groups_are_worth_what_the_document_says_of_that_very_issuer() {
     for (key, issuer) in [(&one, TWO), (&two, ONE)] {
         let token = key.sign(&head("k"), &claims(issuer, &json!({})));
         assert_eq!(who(&anyone.bearer(&token)).await, "401", "{issuer} by the other's key");
+    }
+}
+
+#[tokio::test]
+async fn scopes_count_where_the_document_says_where_they_are() {
+    let key = Key::generate();
+    let keys = KeyServer::start(vec![key.published("k")]).await;
+    let scoped = json!({ "scopes_claim": "scope", "baseline": "privileged" });
+    let terms = Terms::new().issuer(ONE, "one:", keys.url(), scoped).issuer(
+        TWO,
+        "two:",
+        keys.url(),
+        json!({ "baseline": "privileged" }),
+    );
+    let cluster = start(terms.cluster()).await;
+    let (anyone, operator) = (cluster.gateway(0), cluster.admin(0));
+    for (issuer, changed, limits, admin) in [
+        (ONE, json!({ "scope": "quota:read" }), 200, 401),
+        (ONE, json!({ "scope": ["quota:*"] }), 200, 401),
+        (ONE, json!({ "scope": "admin" }), 403, 200),
+        (ONE, json!({ "scope": "quota:reader Quota:read" }), 403, 401),
+        (ONE, json!({ "scope": "" }), 403, 401),
+        (ONE, json!({}), 403, 401),
+        (ONE, json!({ "scp": "quota:read", "scopes": "admin" }), 403, 401),
+        (TWO, json!({ "scope": "nothing" }), 200, 200),
+    ] {
+        let token = key.sign(&head("k"), &claims(issuer, &changed));
+        let answer = anyone.bearer(&token).limits().await.expect("an answer");
+        assert_eq!(answer.status, limits, "{issuer} {changed}: {}", answer.text);
+        let answer = operator.bearer(&token).get("/admin/queues").await.expect("an answer");
+        assert_eq!(answer.status, admin, "{issuer} {changed}: {}", answer.text);
     }
 }
 

@@ -66,6 +66,7 @@ fn stream(chain: Chain) -> &'static str {
     match chain {
         Chain::Decisions => "decision",
         Chain::Audit => "audit",
+        Chain::Counts => "counted",
     }
 }
 
@@ -200,12 +201,12 @@ async fn counts_that_are_sent_twice_count_once_and_those_without_an_event_get_on
     }
     let expected = [("admitted:paid", 6), ("burst_limit:paid", 15), ("unauthenticated:paid", 2)];
     assert_eq!(sums, expected.into_iter().map(|(field, count)| (field.to_owned(), count)).collect());
-    let events = act.store.audit(10).await.expect("events");
+    let events = act.store.counted(10).await.expect("events");
     let told: Vec<_> = events.iter().map(|event| (event.event.as_str(), event.about["counts"].to_string())).collect();
     let counted = |counts: &str| ("decisions.counted", counts.to_owned());
     let four = counted(r#"{"burst_limit:paid":4}"#);
     assert_eq!(told, [four.clone(), four, counted(r#"{"burst_limit:paid":3,"unauthenticated:paid":2}"#)]);
-    let head = act.store.chain_head(Chain::Audit).await.expect("an answer");
-    let whole = verify_chain(&entries(&act, Chain::Audit).await, head.as_ref()).expect("whole").expect("events");
+    let head = act.store.chain_head(Chain::Counts).await.expect("an answer");
+    let whole = verify_chain(&entries(&act, Chain::Counts).await, head.as_ref()).expect("whole").expect("events");
     assert_eq!((whole.first, whole.last.number), (1, 3));
 }
