@@ -3,14 +3,16 @@
 //! Responsible for µs per request above those of a caller without a credential, for one that the gateway has seen
 //! lately and for one it has not. Must never assert a figure.
 //!
-//! Every request asks one gateway `GET /v1/sessions/current`, which rests on the credential and on nothing behind it: no
-//! gate is asked, so what two rows differ by is the credential. One connection, one request at a time: nobody waits for
-//! anybody, and the processor time of gateway and Redis, to the nanosecond as the kernel accounts for it, is that of
-//! these requests. Kinds are measured in interleaved rounds (ABC ABC ABC), each difference is taken within a round, and
-//! the median of the rounds is shown, so that what else the machine does hits all alike. Credentials are made before a
-//! sample begins. One that was seen lately is the same throughout and has been sent before; of those that were not, each
-//! is sent once: a token or chain whose signatures have never been checked, a session that this gateway has to ask Redis
-//! about. Proofs of possession (RFC 9449) are good for one request, so each has its own, and Redis remembers it.
+//! Every request asks one gateway `GET /v1/sessions/current`, which rests on the credential and on nothing behind it:
+//! no gate is asked, so what two rows differ by is the credential. One connection, one request at a time: nobody waits
+//! for anybody, and the processor time of gateway and Redis, to the nanosecond as the kernel accounts for it, is that
+//! of these requests.
+//!
+//! Kinds are measured in interleaved rounds (ABC ABC ABC), each difference is taken within a round, and the median of
+//! the rounds is shown, so that what else the machine does hits all alike. Credentials are made before a sample begins.
+//! One that was seen lately is the same throughout and has been sent before. Of those never seen each is sent once: a
+//! token or chain whose signatures have not been checked, a session that this gateway has to ask Redis about. Proofs of
+//! possession (RFC 9449) are good for one request, so each has its own, and Redis remembers it.
 
 pub mod credential;
 pub mod processor_time;
@@ -51,8 +53,8 @@ pub async fn run(options: BenchCredentialsOptions) -> Result<(), HarnessError> {
         return Ok(());
     }
     say(format!(
-        "one connection; median of {} interleaved rounds of {} requests; \"added\" is what goes beyond no credential in \
-         the same round, ± how far the rounds lie apart",
+        "one connection; median of {} interleaved rounds of {} requests; \"added\" is what goes beyond no credential\n\
+         in the same round, ± how far the rounds lie apart",
         options.rounds, options.requests
     ));
     let header = ["credential", "gateway µs", "added µs", "±", "redis µs", "added µs", "p50 µs", "added µs"];

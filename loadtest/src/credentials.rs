@@ -32,6 +32,9 @@ pub const KEY_OWNER: &str = "robot";
 /// Who bears the internal token.
 pub const SERVICE: &str = "service";
 
+/// What API key, internal token and delegations are good for.
+const SCOPES: [&str; 2] = ["tasks:*", "quota:read"];
+
 /// The credentials of one cluster.
 #[derive(Debug)]
 pub struct Credentials {
@@ -64,9 +67,13 @@ impl Credentials {
                 "algorithms": ["RS256"], "groups_claim": ["groups"], "principal_prefix": PREFIX,
                 "user_types": { "paid": "paid", "operators": "privileged" },
             }],
-            "api_keys": [{ "id": "robot001", "sha256": hex_digest(&api_key), "owner": KEY_OWNER, "user_type": "paid" }],
+            "api_keys": [{
+                "id": "robot001", "sha256": hex_digest(&api_key), "owner": KEY_OWNER, "user_type": "paid",
+                "scopes": SCOPES,
+            }],
             "internal": {
                 "tokens": [format!("file:{}", token_file.display())], "principal": SERVICE, "user_type": "paid",
+                "scopes": SCOPES,
             },
             "delegation": {
                 "resource": RESOURCE, "active_kid": KEY_ID,
@@ -209,7 +216,7 @@ pub fn hex_digest(text: &str) -> String {
 }
 
 fn scopes() -> Result<ScopeSet, HarnessError> {
-    let scopes = ["tasks:*", "quota:read"].map(|scope| scope.parse().map_err(unusable));
+    let scopes = SCOPES.map(|scope| scope.parse().map_err(unusable));
     ScopeSet::new(scopes.into_iter().collect::<Result<_, _>>()?).map_err(unusable)
 }
 

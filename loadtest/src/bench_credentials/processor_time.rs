@@ -1,4 +1,4 @@
-//! Time on a processor to the nanosecond: a sample of a second has too few of the ticks that `/proc/PID/stat` counts in.
+//! Time on a processor to the nanosecond: a sample has too few of the ticks that `/proc/PID/stat` counts in.
 //!
 //! Responsible for the total of all threads of one process. Must never be asked of a process whose threads come and go:
 //! what ended ones used is not in it.

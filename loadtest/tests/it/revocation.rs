@@ -1,8 +1,8 @@
 //! Revocation on real gateways, processors and Redis: from the moment it is answered nobody who dies with what was
 //! revoked is admitted or run, and soon nobody of them is answered anywhere.
 //!
-//! Responsible for what only a whole cluster can show. Must never revoke through the gateway it then asks: what counts
-//! is what the others know.
+//! Responsible for what only a whole cluster can show. Must never ask only the gateway that revoked: what counts is
+//! what the others know.
 
 mod cast;
 mod flood;

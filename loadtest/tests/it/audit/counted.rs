@@ -11,6 +11,7 @@ use portcullis_loadtest::credentials::{Credentials, Granted, handed_on, principa
 use portcullis_lua::{ScopeStore, TaskId};
 use serde_json::json;
 
+use super::export::{export, verdict};
 use crate::fixture::{Fixture, accepted, cluster, start, until};
 
 const REQUESTS: usize = 1000;
@@ -141,6 +142,11 @@ async fn every_answer_of_a_gate_is_told_of_once() {
     })
     .await;
     assert_eq!(told(&store).await, answers);
+    for stream in ["decision", "counted", "audit"] {
+        let lines = export(&crowd.cluster, stream).await;
+        let (content, said) = verdict(&lines).await;
+        assert!(content && lines.len() > 1, "{stream}: {said}");
+    }
 }
 
 #[tokio::test]

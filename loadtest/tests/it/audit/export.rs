@@ -1,32 +1,55 @@
-//! An export of both chains, whole and after somebody was at it.
+//! An export of both chains, whole and after somebody was at it, as an operator reads and checks it.
 //!
-//! Responsible for what was written by a whole cluster. Must never repair what it broke: each attempt has a copy.
+//! Responsible for what was written by a whole cluster, and for the command that needs none. Must never repair what it
+//! broke: each attempt has a copy.
+
+use std::process::Stdio;
 
 use portcullis_loadtest::client::Submission;
 use portcullis_loadtest::credentials::Credentials;
-use portcullis_loadtest::probe::Probe;
-use portcullis_lua::{Chain, ChainBreak, ChainEntry, ChainHead, ScopeStore, verify_chain};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 use crate::fixture::{Fixture, accepted, cluster, start};
 
 const TASKS: usize = 12;
-/// More than is written.
-const MOST: u32 = 1000;
+/// The streams that much is written to, as the route calls them and as Redis does.
+const STREAMS: [&str; 2] = ["decision", "audit"];
 
-/// A line for each entry, as an export has them.
-fn lines(entries: &[ChainEntry]) -> Vec<Value> {
-    entries.iter().map(|entry| serde_json::to_value(entry).expect("a line")).collect()
+/// What `verify-audit` says of these lines, and whether it is content.
+pub(super) async fn verdict(lines: &[Value]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-loadtest"));
+    command.args(["gateway", "verify-audit", "-"]).kill_on_drop(true);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("its input");
+    for line in lines {
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("read");
+    }
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("ended");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}");
+    (output.status.success(), said)
 }
 
-fn verdict(lines: &[Value], head: &ChainHead) -> Result<u64, ChainBreak> {
-    let read = |line: &Value| serde_json::from_value(line.clone()).expect("an entry");
-    let entries: Vec<ChainEntry> = lines.iter().map(read).collect();
-    verify_chain(&entries, Some(head)).map(|range| range.map_or(0, |range| range.last.number))
+/// Fails unless the command finds these lines broken, in these words.
+async fn is_broken(lines: &[Value], words: &[&str]) {
+    let (content, said) = verdict(lines).await;
+    assert!(!content && words.iter().any(|words| said.contains(words)), "{words:?}: {said}");
+}
+
+/// A line for each entry, then the head.
+pub(super) async fn export(cluster: &Fixture, stream: &str) -> Vec<Value> {
+    let path = format!("/admin/audit/export?stream={stream}");
+    let answer = cluster.admin(1).get(&path).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
 }
 
 /// A cluster with events of many kinds in both chains.
-async fn written() -> (Fixture, ScopeStore) {
+async fn written() -> Fixture {
     let credentials = Credentials::new(&json!({})).await.expect("credentials");
     let mut cluster = start(credentials.believed_by(cluster()).gateways(2)).await;
     cluster.stand_in(1000).await.expect("capacity");
@@ -37,50 +60,33 @@ async fn written() -> (Fixture, ScopeStore) {
         assert_eq!(session.status, 201, "{}", session.text);
         accepted(&client, &Submission::new("demo", json!(number))).await;
     }
-    let store = cluster.store().await.expect("a store");
-    (cluster, store)
-}
-
-async fn export(store: &ScopeStore, chain: Chain) -> (Vec<Value>, ChainHead) {
-    let head = store.chain_head(chain).await.expect("an answer").expect("a head");
-    let entries = store.chain_entries(chain, None, MOST).await.expect("entries");
-    (lines(&entries), head)
+    cluster
 }
 
 #[tokio::test]
 async fn an_export_is_whole_and_whatever_is_done_to_it_is_found() {
-    let (_cluster, store) = written().await;
-    for chain in [Chain::Decisions, Chain::Audit] {
-        let (whole, head) = export(&store, chain).await;
-        let count = whole.len();
-        assert!(count >= TASKS, "{count}");
-        assert!(verdict(&whole, &head).is_ok_and(|last| last >= head.number), "{chain:?}");
-        let broken = |change: &dyn Fn(&mut Vec<Value>)| {
+    let cluster = written().await;
+    for stream in STREAMS {
+        let whole = export(&cluster, stream).await;
+        let (content, said) = verdict(&whole).await;
+        assert!(content && whole.len() > TASKS, "{said}");
+        let changed = |change: &dyn Fn(&mut Vec<Value>)| {
             let mut copy = whole.clone();
             change(&mut copy);
-            verdict(&copy, &head).expect_err("it is found")
+            copy
         };
-        let swapped = broken(&|lines| lines.swap(3, 4));
-        assert!(matches!(swapped, ChainBreak::Missing { .. } | ChainBreak::Reordered { .. }), "{swapped}");
-        let missing = broken(&|lines| drop(lines.remove(5)));
-        assert!(matches!(missing, ChainBreak::Missing { .. }), "{missing}");
+        is_broken(&changed(&|lines| lines.swap(3, 4)), &["are missing", "out of order"]).await;
+        is_broken(&changed(&|lines| drop(lines.remove(5))), &["are missing"]).await;
         // Behind `prev`, `hash` and `n` come the fields that say something.
-        let altered = broken(&|lines| lines[6]["fields"][4][1] = json!("another"));
-        assert!(matches!(altered, ChainBreak::Altered { .. }), "{altered}");
-        let renamed = broken(&|lines| lines[6]["fields"][4][0] = json!("another"));
-        assert!(matches!(renamed, ChainBreak::Altered { .. }), "{renamed}");
-        let foreign = broken(&|lines| lines.insert(7, json!({ "id": "1-1", "fields": [["event", "nothing"]] })));
-        assert!(matches!(foreign, ChainBreak::Foreign { .. }), "{foreign}");
-        let repeated = broken(&|lines| lines.insert(7, lines[2].clone()));
-        assert!(matches!(repeated, ChainBreak::Reordered { .. }), "{repeated}");
-        let cut = broken(&|lines| lines.truncate(count - 2));
-        assert!(matches!(cut, ChainBreak::Truncated { .. }), "{cut}");
+        is_broken(&changed(&|lines| lines[6]["fields"][4][1] = json!("another")), &["has been changed"]).await;
+        is_broken(&changed(&|lines| lines[6]["fields"][4][0] = json!("another")), &["has been changed"]).await;
+        let foreign = json!({ "id": "1-1", "fields": [["event", "nothing"]] });
+        is_broken(&changed(&|lines| lines.insert(7, foreign.clone())), &["no entry of a chain"]).await;
+        is_broken(&changed(&|lines| lines.insert(7, lines[2].clone())), &["out of order"]).await;
+        // The last line is the head.
+        let newest = whole.len() - 2;
+        is_broken(&changed(&|lines| drop(lines.remove(newest))), &["its head is entry"]).await;
     }
-}
-
-/// The ids of the entries, oldest first.
-fn ids(lines: &[Value]) -> Vec<&str> {
-    lines.iter().map(|line| line["id"].as_str().expect("an id")).collect()
 }
 
 /// Copies an entry under the next number, as if it had happened again.
@@ -93,27 +99,20 @@ return redis.call('XADD', KEYS[1], '*', unpack(fields))";
 
 #[tokio::test]
 async fn whoever_deletes_or_forges_an_event_in_redis_is_found() {
-    let (cluster, store) = written().await;
-    let probe: Probe = cluster.probe().await.expect("a connection");
-    for (chain, name) in [(Chain::Decisions, "decision"), (Chain::Audit, "audit")] {
-        let key = format!("{}:{name}", cluster.key_prefix());
-        let (whole, head) = export(&store, chain).await;
+    let cluster = written().await;
+    let probe = cluster.probe().await.expect("a connection");
+    for stream in STREAMS {
+        let key = format!("{}:{stream}", cluster.key_prefix());
+        let whole = export(&cluster, stream).await;
+        let id = |line: usize| whole[line]["id"].as_str().expect("an id");
         let forged = probe.command("EVAL", [FORGE, "1", &key]).await.expect("forged");
         let forged: String = forged.convert().expect("an id");
-        let (with_forged, _) = export(&store, chain).await;
-        let found = verdict(&with_forged, &head).expect_err("it is found");
-        assert!(matches!(&found, ChainBreak::Altered { id, .. } if *id == forged), "{found}");
+        is_broken(&export(&cluster, stream).await, &[&format!("({forged}) has been changed")]).await;
         probe.command("XDEL", [&key, &forged]).await.expect("deleted");
 
-        let newest = *ids(&whole).last().expect("entries");
-        let middle = ids(&whole)[whole.len() / 2];
-        probe.command("XDEL", [&key, newest]).await.expect("deleted");
-        let (cut, _) = export(&store, chain).await;
-        let found = verdict(&cut, &head).expect_err("it is found");
-        assert!(matches!(found, ChainBreak::Truncated { .. }), "{found}");
-        probe.command("XDEL", [&key, middle]).await.expect("deleted");
-        let (holed, _) = export(&store, chain).await;
-        let found = verdict(&holed, &head).expect_err("it is found");
-        assert!(matches!(found, ChainBreak::Missing { .. }), "{found}");
+        probe.command("XDEL", [&key, id(whole.len() - 2)]).await.expect("deleted");
+        is_broken(&export(&cluster, stream).await, &["its head is entry"]).await;
+        probe.command("XDEL", [&key, id(5)]).await.expect("deleted");
+        is_broken(&export(&cluster, stream).await, &["are missing"]).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Who dies with whom: a chain with each of its ancestors, and nobody beside it.
 //!
-//! Responsible for every way in which a chain of three can be taken back. Must never take one principal's for another's.
+//! Responsible for every way in which a chain of three can be taken back. Must never take one principal's for that of
+//! another.
 
 use portcullis_delegation::Chain;
 use portcullis_loadtest::client::Submission;
@@ -12,6 +13,9 @@ use super::cast::{Cast, Crew, boundless, read, revoke};
 use crate::fixture::{cluster, until};
 
 const GATEWAYS: usize = 2;
+
+/// What is revoked of a crew: a kind of member, and which.
+type Named = fn(&Crew) -> (&'static str, String);
 
 async fn start() -> Cast {
     let mut cast = Cast::on(cluster().gateways(GATEWAYS).policy(json!({ "rate_limits": boundless() }))).await;
@@ -47,8 +51,7 @@ async fn whatever_is_revoked_above_a_chain_kills_it_and_spares_its_siblings() {
     let cast = start().await;
     let store = cast.cluster.store().await.expect("a store");
     let told = |chain: &Chain| chain.presented().to_owned();
-    // What is revoked of a crew, and whether the writer, a sibling of the searcher, dies as well.
-    type Named = fn(&Crew) -> (&'static str, String);
+    // The last says whether the writer, a sibling of the searcher, dies as well.
     let cases: [(&str, Named, bool); 7] = [
         ("own-token", |crew| ("t:", crew.reading.leaf().hash().to_owned()), false),
         ("token-above", |crew| ("t:", crew.searching.leaf().hash().to_owned()), false),

@@ -86,7 +86,7 @@ impl Crew {
     }
 }
 
-/// Revokes as an operator's gateway does.
+/// Revokes behind the backs of all gateways, and for good: whoever logs in later is not spared.
 pub(super) async fn revoke(store: &ScopeStore, member: Member<'_>) {
     let revocation = Revocation { member: member.to_string(), lasts_ms: LASTS_MS, spares_later: false };
     let grounds = Grounds { by: "operator", reason: "stolen", max_audit_events: 10_000 };

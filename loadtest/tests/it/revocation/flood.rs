@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use portcullis_loadtest::client::{Client, Submission};
 use portcullis_loadtest::credentials::principal_of;
-use portcullis_lua::{Member, ScopeStore};
+use portcullis_lua::ScopeStore;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cast::{Cast, boundless, revoke};
+use super::cast::{Cast, boundless};
 use crate::fixture::{SLACK_MS, cluster, until};
 use crate::policy::deaf::cut_pubsub;
 
@@ -59,9 +59,9 @@ impl Caller {
     }
 }
 
-/// Who sends: the revoked by a session, an agent and an agent at depth 2, to every gateway; somebody else by a session and
-/// an agent. Each submits and reads.
-async fn callers(cast: &Cast) -> Vec<Caller> {
+/// Who sends: the revoked by a session, an agent and an agent at depth 2, to every gateway; somebody else by a session
+/// and an agent. Each does all of this: submit (`true`) and read (`false`).
+async fn callers(cast: &Cast, does: &[bool]) -> Vec<Caller> {
     let (ada, bob) = (principal_of("ada"), principal_of("bob"));
     let of_ada = [
         cast.log_in("ada").await,
@@ -74,7 +74,7 @@ async fn callers(cast: &Cast) -> Vec<Caller> {
     let placed = of_ada.iter().flat_map(everywhere).chain(of_bob.iter().enumerate().map(once));
     let mut callers = Vec::new();
     for (token, gateway, revoked) in placed {
-        for submission in [true, false] {
+        for &submission in does {
             callers.push(Caller { client: cast.cluster.gateway(gateway).bearer(token), revoked, submission });
         }
     }
@@ -122,12 +122,14 @@ struct Seen {
     revoked_ms: u64,
 }
 
-async fn revoke_under_load(cast: &Cast, store: &ScopeStore, longest: Duration) -> Seen {
-    let callers = callers(cast).await;
+async fn revoke_under_load(cast: &Cast, store: &ScopeStore, does: &[bool], longest: Duration) -> Seen {
+    let callers = callers(cast, does).await;
     let (warm, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let loading = tokio::spawn(load(callers, warm.clone(), stop.clone()));
     warm.notified().await;
-    revoke(store, Member::Principal(&principal_of("ada"))).await;
+    let wish = json!({ "kind": "principal", "id": principal_of("ada"), "reason": "stolen" });
+    let revoked = cast.cluster.admin(0).post("/admin/revocations", &wish).await.expect("an answer");
+    assert_eq!((revoked.status, &revoked.body["changed"]), (200, &json!(1)), "{}", revoked.text);
     let answered = Instant::now();
     tokio::time::sleep(longest + AFTERMATH).await;
     stop.cancel();
@@ -144,28 +146,36 @@ async fn admitted_ms(store: &ScopeStore, principal: &str) -> Vec<u64> {
     admitted.map(|event| event.at_ms).collect()
 }
 
-async fn judge(store: &ScopeStore, seen: &Seen, longest: Duration) {
-    let good = |status: u16| (200..300).contains(&status);
-    let of_revoked = || seen.told.iter().filter(|one| one.revoked);
-    assert!(of_revoked().filter(|one| one.submission && good(one.status)).count() > 0, "they were admitted before");
-    assert!(of_revoked().all(|one| good(one.status) || one.status == 401), "nothing but yes and no");
+fn good(one: &Told) -> bool {
+    (200..300).contains(&one.status)
+}
+
+/// Nothing of the revoked was enqueued later than they were revoked; of others, something was.
+async fn judge_admissions(store: &ScopeStore, seen: &Seen) {
+    let admitted = || seen.told.iter().filter(|one| one.revoked && one.submission && good(one));
+    assert!(admitted().count() > 0, "they were admitted before");
     let (ada, bob) = (principal_of("ada"), principal_of("bob"));
     let late: Vec<u64> = admitted_ms(store, &ada).await.into_iter().filter(|at_ms| *at_ms > seen.revoked_ms).collect();
     assert!(late.is_empty(), "enqueued after {}: {late:?}", seen.revoked_ms);
-    for one in of_revoked().filter(|one| one.submission && good(one.status)) {
+    for one in admitted() {
         assert!(one.sent <= seen.answered, "admitted although it was sent after the revocation was answered");
         let id = portcullis_lua::TaskId::parse(&one.task_id).expect("an id");
         let task = store.task(&id).await.expect("an answer").expect("it is known");
         assert!(task.created_ms <= seen.revoked_ms, "{} was made {} ms late", id, task.created_ms - seen.revoked_ms);
     }
-    let last = of_revoked().filter(|one| good(one.status)).map(|one| one.sent).max().expect("some were good");
+    assert!(admitted_ms(store, &bob).await.iter().any(|at_ms| *at_ms > seen.revoked_ms));
+}
+
+/// The revoked were answered nowhere for longer than this; others everywhere.
+fn judge_answers(seen: &Seen, longest: Duration) {
+    let of_revoked = || seen.told.iter().filter(|one| one.revoked);
+    assert!(of_revoked().all(|one| good(one) || one.status == 401), "nothing but yes and no");
+    let last = of_revoked().filter(|one| good(one)).map(|one| one.sent).max().expect("some were good");
     let after = last.saturating_duration_since(seen.answered);
     assert!(after <= longest + Duration::from_millis(SLACK_MS), "somebody was let read {after:?} later");
     let refused = of_revoked().filter(|one| one.sent > seen.answered && one.status == 401).count();
     assert!(refused > 100, "the load went on: {refused}");
-    let others: Vec<&Told> = seen.told.iter().filter(|one| !one.revoked).collect();
-    assert!(others.iter().all(|one| good(one.status)), "nobody else is touched");
-    assert!(admitted_ms(store, &bob).await.iter().any(|at_ms| *at_ms > seen.revoked_ms));
+    assert!(seen.told.iter().filter(|one| !one.revoked).all(good), "nobody else is touched");
 }
 
 async fn busy() -> (Cast, ScopeStore) {
@@ -176,29 +186,41 @@ async fn busy() -> (Cast, ScopeStore) {
     (cast, store)
 }
 
+/// Nobody hears anything any more, after everybody did.
+async fn deafen(cast: &Cast) {
+    let probe = cast.cluster.probe().await.expect("a connection");
+    until("every gateway listens", || async {
+        let clients: String = probe.command("CLIENT", ["LIST", "TYPE", "PUBSUB"]).await.ok()?.convert().ok()?;
+        (clients.lines().count() >= GATEWAYS).then_some(())
+    })
+    .await;
+    cut_pubsub(&probe).await;
+}
+
 #[tokio::test]
 async fn nothing_is_enqueued_after_a_revocation_was_answered_and_within_a_second_nobody_reads() {
     let (cast, store) = busy().await;
     let longest = Duration::from_secs(1);
-    let seen = revoke_under_load(&cast, &store, longest).await;
-    judge(&store, &seen, longest).await;
+    let seen = revoke_under_load(&cast, &store, &[true, false], longest).await;
+    judge_admissions(&store, &seen).await;
+    judge_answers(&seen, longest);
 }
 
 #[tokio::test]
 async fn without_messages_nothing_is_enqueued_either_and_within_three_seconds_nobody_reads() {
     let (cast, store) = busy().await;
-    // Before anybody is deaf, everybody listened.
-    until("every gateway listens", || async {
-        let probe = cast.cluster.probe().await.ok()?;
-        let clients = probe.command("CLIENT", ["LIST", "TYPE", "PUBSUB"]).await.ok()?;
-        let clients: String = clients.convert().ok()?;
-        probe.close().await;
-        (clients.lines().count() >= GATEWAYS).then_some(())
-    })
-    .await;
-    let probe = cast.cluster.probe().await.expect("a connection");
-    cut_pubsub(&probe).await;
+    deafen(&cast).await;
     let longest = Duration::from_secs(3);
-    let seen = revoke_under_load(&cast, &store, longest).await;
-    judge(&store, &seen, longest).await;
+    let seen = revoke_under_load(&cast, &store, &[true, false], longest).await;
+    judge_admissions(&store, &seen).await;
+    judge_answers(&seen, longest);
+}
+
+#[tokio::test]
+async fn gateways_that_are_told_by_no_message_and_no_admission_ask_by_themselves() {
+    let (cast, store) = busy().await;
+    deafen(&cast).await;
+    let longest = Duration::from_secs(3);
+    let seen = revoke_under_load(&cast, &store, &[false], longest).await;
+    judge_answers(&seen, longest);
 }

@@ -5,7 +5,7 @@
 
 use portcullis_loadtest::client::{Client, Submission};
 use portcullis_loadtest::probe::Probe;
-use portcullis_lua::{Grounds, Member};
+use portcullis_lua::Member;
 use serde_json::json;
 
 use super::cast::{Cast, boundless, read, revoke};
@@ -63,9 +63,9 @@ async fn unknown_who_lives(agents: &Agents) {
 }
 
 async fn acknowledge(cast: &Cast, agents: &Agents) {
-    let store = cast.cluster.store().await.expect("a store");
-    let grounds = Grounds { by: "operator", reason: "looked", max_audit_events: 100 };
-    store.acknowledge_loss(grounds).await.expect("an answer");
+    let reason = json!({ "reason": "looked" });
+    let noted = cast.cluster.admin(0).post("/admin/revocations/acknowledge", &reason).await.expect("an answer");
+    assert_eq!((noted.status, &noted.body["lost"]), (200, &json!(false)), "{}", noted.text);
     for client in &agents.alive {
         until("agents act again", || async { (submit(client).await.0 == 202).then_some(()) }).await;
         until("agents read again", || async { (read(client).await == 200).then_some(()) }).await;
