@@ -1,7 +1,7 @@
 //! On what grounds something about credentials is changed.
 //!
-//! Responsible for what every such change is told besides what it changes: by whom and why, for the audit event, and what
-//! a set of revocations is called that does not exist yet. Must never judge whether the grounds are good.
+//! Responsible for what every such change is told besides what it changes: by whom and why, for the audit event, and
+//! what a set of revocations is called that does not exist yet. Must never judge whether the grounds are good.
 
 /// Who changes something and why, for the audit event.
 #[derive(Clone, Copy, Debug)]

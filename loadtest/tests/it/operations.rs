@@ -1,5 +1,5 @@
-//! Operators at the admin listener: what they revoke is dead at once and stands in the chain, their changes are counted,
-//! and they see no scope but theirs.
+//! Operators at the admin listener: what they revoke is dead at once and stands in the chain, their changes are
+//! counted, and they see no scope but theirs.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! What is somebody else's, and what is not there: for a caller they are the same.
 //!
-//! Responsible for every route that names an object, byte for byte. Must never compare answers to two different callers.
+//! Responsible for every route that names an object, byte for byte. Must never compare answers to two different
+//! callers.
 
 use portcullis_loadtest::client::{Client, Submission};
 use portcullis_lua::TaskId;

@@ -1,7 +1,7 @@
 //! Opaque sessions: opened once, kept as a digest, over when they are over.
 //!
-//! Responsible for what a session's bearer and a thief of Redis can do with one. Must never wait for a session to expire:
-//! its record is aged instead.
+//! Responsible for what a session's bearer and a thief of Redis can do with one. Must never wait for a session to
+//! expire: its record is aged instead.
 
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_lua::SessionKey;

@@ -1,6 +1,7 @@
 //! The identity document of a test's cluster.
 //!
-//! Responsible for whom its gateways believe. Must never be shared between tests: keys and tokens are made anew for each.
+//! Responsible for whom its gateways believe. Must never be shared between tests: keys and tokens are made anew for
+//! each.
 
 use std::path::PathBuf;
 

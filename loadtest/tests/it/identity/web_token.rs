@@ -1,7 +1,7 @@
 //! JSON Web Tokens of issuers that are believed, and everything that only looks like one.
 //!
-//! Responsible for what a token must say, and for what its groups are worth. Must never send a token that is wrong in two
-//! ways: the one that is meant would not be needed for the refusal.
+//! Responsible for what a token must say, and for what its groups are worth. Must never send a token that is wrong in
+//! two ways: the one that is meant would not be needed for the refusal.
 
 use jsonwebtoken::{Algorithm, EncodingKey};
 use portcullis_loadtest::client::Client;
