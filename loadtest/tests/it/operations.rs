@@ -166,15 +166,15 @@ async fn the_changes_of_a_caller_are_counted_wherever_it_makes_them_and_whatever
     assert_eq!(statuses, [(200, 60), (429, 20)].into());
     // Neither can it change the policy; nothing of that has changed, and it may still look.
     let operator = cluster.admin(0).bearer(OPERATOR);
-    let patch = json!({"queue": {"lease_ms": 20_000}});
-    let answer = operator.post("/admin/gateway/update-config", &patch).await.expect("an answer");
+    let lease = json!({"queue": {"lease_ms": 20_000}});
+    let answer = operator.post("/admin/gateway/update-config", &lease).await.expect("an answer");
     assert_eq!(answer.status, 429, "{}", answer.text);
     assert_eq!(get(&operator, "/admin/gateway/config").await["revision"], 0);
-    let mut dry = patch.clone();
+    let mut dry = lease.clone();
     dry["dry_run"] = json!(true);
     post(&operator, "/admin/gateway/update-config", &dry).await;
     // The bearer of the token is not counted.
-    assert_eq!(post(&cluster.admin(0), "/admin/gateway/update-config", &patch).await["revision"], 1);
+    assert_eq!(post(&cluster.admin(0), "/admin/gateway/update-config", &lease).await["revision"], 1);
     let by = get(&operator, "/admin/audit?event=principal.revoked").await;
     assert_eq!(by["events"][0]["by"], "user:grace", "{by}");
 

@@ -7,6 +7,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2::handshake;
+use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
@@ -40,7 +41,7 @@ async fn a_body_of_unknown_length_and_its_trailers_go_through_both_ways() {
     let body = answer.into_body().collect().await.expect("all of it");
     let trailers = body.trailers().cloned().unwrap_or_default();
     assert_eq!(body.to_bytes(), "firstsecond");
-    assert_eq!(trailers.get("x-checksum").map(|value| value.as_bytes()), Some(&b"abc"[..]));
+    assert_eq!(trailers.get("x-checksum").map(HeaderValue::as_bytes), Some(&b"abc"[..]));
     assert_eq!(trailers.get("x-user-type"), None, "who calls is not for a trailer to say");
 
     let seen = application.head("/echo").to_ascii_lowercase();
