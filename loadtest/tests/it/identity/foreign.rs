@@ -10,13 +10,15 @@ use serde_json::json;
 use super::agent::mint;
 use super::sight::Sight;
 use super::terms::{Terms, with_api_key};
-use crate::fixture::{accepted, start};
+use crate::fixture::{PATIENCE, accepted, start};
 
 /// What this caller is told of the task by each way of asking about it.
 async fn sights(client: &Client, id: &str) -> Vec<Sight> {
     let path = format!("/v1/tasks/{id}");
     let mut answers = vec![client.get(&path).await, client.delete(&path).await];
-    answers.push(client.get(&format!("{path}/events")).await);
+    // Whoever is let into a stream gets no end of an answer.
+    let stream = format!("{path}/events");
+    answers.push(tokio::time::timeout(PATIENCE, client.get(&stream)).await.expect("an answer that ends"));
     answers.push(client.post(&path, &json!({})).await);
     answers.push(client.delete(&format!("/v1/decide/{id}")).await);
     let answers = answers.into_iter().map(|answer| answer.expect("an answer"));
