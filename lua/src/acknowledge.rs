@@ -4,7 +4,7 @@ use fred::types::Value;
 use serde_json::json;
 
 use crate::error::StoreError;
-use crate::revoke::{Grounds, new_epoch};
+use crate::grounds::{Grounds, new_epoch};
 use crate::script::ACKNOWLEDGE;
 use crate::store::ScopeStore;
 

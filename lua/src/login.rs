@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::StoreError;
+use crate::grounds::{Grounds, new_epoch};
 use crate::key::digest;
 use crate::reply::Reply;
-use crate::revoke::{Grounds, new_epoch};
 use crate::script::LOGIN;
 use crate::store::ScopeStore;
 

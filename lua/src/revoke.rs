@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::StoreError;
+use crate::grounds::{Grounds, new_epoch};
 use crate::key::bounded;
 use crate::login::{SessionKey, SessionRecord};
 use crate::reply::Reply;
@@ -86,17 +87,6 @@ pub struct Revocation {
     pub lasts_ms: u64,
     /// Only what was issued before dies: a principal or session may come back with a new credential.
     pub spares_later: bool,
-}
-
-/// Who revokes and why, for the audit event.
-#[derive(Clone, Copy, Debug)]
-pub struct Grounds<'a> {
-    /// Who.
-    pub by: &'a str,
-    /// Why, in their words.
-    pub reason: &'a str,
-    /// `monitoring.max_audit_events`.
-    pub max_audit_events: u64,
 }
 
 /// What is kept of a revocation for people.
@@ -246,9 +236,4 @@ pub(crate) fn ceiling_of(principal: &str) -> String {
 /// Whether a stored member is a ceiling.
 pub(crate) fn is_ceiling(member: &str) -> bool {
     member.starts_with(CEILING)
-}
-
-/// Names a set of revocations, should it be the first.
-pub(crate) fn new_epoch() -> String {
-    ulid::Ulid::generate().to_string()
 }

@@ -3,7 +3,7 @@
 use fred::types::Value;
 
 use crate::error::StoreError;
-use crate::revoke::Grounds;
+use crate::grounds::Grounds;
 use crate::script::WITNESS;
 use crate::store::ScopeStore;
 

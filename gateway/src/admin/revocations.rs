@@ -32,8 +32,8 @@ pub(crate) const REVOCATIONS: (u32, u32) = (50, 1000);
 /// The word for what lowers a principal's user type, among the kinds of what is revoked.
 pub(crate) const CEILING: &str = "ceiling";
 
-/// Revokes what has this name, with everything that was derived from it. Once is as good as twice. Nobody is admitted
-/// who dies with it once this has answered.
+/// Revokes what has this name, with everything that was derived from it. Nobody is admitted who dies with it once this
+/// has answered. Twice is as good as once, except that what is revoked as it is now takes in what was issued since.
 #[utoipa::path(
     post, path = "/admin/revocations", operation_id = "revoke", tag = "revocations",
     summary = "Revokes a principal, an agent, a session, a token or a key",
@@ -97,8 +97,8 @@ pub(crate) async fn list(State(admin): Shared, asked: Asked) -> Answer {
     })))
 }
 
-/// An operator has seen that Redis lost revocations, and has made those again that still matter: delegated callers and
-/// sessions are served again. Harmless where none were lost.
+/// An operator has seen that Redis lost revocations, and has made those again that still matter: delegated callers are
+/// served again. Harmless where none were lost.
 #[utoipa::path(
     post, path = "/admin/revocations/acknowledge", operation_id = "acknowledge_loss", tag = "revocations",
     summary = "Goes on after revocations were lost",
@@ -155,7 +155,7 @@ fn shown(revoked: &RevokedMember) -> Value {
 /// Redis did not say what became of it.
 fn not_known(error: &StoreError) -> Refused {
     tracing::warn!(%error, "it is not known whether a change of what is revoked was made");
-    let detail = "Redis did not say whether this was done. It may be repeated: twice is as good as once.";
+    let detail = "Redis did not say whether this was done. It may be repeated.";
     Refused::new(Cause::StoreUnavailable, "Store unavailable", detail)
 }
 

@@ -6,6 +6,7 @@
 
 mod written;
 mod secret;
+mod checks;
 mod check;
 mod issuer;
 mod entries;

@@ -30,7 +30,7 @@ pub(super) fn insert(schemas: &mut Map<String, Value>) {
     let number = json!({"type": "integer", "minimum": 0, "description": "Grows with every revocation of the scope."});
     let lost = json!({
         "type": "boolean",
-        "description": "Redis lost revocations: delegated callers and sessions are refused until this is acknowledged.",
+        "description": "Redis lost revocations: delegated callers are refused until this is acknowledged.",
     });
     let revocations = object([
         ("number", number.clone()),
@@ -38,7 +38,8 @@ pub(super) fn insert(schemas: &mut Map<String, Value>) {
         ("total", count.clone()),
         ("revocations", list(&revocation)),
     ]);
-    let changed = json!({"type": "integer", "minimum": 0, "description": "0: it was revoked before, and as long."});
+    let changed =
+        json!({"type": "integer", "minimum": 0, "description": "0: as much was revoked before, and for as long."});
     let revoked = object([
         ("number", number.clone()),
         ("changed", changed),

@@ -10,7 +10,7 @@ use super::verdict::Findings;
 use crate::record::Ending;
 
 /// Keys that may stay for ever, each of a bounded size (the table in `lua/src/key.rs`).
-const LASTING: [&str; 11] = [
+const LASTING: [&str; 17] = [
     "scope",
     "wake",
     "decision",
@@ -20,6 +20,12 @@ const LASTING: [&str; 11] = [
     "policy",
     "revision",
     "audit",
+    "audit-head",
+    "counted",
+    "counted-head",
+    "revoked",
+    "revocation",
+    "revocation-head",
     // Of dead letters.
     "dead",
     "task",

@@ -77,7 +77,11 @@ async fn what_an_operator_revokes_is_dead_everywhere_and_stands_in_the_chain() {
         assert_eq!((answer.status, answer.code()), (401, "unauthenticated"), "gateway {index}");
     }
     let again = post(&cluster.admin(1), "/admin/revocations", &wish).await;
-    assert_eq!((&again["changed"], &again["number"]), (&json!(0), &first["number"]), "once is as good as twice");
+    assert_eq!(again["id"], wish["id"], "again, of what was issued meanwhile");
+    let agent = json!({"kind": "agent", "id": "indexer", "reason": "no longer used"});
+    let first = post(&admin, "/admin/revocations", &agent).await;
+    let repeated = post(&cluster.admin(1), "/admin/revocations", &agent).await;
+    assert_eq!((&repeated["changed"], &repeated["number"]), (&json!(0), &first["number"]), "once is as good as twice");
     // Who comes back is somebody new.
     until("a later session counts", || async {
         let later = open().await;
@@ -87,14 +91,15 @@ async fn what_an_operator_revokes_is_dead_everywhere_and_stands_in_the_chain() {
     .await;
 
     let listed = get(&cluster.admin(1), "/admin/revocations").await;
-    assert_eq!((&listed["total"], &listed["lost"], &listed["number"]), (&json!(1), &json!(false), &first["number"]));
-    let shown = &listed["revocations"][0];
+    assert_eq!((&listed["total"], &listed["lost"], &listed["number"]), (&json!(2), &json!(false), &first["number"]));
+    assert_eq!(listed["revocations"][0]["kind"], "agent", "newest first");
+    let shown = &listed["revocations"][1];
     assert_eq!((&shown["kind"], &shown["id"], &shown["by"]), (&wish["kind"], &wish["id"], &json!("admin_token")));
     assert_eq!((&shown["reason"], &shown["revoked_at"]), (&wish["reason"], &shown["not_before"]));
 
     let events = get(&admin, "/admin/audit?event=principal.revoked&by=admin_token").await;
     let events = events["events"].as_array().expect("a list");
-    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events.len(), 2, "{events:?}");
     let (entries, head) = exported(&admin, "stream=audit").await;
     let range = verify_chain(&entries, head.as_ref()).expect("whole").expect("entries");
     let number = events[0]["n"].as_u64().expect("a number");

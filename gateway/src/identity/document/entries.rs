@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::identity::alb::AlbSettings;
 use crate::identity::api_key::{self, ApiKey, ApiKeys};
-use crate::identity::document::check::Checks;
+use crate::identity::document::checks::Checks;
 use crate::identity::document::written::{AlbEntry, AnonymousEntry, ApiKeyEntry, DelegationEntry, InternalEntry};
 use crate::identity::document::{Anonymous, Delegation, DelegationKey, secret};
 use crate::identity::egress::Egress;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use jsonwebtoken::Algorithm;
 
-use crate::identity::document::check::Checks;
+use crate::identity::document::checks::Checks;
 use crate::identity::document::written::{AlgorithmName, IssuerEntry};
 use crate::identity::egress::Egress;
 use crate::identity::jwks::discovery_url;

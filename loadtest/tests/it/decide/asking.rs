@@ -115,7 +115,7 @@ async fn refuses_what_may_not(client: &Client, application: &Application) {
     assert!(overloaded.retry_after().is_some());
     for path in ["/free", "/work/1"] {
         let stranger = client.bearer("nonsense").get(path).await.expect("an answer");
-        assert_eq!((stranger.status, stranger.header("www-authenticate")), (401, Some("Bearer")), "{path}");
+        assert_eq!((stranger.status, stranger.header("www-authenticate")), (401, Some("Bearer error=\"invalid_token\"")), "{path}");
     }
     assert_eq!(application.count(), before, "what was refused never reaches the application");
 }

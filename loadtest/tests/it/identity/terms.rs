@@ -34,7 +34,7 @@ impl Terms {
         let digits = (0..4).map(|_| format!("{:016x}", rand::random::<u64>()));
         let document = json!({
             "api_keys": [], "issuers": [], "egress_allow": ["127.0.0.1"],
-            "internal": { "principal": "svc:sync", "user_type": "registered" },
+            "internal": { "principal": "svc:sync", "user_type": "registered", "scopes": ["*"] },
             "failed_attempts": { "per_minute": 1000 },
             "delegation": {
                 "resource": RESOURCE, "active_kid": "root", "keys": [{ "kid": "root", "key": "env:ROOT_KEY" }],
@@ -44,14 +44,15 @@ impl Terms {
         Self { document, internal: digits.collect(), root: Key::generate(), folder }
     }
 
-    /// Also believes an API key of this owner; `more` is merged over its entry.
+    /// Also believes an API key of this owner, given for everything.
     pub(super) fn api_key(self, id: &str, owner: &str, user_type: &str) -> Self {
         self.api_key_with(id, owner, user_type, json!({}))
     }
 
+    /// The same with `more` merged over its entry.
     pub(super) fn api_key_with(mut self, id: &str, owner: &str, user_type: &str, more: Value) -> Self {
         let digest = Sha256::digest(api_key(id)).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-        let mut entry = json!({ "id": id, "sha256": digest, "owner": owner, "user_type": user_type });
+        let mut entry = json!({ "id": id, "sha256": digest, "owner": owner, "user_type": user_type, "scopes": ["*"] });
         merge(&mut entry, more);
         self.list("api_keys").push(entry);
         self

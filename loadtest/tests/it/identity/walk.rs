@@ -122,6 +122,7 @@ async fn no_route_lets_in_who_has_no_credential_for_it() {
         .api_key("ownerkey", "acme:owner", "privileged")
         .api_key("revoked1", "acme:gone", "privileged")
         .api_key_with("narrow01", "acme:owner", "privileged", json!({ "scopes": ["reports:read"] }))
+        .api_key_with("nothing1", "acme:owner", "privileged", json!({ "scopes": [] }))
         .issuer("https://one.test", "one:", keys.url(), json!({}));
     let mut cluster = start(terms.cluster()).await;
     cluster.stand_in(100).await.expect("capacity");
@@ -149,12 +150,14 @@ async fn no_route_lets_in_who_has_no_credential_for_it() {
     }
     // The token of the admin listener is worth nothing on the public one, and a caller is nobody on the admin one.
     assert_closed(&public, &public_routes, Some(&bearer(cluster.admin_token())), &task_id).await;
-    let narrow = ("x-api-key", api_key("narrow01"));
-    assert_closed(&admin, &admin_routes, Some(&narrow), &task_id).await;
-    assert_narrow(&with_api_key(&public, "narrow01"), &public_routes, &task_id).await;
+    for id in ["narrow01", "nothing1"] {
+        let narrow = ("x-api-key", api_key(id));
+        assert_closed(&admin, &admin_routes, Some(&narrow), &task_id).await;
+        assert_narrow(&with_api_key(&public, id), &public_routes, &task_id).await;
+    }
 }
 
-/// A credential that was given for something else entirely, of the very owner of the task.
+/// A credential that was given for something else entirely, or for nothing, of the very owner of the task.
 async fn assert_narrow(narrow: &Client, routes: &[Route], task_id: &str) {
     for route in routes.iter().filter(|route| !is_public(route)) {
         let answer = route.ask(narrow, task_id).await;
