@@ -15,7 +15,11 @@ pub fn of(process: u32) -> Result<Duration, HarnessError> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(&threads).map_err(reading(&threads))? {
         let path = thread.map_err(reading(&threads))?.path().join("schedstat");
-        let text = fs::read_to_string(&path).map_err(reading(&path.to_string_lossy()))?;
+        let text = match fs::read_to_string(&path) {
+            // It has ended since it was listed.
+            Err(_) if !path.exists() => continue,
+            text => text.map_err(reading(&path.to_string_lossy()))?,
+        };
         let used = parse(&text);
         total += used.ok_or_else(|| HarnessError::Answer(format!("{} does not tell a time", path.display())))?;
     }
