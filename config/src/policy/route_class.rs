@@ -79,7 +79,7 @@ pub struct ProxySettings {
     /// What a client has to send, at least, in each `idle_timeout_ms` in which it is waited for, bytes; 0: anything.
     #[schemars(range(min = 0, max = 65_536))]
     pub min_request_bytes_per_pause: u64,
-    /// Most WebSockets of one caller at one gateway; 0 is no bound.
+    /// Most tunnels (WebSocket) of one caller at one gateway; 0 is no bound.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_tunnels_per_caller: u64,
 }

@@ -1,7 +1,8 @@
 //! Why a request could not be proxied to its end, and what its caller is told.
 //!
 //! Responsible for telling the application's failures from the client's and from this gateway's own: only the first are
-//! failures to a circuit breaker. Must never tell a caller where the application is or how it failed: that is in the log.
+//! failures to a circuit breaker. Must never tell a caller where the application is or how it failed: that is in the
+//! log.
 
 use std::error::Error;
 use std::fmt;

@@ -215,11 +215,13 @@ fn drop_session_cookies(headers: &mut HeaderMap) {
 
 /// Takes out what would set the session of this gateway: an application that could would log its callers in as others.
 fn drop_session_set_cookies(headers: &mut HeaderMap) {
-    let sets_session = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').next().is_some_and(is_session);
+    let sets_session =
+        |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').next().is_some_and(is_session);
     if !headers.get_all(SET_COOKIE).iter().any(sets_session) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !sets_session(value)).cloned().collect();
+    let kept: Vec<HeaderValue> =
+        headers.get_all(SET_COOKIE).iter().filter(|value| !sets_session(value)).cloned().collect();
     headers.remove(SET_COOKIE);
     for value in kept {
         headers.append(SET_COOKIE, value);

@@ -6,7 +6,7 @@
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{Method, Version};
+use axum::http::{HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 use portcullis_config::policy::Cors;
 
@@ -59,7 +59,7 @@ fn page_may_ask(cors: &Cors, parts: &Parts) -> bool {
     let by_cookie = matches!(credential::presented(&parts.headers, None), Ok(Some(Credential::SessionCookie(_))));
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
-        None => parts.headers.get(HOST).map(|host| host.as_bytes()),
+        None => parts.headers.get(HOST).map(HeaderValue::as_bytes),
     };
     let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
     if own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host)) {

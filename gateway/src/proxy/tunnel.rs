@@ -1,7 +1,7 @@
 //! A WebSocket, once the application has agreed to it: bytes both ways, unread.
 //!
-//! Responsible for its bounds: how many there are (`place.rs`), how long one may be silent, how much is held. Must never
-//! outlive the gateway: clients of a WebSocket resume elsewhere, so it ends when the listeners close.
+//! Responsible for its bounds: how many there are (`place.rs`), how long one may be silent, how much is held. Must
+//! never outlive the gateway: clients of a WebSocket resume elsewhere, so it ends when the listeners close.
 
 mod place;
 

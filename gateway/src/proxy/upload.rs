@@ -204,20 +204,20 @@ mod tests {
         Bounds { pause: PAUSE, request_bytes, ..Bounds::of(&Policy::shipped("acme", "demo"), GUARDED) }
     }
 
-    fn piece(text: &'static str) -> Result<Frame<Bytes>, Cut> {
-        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    fn piece(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
     }
 
     /// A body of these pieces that then pauses for ever.
     fn pieces(pieces: &'static [&'static str]) -> Body {
-        Body::new(StreamBody::new(stream::iter(pieces).map(|text| piece(text)).chain(stream::pending())))
+        Body::new(StreamBody::new(stream::iter(pieces).map(|text| Ok::<_, Cut>(piece(text))).chain(stream::pending())))
     }
 
     /// A body that sends `text` after every `pause`, for ever.
     fn trickle(text: &'static str, pause: Duration) -> Body {
         let pieces = stream::repeat(()).then(move |()| async move {
             sleep(pause).await;
-            piece(text)
+            Ok::<_, Cut>(piece(text))
         });
         Body::new(StreamBody::new(Box::pin(pieces)))
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{Extensions, Method, Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
-use hyper_util::client::legacy::{self, Client};
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
 use tokio::time::{Instant, sleep};
@@ -62,7 +62,8 @@ pub struct UpstreamUrl {
 impl std::str::FromStr for UpstreamUrl {
     type Err = UnusableUpstream;
 
-    /// `http://host` or `http://host:port`, or the same with `https`. A path would be no bound: `/app/../admin` is outside `/app`.
+    /// `http://host` or `http://host:port`, or the same with `https`. A path would be no bound: `/app/../admin` is
+    /// outside `/app`.
     fn from_str(text: &str) -> Result<Self, UnusableUpstream> {
         let uri: Uri = text.parse().map_err(|_| UnusableUpstream("is not a URL"))?;
         let known = uri.scheme().filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme)).cloned();

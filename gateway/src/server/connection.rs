@@ -20,11 +20,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{LongestStall, Serve};
 use super::activity::{Activity, Counted, Watched};
 use super::patience::{LOOK, Patience, Verdict};
 use super::protocol::{Protocol, first_bytes};
 use super::stream::Streams;
+use super::{LongestStall, Serve};
 
 /// Largest head of a request, bytes: as much as common balancers pass on.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
@@ -155,8 +155,8 @@ async fn serve_http2<S: Answers + Send + 'static>(
     .await;
 }
 
-/// Drives a connection to its end, judged now and then and told once when it is time to `go`; what ended it, where it did not end by
-/// itself.
+/// Drives a connection to its end, judged now and then and told once when it is time to `go`; what ended it, where it
+/// did not end by itself.
 async fn drive<C: Future + Unpin>(
     connection: &mut C,
     mut judge: impl FnMut(Instant) -> Verdict,

@@ -57,7 +57,14 @@ pub(super) struct Reading {
 impl Patience {
     /// Of a new connection, which may be silent for `keep_alive`.
     pub(super) fn new(keep_alive: Duration, heads_are_plain: bool, now: Instant) -> Self {
-        Self { keep_alive, heads_are_plain, begun: 0, quiet_since: Some(now), head_since: None, reading: Reading::default() }
+        Self {
+            keep_alive,
+            heads_are_plain,
+            begun: 0,
+            quiet_since: Some(now),
+            head_since: None,
+            reading: Reading::default(),
+        }
     }
 
     /// Judges by what is seen now.

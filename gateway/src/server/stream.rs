@@ -59,11 +59,14 @@ impl Stream {
     }
 }
 
+/// A stream that is open, and how far its client has come.
+type Seen = (Arc<Stream>, Reading);
+
 /// Runs the streams of a connection, which end with it.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     ended: CancellationToken,
-    open: Arc<Mutex<Vec<(Arc<Stream>, Reading)>>>,
+    open: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Streams {
@@ -81,7 +84,7 @@ impl Streams {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<(Arc<Stream>, Reading)>> {
+    fn open(&self) -> MutexGuard<'_, Vec<Seen>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,7 +23,15 @@ const BOUNDS: Bounds = Bounds {
 
 #[test]
 fn an_application_is_a_host_and_nothing_else() {
-    for url in ["http://app", "http://app:8000", "http://app:8000/", "http://[::1]:80", "http://10.0.0.1", "https://app", "https://app:8443"] {
+    for url in [
+        "http://app",
+        "http://app:8000",
+        "http://app:8000/",
+        "http://[::1]:80",
+        "http://10.0.0.1",
+        "https://app",
+        "https://app:8443",
+    ] {
         assert!(url.parse::<UpstreamUrl>().is_ok(), "{url}");
     }
     for url in ["app:8000", "ftp://app", "http://", "http://u:p@app", "http://app/api", "http://app?x"] {

@@ -17,7 +17,8 @@ pub(super) fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, UnusableU
     let mut roots = RootCertStore::empty();
     if let Some(pem) = ca {
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| UnusableUpstream("has a certificate authority that is no PEM"))?;
+            let certificate =
+                certificate.map_err(|_| UnusableUpstream("has a certificate authority that is no PEM"))?;
             let added = roots.add(certificate);
             added.map_err(|_| UnusableUpstream("has a certificate authority that is no certificate"))?;
         }
