@@ -105,7 +105,10 @@ impl Watched {
         if let (Some(stream), Some(longest)) = (&stream, longest_stall) {
             stream.set_longest_stall(longest);
         }
-        Self { body, running, owing: false, stream }
+        let mut watched = Self { body, running, owing: false, stream };
+        // With HTTP/2, a client that makes no room at all never has its answer asked for.
+        watched.set_owing(!watched.body.is_end_stream());
+        watched
     }
 
     fn set_owing(&mut self, owing: bool) {

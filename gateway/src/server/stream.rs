@@ -84,7 +84,7 @@ impl Streams {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<(Arc<Stream>, Reading)>> {
+    fn open(&self) -> MutexGuard<'_, Vec<Seen>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

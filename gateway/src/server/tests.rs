@@ -209,6 +209,23 @@ async fn an_answer_that_is_left_lying_ends_and_those_that_are_read_beside_it_do_
     drop(server);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_a_client_makes_no_room_for_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::start(listener, Flood, KEEP_ALIVE);
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (mut client, connection) = builder.initial_stream_window_size(0).handshake(stream).await.unwrap();
+    let mut driven = JoinSet::new();
+    driven.spawn(async move { drop(connection.await) });
+    let mut answer = client.send_request(get_request("/")).await.unwrap();
+    let began = Instant::now();
+    assert!(answer.frame().await.unwrap().is_err());
+    assert!(began.elapsed() <= Duration::from_secs(60), "before its connection is given up as silent");
+    drop(server);
+}
+
 /// A client of HTTP/2 without having asked, and its connection.
 async fn http2_client(address: SocketAddr) -> (http2::SendRequest<Empty<Bytes>>, JoinSet<()>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());

@@ -83,7 +83,7 @@ async fn a_body_of_unknown_length_arrives_whatever_the_method() {
 #[tokio::test]
 async fn a_client_that_sends_drop_by_drop_does_not_hold_its_place() {
     let bounds = json!({ "proxy": { "idle_timeout_ms": SHORT_MS } });
-    let (cluster, application) = guarded(4, &bounds).await;
+    let (cluster, application) = guarded(9, &bounds).await;
     let (mut answer, mut sending) =
         send(&cluster, &(head("POST", "/guarded/hang") + "Content-Length: 100000\r\n\r\n")).await.into_split();
     let mut dripping = tokio::task::JoinSet::new();
