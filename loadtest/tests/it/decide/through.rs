@@ -1,4 +1,4 @@
-//! What goes through a proxy that asks: bodies piece by piece, bodies of any length, WebSockets, and no other protocol.
+//! What goes through a proxy that asks: bodies piece by piece and of any length, `WebSocket`s, and no other protocol.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

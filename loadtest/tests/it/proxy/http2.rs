@@ -40,7 +40,7 @@ async fn a_body_of_unknown_length_and_its_trailers_go_through_both_ways() {
     let body = answer.into_body().collect().await.expect("all of it");
     let trailers = body.trailers().cloned().unwrap_or_default();
     assert_eq!(body.to_bytes(), "firstsecond");
-    assert_eq!(trailers.get("x-checksum").map(|value| value.as_bytes()), Some(&b"abc"[..]));
+    assert_eq!(trailers.get("x-checksum").map(hyper::header::HeaderValue::as_bytes), Some(&b"abc"[..]));
     assert_eq!(trailers.get("x-user-type"), None, "who calls is not for a trailer to say");
 
     let seen = application.head("/echo").to_ascii_lowercase();
