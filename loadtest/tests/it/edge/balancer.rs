@@ -1,8 +1,8 @@
 //! A real load balancer in front of the gateways of a test: nginx or `HAProxy`, as they are in production.
 //!
-//! Responsible for their configuration, which says nothing that a careful operator would not say, and for addresses
-//! that stay the same when a gateway is restarted: a loopback network of the test's own. Must never be told of a
-//! restart: it has to notice.
+//! Responsible for their configuration, the shipped one or nothing that a careful operator would not say, and for
+//! addresses that stay the same when a gateway is restarted: a loopback network of the test's own. Must never be told
+//! of a restart: it has to notice.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::decide::front::shipped;
 use crate::fixture::until;
 
 const PORT: u16 = 8080;
@@ -82,6 +83,8 @@ impl Balancer {
         std::fs::write(&file, config).expect("a file");
         let mut command = Command::new(program);
         command.env("PATH", search_path()).args(arguments).arg(&file).stdin(Stdio::null()).kill_on_drop(true);
+        // nginx says at length how it found out that a gateway is gone.
+        command.stderr(std::fs::File::create(directory.path().join("log")).expect("a log"));
         let process = command.spawn().unwrap_or_else(|error| {
             panic!(
                 "{program} cannot be started ({error}); deploy/test.sh installs it, and so does the package {program}"
@@ -132,32 +135,13 @@ server {{
     )
 }
 
+/// The shipped configuration with these addresses.
 fn haproxy(listen: SocketAddr, gateways: &[SocketAddr], protocol: &str) -> String {
+    let shipped = shipped("haproxy.cfg");
+    let (before_servers, _) = shipped.split_once("    server ").expect("servers, last of all");
+    assert!(before_servers.contains("127.0.0.1:8000"), "where it listens");
     let numbered = (0..).zip(gateways);
-    let servers =
-        numbered.map(|(index, gateway): (u32, _)| format!("  server gateway-{index} {gateway} check {protocol}\n"));
+    let servers = numbered.map(|(index, gateway): (u32, _)| format!("    server g{index} {gateway} {protocol}\n"));
     let servers = servers.collect::<Vec<_>>().concat();
-    format!(
-        "global
-  maxconn 1024
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  timeout check 5s
-  retries 3
-  option redispatch
-frontend public
-  bind {listen}
-  default_backend gateways
-backend gateways
-  balance roundrobin
-  option forwardfor
-  option httpchk
-  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host gateway
-  http-check expect status 200
-  default-server inter 200ms fall 1 rise 1
-{servers}"
-    )
+    before_servers.replace("127.0.0.1:8000", &listen.to_string()) + &servers
 }

@@ -1,13 +1,17 @@
-//! Every gateway is restarted, one after another, behind a real balancer and under load: no request fails, no task is
-//! lost, and a stream of events goes on where it was.
+//! Every gateway is restarted, one after another, behind a real balancer and under load: no request fails, be it for a
+//! gateway or for the application behind it, no task is lost, and a stream of events goes on where it was.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::{Method, Uri};
 use portcullis_loadtest::Client;
 use portcullis_loadtest::client::{Event, Submission};
 use portcullis_loadtest::cluster::Member;
 use portcullis_lua::TaskStatus;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +22,18 @@ const GATEWAYS: usize = 3;
 const CALLERS: usize = 4;
 /// Between two requests of a caller: what is tested is the restart, not the machine.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Of a request for the application: more than one piece.
+const BODY: usize = 100_000;
 
 /// Three gateways that drain for long enough that a balancer on a busy machine notices.
-async fn behind(network: Network) -> Fixture {
+async fn behind(network: Network, application: SocketAddr) -> Fixture {
     let policy = json!({
         "rate_limits": { "roles": { "privileged": { "hourly": -1, "burst": 1_000_000, "burst_window": 60 } } },
         "backpressure": { "queue_depth_multiplier": 10_000.0 },
+        "route_classes": { "work": { "patterns": ["^/work/"], "max_concurrent": 1000, "throttled": false } },
     });
     let builder = cluster().policy(policy).processors(2).slots(8).env("PORTCULLIS_DRAIN_SECONDS", "3");
+    let builder = builder.env("UPSTREAM_URL", &format!("http://{application}"));
     start(network.gateways(builder, GATEWAYS)).await
 }
 
@@ -41,6 +49,39 @@ async fn submit(client: Client, stop: CancellationToken) -> (Vec<String>, Vec<St
         tokio::time::sleep(PAUSE).await;
     }
     (accepted, failed)
+}
+
+/// Has the application read and work, until told to stop; how often it did, and everything else that happened.
+async fn ask_application(client: Client, stop: CancellationToken) -> (usize, Vec<String>) {
+    let body = Value::String("x".repeat(BODY));
+    let (mut served, mut failed) = (0, Vec::new());
+    while !stop.is_cancelled() {
+        for (answer, expected) in [
+            (client.get("/free/page").await, "GET /free/page ".to_owned()),
+            (client.post("/work/page", &body).await, format!("POST /work/page {body}")),
+        ] {
+            match answer {
+                Ok(answer) if answer.status == 200 && answer.text == expected => served += 1,
+                Ok(answer) => failed.push(format!("{} {:.200}", answer.status, answer.text)),
+                Err(error) => failed.push(format!("{error:?}")),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    (served, failed)
+}
+
+/// An application that answers with what it was sent; its address. It ends with the set.
+async fn echo(running: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router =
+        Router::new().fallback(async |method: Method, uri: Uri, body: String| format!("{method} {uri} {body}"));
+    running.spawn(async move {
+        // It serves until it is dropped.
+        let _ = axum::serve(listener, router).await;
+    });
+    address
 }
 
 /// Restarts every gateway as an orchestrator does: SIGTERM, wait, start, and on when it serves.
@@ -62,10 +103,10 @@ async fn restart_all(cluster: &mut Fixture) {
 
 /// Restarts every gateway under load behind this balancer.
 async fn nothing_fails_behind(kind: Kind) {
-    let network = Network::new();
-    let mut cluster = behind(network).await;
+    let (network, mut application) = (Network::new(), JoinSet::new());
+    let mut cluster = behind(network, echo(&mut application).await).await;
     let balancer = Balancer::start(kind, network, GATEWAYS).await;
-    let (stop, mut callers) = (CancellationToken::new(), JoinSet::new());
+    let (stop, mut callers, mut askers) = (CancellationToken::new(), JoinSet::new(), JoinSet::new());
     for number in 0..CALLERS {
         let client = balancer.client().caller("privileged", &format!("ada-{number}"));
         until("the balancer has found its gateways", || async {
@@ -73,6 +114,7 @@ async fn nothing_fails_behind(kind: Kind) {
         })
         .await;
         callers.spawn(submit(client, stop.clone()));
+        askers.spawn(ask_application(balancer.client().caller("privileged", &format!("eve-{number}")), stop.clone()));
     }
     restart_all(&mut cluster).await;
     stop.cancel();
@@ -80,6 +122,10 @@ async fn nothing_fails_behind(kind: Kind) {
     let (tasks, failed) = (tasks.concat(), failed.concat());
     assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), tasks.len() + failed.len());
     assert!(tasks.len() > 100, "only {} were sent", tasks.len());
+    let (served, failed): (Vec<_>, Vec<_>) = askers.join_all().await.into_iter().unzip();
+    let (served, failed) = (served.iter().sum::<usize>(), failed.concat());
+    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), served + failed.len());
+    assert!(served > 100, "only {served} were sent");
     let store = cluster.store().await.expect("a store");
     until("every task has run", || async {
         let queues = store.queues(&cluster.compiled_policy()).await.ok()?;
@@ -125,8 +171,8 @@ async fn follow(client: Client, task_id: String) -> (Vec<Event>, usize) {
 
 #[tokio::test]
 async fn a_stream_of_events_goes_on_over_restarts_without_gap_or_repeat() {
-    let network = Network::new();
-    let mut cluster = behind(network).await;
+    let (network, mut application) = (Network::new(), JoinSet::new());
+    let mut cluster = behind(network, echo(&mut application).await).await;
     let balancer = Balancer::start(Kind::Haproxy, network, GATEWAYS).await;
     let client = balancer.client().caller("privileged", "ada");
     let long = json!({ "ms": 600_000, "output": 6000 });
@@ -152,8 +198,8 @@ async fn a_stream_of_events_goes_on_over_restarts_without_gap_or_repeat() {
 
 #[tokio::test]
 async fn behind_a_balancer_a_client_is_its_own_address_whatever_it_writes() {
-    let network = Network::new();
-    let cluster = behind(network).await;
+    let (network, mut application) = (Network::new(), JoinSet::new());
+    let cluster = behind(network, echo(&mut application).await).await;
     for kind in [Kind::Nginx, Kind::Haproxy] {
         let balancer = Balancer::start(kind, network, GATEWAYS).await;
         let session = async |forwarded: &str| {

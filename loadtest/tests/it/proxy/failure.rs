@@ -55,7 +55,9 @@ async fn an_application_that_hangs_is_504_and_its_connection_is_closed() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_takes_its_request_with_it() {
-    let (cluster, application) = guarded(9, &json!({})).await;
+    // One failure would do.
+    let one_failure = json!({ "circuit_breakers": { "tasks": { "minimum_calls": 1 } } });
+    let (cluster, application) = guarded(9, &one_failure).await;
     let before_the_answer = send(&cluster, &(head("GET", "/guarded/hang") + "\r\n")).await;
     let mut in_the_answer = send(&cluster, &(head("GET", "/guarded/hang-in-body") + "\r\n")).await;
     let in_its_own_body = send(&cluster, &(head("POST", "/guarded/echo") + "Content-Length: 9\r\n\r\nab")).await;
@@ -65,8 +67,14 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
     drop((before_the_answer, in_the_answer, in_its_own_body));
     until_in_flight(&cluster, 0).await;
     until("the application is told", || async { (application.running() == 0).then_some(()) }).await;
-    let breakers = cluster.admin(0).get("/admin/circuit-breakers").await.expect("an answer");
-    assert!(!breakers.text.contains("\"open\""), "nobody but its client has failed: {}", breakers.text);
+    let breakers = async || cluster.admin(0).get("/admin/circuit-breakers").await.expect("an answer").text;
+    assert!(!breakers().await.contains("\"open\""), "nobody but its client has failed: {}", breakers().await);
+    let client = cluster.gateway(0).caller("paid", "ada");
+    until("a failure of the application opens it", || async {
+        (client.get("/guarded/status-500").await.ok()?.code() == "circuit_open").then_some(())
+    })
+    .await;
+    assert!(breakers().await.contains("\"open\""), "and it is said: {}", breakers().await);
 }
 
 #[tokio::test]
