@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::Method;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
@@ -101,8 +101,8 @@ impl Public {
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
-        if response.status() == StatusCode::UNAUTHORIZED && code.is_some() {
-            response.headers_mut().insert(WWW_AUTHENTICATE, gateway.challenge().to(presented).clone());
+        if code.is_some() {
+            respond::challenge(gateway.challenge().to(presented), &mut response);
         }
         if let Some(identity) = &identity {
             let scope = identity.scope().number();

@@ -126,6 +126,13 @@ pub(crate) fn tell(profile: Profile, code: Option<&'static str>, response: &mut 
     }
 }
 
+/// Has a 401 of this gateway's own say which credential would be accepted.
+pub(crate) fn challenge(challenge: &HeaderValue, response: &mut Response) {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+    }
+}
+
 /// A refusal on the admin listener, whose callers have no identity here.
 pub(crate) fn problem(refused: &Refused) -> Response {
     let request_id = RequestId::generate();
