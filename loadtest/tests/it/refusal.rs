@@ -1,6 +1,7 @@
 //! A refused request leaves nothing behind: at each gate in turn, every key of the scope is as it was.
 //!
-//! The decision stream and the hourly statistics are the exception, and are what a refusal is known by.
+//! The decision stream, the head of its chain and the hourly statistics are the exception, and are what a refusal is
+//! known by.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +50,15 @@ impl Still {
     async fn dump(&self) -> BTreeMap<String, String> {
         let prefix = self.cluster.key_prefix();
         let mut dump = self.probe.dump(&prefix).await.expect("a dump");
-        dump.retain(|key, _| !key.contains(":decision") && !key.contains(":statistics:"));
+        let told = [":decision", ":statistics:", ":counted", ":flush:"];
+        dump.retain(|key, _| !told.iter().any(|told| key.contains(told)));
+        // Of the scope's own state all but the number and the hash of the newest decision event.
+        let scope = format!("{prefix}:scope");
+        let part = async |from: &str, to: &str| {
+            let part = self.probe.command("GETRANGE", [scope.as_str(), from, to]).await;
+            format!("{:?}", part.expect("an answer"))
+        };
+        dump.insert(scope.clone(), part("0", "63").await + &part("112", "-1").await);
         dump
     }
 

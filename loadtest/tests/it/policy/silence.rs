@@ -14,15 +14,15 @@ use crate::fixture::{Fixture, cluster, start, until};
 async fn revise_silently(cluster: &Fixture, probe: &Probe, seen: PolicyStamp) -> PolicyStamp {
     let sources = portcullis_lua::sources();
     let (_, source) = sources.iter().find(|(name, _)| *name == "revise").expect("the script");
-    let [scope, policy, revision, audit] =
-        ["scope", "policy", "revision", "audit"].map(|name| format!("{}:{name}", cluster.key_prefix()));
+    let [scope, policy, revision, audit, head] =
+        ["scope", "policy", "revision", "audit", "audit-head"].map(|name| format!("{}:{name}", cluster.key_prefix()));
     let document = json!({ "tenant": cluster.scope().tenant(), "project": cluster.scope().project() }).to_string();
     let about = json!({ "origin": "update", "actor": "a test", "changed": [] }).to_string();
     let (seen, digest) = (seen.as_u64().to_string(), PolicyStamp::new(0, &document).as_u64().to_string());
     let answer = probe.command(
         "EVAL",
         [
-            source, "4", &scope, &policy, &revision, &audit, "", &seen, &document, &digest, &about, "a test",
+            source, "5", &scope, &policy, &revision, &audit, &head, "", &seen, &document, &digest, &about, "a test",
             "a write", "100", "100", "nowhere",
         ],
     );
