@@ -19,7 +19,7 @@ use crate::store::ScopeStore;
 /// Sessions that may have to go are named this many at a time.
 const NAMED: i64 = 64;
 /// How often they are named anew because others logged in meanwhile.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 64;
 
 /// Where a session is kept: the SHA-256 of its token, 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
