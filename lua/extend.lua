@@ -33,7 +33,8 @@ for i = 1, #ids do
     call('ZADD', KEYS[2 + 2 * i], later, id)
     reply[i] = 1
     local record = answered_ms >= 0 and call('HGET', record_key, id)
-    if record then
+    -- A damaged one says of no probe.
+    if record and #record >= struct.size(PASS) then
       local _, epoch = unpack_struct(PASS, record)
       if epoch > 0 then
         local breaker_key, kind = KEYS[3 + 2 * i], ARGV[3 * i + 2]

@@ -118,8 +118,8 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
         Unproven::Failed(cause) => {
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
-            // What was revoked is no guess: an agent that goes on with it must not lock out others at its address.
-            if *cause != standing::REVOKED {
+            // What was good once is no guess: who goes on with it must not lock out others at its address.
+            if !standing::ONCE_GOOD.contains(cause) {
                 gateway.door().note_failure(address);
             }
             Refused::unauthenticated()

@@ -11,8 +11,10 @@ use crate::credential::Unproven;
 use crate::identity::rank;
 use crate::scope::ServedScope;
 
-/// Why a credential is refused that was genuine.
-pub(super) const REVOKED: &str = "revoked";
+const REVOKED: &str = "revoked";
+
+/// Why credentials are refused that were good until then.
+pub(super) const ONCE_GOOD: [&str; 2] = [REVOKED, "expired"];
 
 /// How old what is known of a scope's revocations may be.
 const STALENESS: Duration = Duration::from_secs(5);
