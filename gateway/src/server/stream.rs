@@ -84,7 +84,7 @@ impl Streams {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Seen>> {
+    fn open(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
