@@ -83,7 +83,7 @@ impl House {
         let probe = self.cluster.probe().await.expect("a connection");
         let mut dump = probe.dump(&format!("{{{tenant}:{project}}}")).await.expect("a dump");
         probe.close().await;
-        dump.retain(|key, _| !key.ends_with(":gateway") && !key.contains(":statistics:"));
+        dump.retain(|key, _| !key.ends_with(":gateway") && !key.contains(":statistics:") && !key.contains(":flush:"));
         assert!(!dump.is_empty());
         dump
     }
