@@ -155,6 +155,8 @@ start_cluster() {
         "tenant": "fuzz", "project": "api",
         "rate_limits": {"roles": {"privileged": {"hourly": -1, "burst": 1000000, "burst_window": 60}}}
     }'
+    echo 'failed_attempts: { per_minute: 1000000 }' >"$work/identity.yaml"
+    export PORTCULLIS_IDENTITY_PATH=$work/identity.yaml
     export PORTCULLIS_ADMIN_TOKEN=$token PORTCULLIS_DRAIN_SECONDS=0 PORTCULLIS_ADMIN_LISTEN=127.0.0.1:0
     # A slow answer of Redis is the machine's affair here.
     export PORTCULLIS_STORE_TIMEOUT_MS=5000 PORTCULLIS_LOG=warn PORTCULLIS_LOG_FORMAT=text

@@ -14,7 +14,8 @@ const SCOPE_PATTERN: &str = r"^(\*|[a-z0-9_.-]+(:[a-z0-9_.-]+)*(:\*)?)$";
 /// All of them, by name.
 pub(super) fn all() -> Map<String, Value> {
     let reason = json!({"type": "string", "minLength": 1, "maxLength": REASON_MAX});
-    let name = json!({"type": "string", "minLength": 1, "maxLength": 64});
+    // What may be left out may be null as well.
+    let name = json!({"type": ["string", "null"], "minLength": 1, "maxLength": 64});
     let schemas = [
         (
             "SessionWish",
@@ -31,7 +32,7 @@ pub(super) fn all() -> Map<String, Value> {
                 "properties": {
                     "chain": {"type": "string", "maxLength": PRESENTED_MAX,
                         "description": "The delegation, as its agent presents it."},
-                    "reason": reason,
+                    "reason": {"type": ["string", "null"], "minLength": 1, "maxLength": REASON_MAX},
                 },
             }),
         ),
@@ -51,17 +52,17 @@ fn delegation_wish(reason: &Value) -> Value {
                 "description": format!("What it may do, no more than the caller may. Here: {}.", right::ALL.join(", ")),
             },
             "reason": reason,
-            "audience": {"type": "array", "minItems": 1, "maxItems": AUDIENCES_MAX, "items": {"type": "string"},
+            "audience": {"type": ["array", "null"], "minItems": 1, "maxItems": AUDIENCES_MAX, "items": {"type": "string"},
                 "description": "Where; left out: here."},
-            "ttl_seconds": {"type": "integer", "minimum": 1, "maximum": 3600},
-            "max_depth": {"type": "integer", "minimum": 1, "maximum": HOPS_MAX,
+            "ttl_seconds": {"type": ["integer", "null"], "minimum": 1, "maximum": 3600},
+            "max_depth": {"type": ["integer", "null"], "minimum": 1, "maximum": HOPS_MAX,
                 "description": "Tokens of the longest chain; above 1 only with `key`."},
-            "constraints": {"type": "object", "maxProperties": CONSTRAINTS_MAX,
+            "constraints": {"type": ["object", "null"], "maxProperties": CONSTRAINTS_MAX,
                 "propertyNames": {"pattern": "^[a-z0-9_]{1,64}$"},
                 "additionalProperties": {"type": "integer", "minimum": 0},
                 "description": "Upper bounds; `calls_per_min` and `calls_per_hour` are kept here, others by tools."},
             "key": {
-                "type": "object", "required": ["kty", "crv", "x"], "additionalProperties": false,
+                "type": ["object", "null"], "required": ["kty", "crv", "x"], "additionalProperties": false,
                 "properties": {"kty": {"const": "OKP"}, "crv": {"const": "Ed25519"}, "x": {"type": "string"}},
                 "description": "The agent's public key (RFC 8037): the delegation is bound to it.",
             },

@@ -214,7 +214,7 @@ pub(super) struct IpAllowEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct FailedAttemptsEntry {
     /// Failed authentications in a minute.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_minute: u32,
 }
 
