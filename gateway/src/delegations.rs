@@ -12,7 +12,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_delegation::{Chain, Expected};
-use portcullis_lua::{Grounds, Member, Revocation, Revoked};
+use portcullis_lua::{Grounds, Member};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -111,20 +111,8 @@ pub(crate) async fn revoke(
         return Err(Refused::not_found());
     }
     writes::count(&gateway, &identity).await?;
-    let (by, policy) = (writes::actor(&identity), identity.scope().policy());
     let reason = reason.unwrap_or_else(|| "taken back".to_owned());
-    let grounds = Grounds { by: &by, reason: &reason, max_audit_events: policy.policy().monitoring.max_audit_events };
-    let revocation = Revocation {
-        member: Member::Token(chain.leaf().hash()).to_string(),
-        lasts_ms: LONGEST_MS,
-        spares_later: false,
-    };
-    let revoked = identity.scope().store().revoke(std::slice::from_ref(&revocation), grounds);
-    match admission::ask(&gateway, Box::pin(revoked)).await? {
-        Revoked::Done { .. } => {}
-        Revoked::Full { .. } => return Err(writes::full()),
-    }
-    _ = identity.scope().catch_up_with_revocations().await;
+    writes::revoke(&gateway, &identity, Member::Token(chain.leaf().hash()), LONGEST_MS, &reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -175,8 +163,10 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
         "principal": claims.sub, "agent": claims.client_id, "jti": claims.jti, "token": chain.root().hash(),
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,
     });
+    let issued_at_ms = identity.caller().issued_at_ms;
     let noted = async {
-        store.note_grant(identity.principal(), identity.user_type(), LONGEST_MS).await?;
+        store.note_grant(identity.principal(), identity.user_type(), issued_at_ms, LONGEST_MS).await?;
+
         store.witness("delegation.minted", grounds, &about).await
     };
     admission::ask(gateway, Box::pin(noted)).await

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use portcullis_lua::{Grounds, Member, Opened, Revocation, Revoked, SessionRecord};
+use portcullis_lua::{Grounds, Member, Opened, SessionRecord};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,7 +22,6 @@ use crate::admission::{self, writes};
 use crate::caller::Source;
 use crate::openapi::{EndingSession, OpeningSession, Reading};
 use crate::refusal::{Cause, Refused};
-use crate::respond::RequestId;
 use crate::right;
 use crate::state::Gateway;
 use crate::submitted::Submitted;
@@ -154,28 +153,11 @@ pub(crate) async fn current(identity: Identity) -> Response {
     summary = "Logs out",
     responses((status = 204, description = "The session, and all that was delegated from it, is over"), EndingSession)
 )]
-pub(crate) async fn end(
-    State(gateway): State<Arc<Gateway>>,
-    identity: Identity,
-    Extension(_): Extension<RequestId>,
-) -> Result<Response, Refused> {
+pub(crate) async fn end(State(gateway): State<Arc<Gateway>>, identity: Identity) -> Result<Response, Refused> {
     let key = identity.caller().login.as_ref().ok_or_else(Refused::not_found)?;
-    let (scope, policy) = (identity.scope(), identity.scope().policy());
-    let by = writes::actor(&identity);
-    let grounds = Grounds { by: &by, reason: "logout", max_audit_events: policy.policy().monitoring.max_audit_events };
-    let revocation = Revocation {
-        member: Member::Session(key.as_str()).to_string(),
-        lasts_ms: gateway.session_terms().lasts.lasts_ms,
-        spares_later: false,
-    };
-    let revoked = scope.store().revoke(std::slice::from_ref(&revocation), grounds);
-    match admission::ask(&gateway, Box::pin(revoked)).await? {
-        Revoked::Done { .. } => {}
-        Revoked::Full { .. } => return Err(writes::full()),
-    }
+    let lasts_ms = gateway.session_terms().lasts.lasts_ms;
+    writes::revoke(&gateway, &identity, Member::Session(key.as_str()), lasts_ms, "logout").await?;
     gateway.opened_sessions().forget(key);
-    // Others hear of it; this gateway knows already.
-    _ = scope.catch_up_with_revocations().await;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = gateway.session_terms().no_cookie() {
         response.headers_mut().insert(SET_COOKIE, cookie);

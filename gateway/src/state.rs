@@ -96,6 +96,7 @@ pub struct Gateway {
     decide_askers: DecideAskers,
     resolvers: Vec<Arc<dyn SessionResolver>>,
     opened_sessions: Arc<OpenedSessions>,
+    lowered: Lowered,
     session_terms: SessionTerms,
     delegation_terms: Option<Arc<DelegationTerms>>,
     challenge: Challenge,
@@ -139,12 +140,11 @@ impl Gateway {
             wake: Arc::new(Notify::new()),
             made: Instant::now(),
         };
-        let lowered = Lowered::new(options.store.clone(), store_breaker.clone(), options.scope.clone());
         let (challenge, door) = (Challenge::new(metadata.as_deref()), Door::new(&document));
         let (session_terms, strangers) = (SessionTerms::new(&document), Strangers::new(&document.anonymous));
         let authorization_servers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
         match Providers::new(document, &background) {
-            Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers, lowered))),
+            Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers))),
             // Nobody is believed whom nobody vouches for.
             Err(error) => tracing::error!(error, "no provider of identities can be asked"),
         }
@@ -159,6 +159,7 @@ impl Gateway {
             trusted_proxies: options.trusted_proxies,
             decide_askers: options.decide_askers,
             opened_sessions,
+            lowered: Lowered::new(store_breaker.clone()),
             session_terms,
             challenge,
             authorization_servers,
@@ -262,6 +263,11 @@ impl Gateway {
     /// The sessions this deployment opened, as far as this gateway has met them.
     pub(crate) fn opened_sessions(&self) -> &OpenedSessions {
         &self.opened_sessions
+    }
+
+    /// Who notices that principals have become less.
+    pub(crate) fn lowered(&self) -> &Lowered {
+        &self.lowered
     }
 
     /// How sessions are opened.

@@ -96,6 +96,7 @@ pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage, PassAsked};
 pub use envelope::{Envelope, Hold};
 pub use error::StoreError;
 pub use follow::{Presence, Said};
+pub use grant::Granted;
 pub use grounds::Grounds;
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};

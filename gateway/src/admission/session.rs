@@ -98,6 +98,7 @@ async fn known(gateway: &Gateway, presented: &Presented<'_>, address: ClientAddr
         Some(scope) => gateway.scopes().serve(scope).await?,
         None => gateway.scopes().default_scope().clone(),
     };
+    gateway.lowered().note(&scope, &caller).await;
     standing::check(&scope, &mut caller).await?;
     caller.ambient = presented.credential.is_ambient();
     Ok(Identity::new(caller, scope, gateway.strangers().place(address)))

@@ -1,9 +1,11 @@
-//! How often a caller may change things or ask for credentials.
+//! What callers change, and how often they may change something or ask for credentials.
 //!
 //! Responsible for counting before anything is changed, and for who a caller is in records of changes. Must never count
 //! by anything that a client chooses: an agent has the name that its delegation gives it.
 
-use portcullis_lua::WriteLimit;
+use std::slice;
+
+use portcullis_lua::{Grounds, Member, Revocation, Revoked, WriteLimit};
 
 use super::session::Identity;
 use crate::refusal::{Cause, Refused};
@@ -40,6 +42,27 @@ pub(crate) fn actor(identity: &Identity) -> String {
     match identity.actor() {
         Some(agent) => format!("agent:{agent}"),
         None => format!("user:{}", identity.principal()),
+    }
+}
+
+/// Revokes a credential in this caller's name; this gateway knows of it afterwards, others hear of it.
+pub(crate) async fn revoke(
+    gateway: &Gateway,
+    identity: &Identity,
+    member: Member<'_>,
+    lasts_ms: u64,
+    reason: &str,
+) -> Result<(), Refused> {
+    let (scope, by) = (identity.scope(), actor(identity));
+    let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
+    let revocation = Revocation { member: member.to_string(), lasts_ms, spares_later: false };
+    let revoked = scope.store().revoke(slice::from_ref(&revocation), Grounds { by: &by, reason, max_audit_events });
+    match super::ask(gateway, Box::pin(revoked)).await? {
+        Revoked::Done { .. } => {
+            _ = scope.catch_up_with_revocations().await;
+            Ok(())
+        }
+        Revoked::Full { .. } => Err(full()),
     }
 }
 

@@ -9,21 +9,17 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use portcullis_lua::Member;
 
-use super::lowered::Lowered;
 use crate::caller::{Caller, Source, session_of};
 use crate::credential::{Credential, Presented, SessionResolver, Unproven};
 use crate::identity::{self, Proven, Providers, api_key};
 
 /// Asks the providers of the identity document.
 #[derive(Debug)]
-pub(crate) struct Vouchers {
-    providers: Providers,
-    lowered: Lowered,
-}
+pub(crate) struct Vouchers(Providers);
 
 impl Vouchers {
-    pub(crate) fn new(providers: Providers, lowered: Lowered) -> Self {
-        Self { providers, lowered }
+    pub(crate) fn new(providers: Providers) -> Self {
+        Self(providers)
     }
 
     /// What the credential proves; `None` where nobody is asked about such a one.
@@ -32,7 +28,7 @@ impl Vouchers {
         credential: &Credential<'_>,
         peer: SocketAddr,
     ) -> Result<Option<Proven>, identity::Unproven> {
-        let (providers, now) = (&self.providers, SystemTime::now());
+        let (providers, now) = (&self.0, SystemTime::now());
         let nobody = identity::Unproven::because("no_provider");
         match credential {
             Credential::Bearer(text) | Credential::QueryToken(text) if text.starts_with(api_key::PREFIX) => {
@@ -59,12 +55,7 @@ impl Vouchers {
 impl SessionResolver for Vouchers {
     async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
         match Box::pin(self.proven(&presented.credential, presented.peer)).await {
-            Ok(None) => Ok(None),
-            Ok(Some(proven)) => {
-                let caller = caller_of(proven);
-                self.lowered.note(&caller).await?;
-                Ok(Some(caller))
-            }
+            Ok(proven) => Ok(proven.map(caller_of)),
             Err(unproven) if unproven.unavailable => Err(Unproven::Provider),
             Err(unproven) => Err(Unproven::Failed(unproven.cause)),
         }

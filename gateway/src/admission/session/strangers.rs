@@ -1,7 +1,7 @@
-//! Callers without a credential.
+//! Callers without a credential, and the places callers come from.
 //!
-//! Responsible for their identity: the address they come from and nothing that a client can choose. Must never hold one
-//! that a credential made.
+//! Responsible for the identity of the former: the address they come from and nothing that a client can choose. Must
+//! never hold one that a credential made.
 
 use std::sync::Arc;
 
@@ -27,13 +27,14 @@ pub(crate) struct Strangers {
     user_type: UserType,
     external_networks: Vec<IpNet>,
     known: Cache<(ClientAddress, bool), Identity>,
+    places: Cache<ClientAddress, Place>,
 }
 
 impl Strangers {
     /// Knows nobody yet.
     pub(crate) fn new(terms: &Anonymous) -> Self {
         let Anonymous { user_type, external_networks, .. } = terms.clone();
-        Self { user_type, external_networks, known: Cache::new(MAX_STRANGERS) }
+        Self { user_type, external_networks, known: Cache::new(MAX_STRANGERS), places: Cache::new(MAX_STRANGERS) }
     }
 
     /// Whoever comes from this address, in the scope of those who name none: always the same of a gateway.
@@ -43,27 +44,28 @@ impl Strangers {
         if let Some(known) = self.known.get(&key) {
             return known;
         }
-        let place = place_of(address);
+        let place = self.place(address);
         let user_type = if external { UserType::external() } else { self.user_type.clone() };
         let identity = Identity::new(caller_at(&place.digest, user_type), scope.clone(), place);
         self.known.insert(key, identity.clone());
         identity
     }
 
-    /// This address as it may be kept.
+    /// This address as it may be kept, whoever comes from there.
     pub(super) fn place(&self, address: ClientAddress) -> Place {
-        let known = self.known.get(&(address.network(), self.is_external(address)));
-        known.map_or_else(|| place_of(address), |known| known.place())
+        let network = address.network();
+        if let Some(known) = self.places.get(&network) {
+            return known;
+        }
+        let digest: Arc<str> = digest::short_hex(&["anonymous", &network.fingerprint()]).into();
+        let place = Place { digest, network: network.truncated().map(Into::into) };
+        self.places.insert(network, place.clone());
+        place
     }
 
     fn is_external(&self, address: ClientAddress) -> bool {
         matches!(address, ClientAddress::Known(address) if contains(&self.external_networks, address))
     }
-}
-
-fn place_of(address: ClientAddress) -> Place {
-    let digest: Arc<str> = digest::short_hex(&["anonymous", &address.fingerprint()]).into();
-    Place { digest, network: address.truncated().map(Into::into) }
 }
 
 /// The session of an address; whatever else a client can choose, such as its user agent, does not make a new one.
