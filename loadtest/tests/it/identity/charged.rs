@@ -124,14 +124,15 @@ async fn who_has_become_less_is_less_through_its_agents_too() {
     let mut cluster = start(terms.cluster().gateways(2)).await;
     cluster.stand_in(100).await.expect("capacity");
     let [here, there] = [cluster.gateway(0), cluster.gateway(1)];
-    let token = |subject: &str, groups: &[&str]| {
-        let (head, now) = (json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" }), now_seconds());
+    let token_of = |subject: &str, groups: &[&str], age: u64| {
+        let (head, now) = (json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" }), now_seconds() - age);
         let claims = json!({
             "iss": "https://one.test", "sub": subject, "aud": "portcullis", "iat": now, "exp": now + 600,
             "cognito:groups": groups,
         });
         issuer.sign(&head, &claims)
     };
+    let token = |subject: &str, groups: &[&str]| token_of(subject, groups, 0);
     let paid = here.bearer(&token("ada", &["paid"]));
     let ada = Agent::of(&paid, "orchestrator", &SUBMIT, json!({})).await;
     let bob = Agent::of(&here.bearer(&token("bob", &["paid"])), "orchestrator", &SUBMIT, json!({})).await;
@@ -163,6 +164,19 @@ async fn who_has_become_less_is_less_through_its_agents_too() {
     })
     .await;
     assert_eq!(bob.submit(&there).await.header("x-user-type"), Some("paid"), "nobody else is less");
+    // A token from before says what was before, however often it is shown beside a newer one.
+    let number = store.revocations().await.expect("an answer").number;
+    let older = token_of("ada", &["paid"], 120);
+    for listener in [&here, &there, &here, &there] {
+        assert_eq!(who(&listener.bearer(&older)).await, "one:ada by jwt as paid");
+        assert_eq!(who(&listener.bearer(&token("ada", &[]))).await, "one:ada by jwt as registered");
+        assert_eq!(ada.submit(listener).await.header("x-user-type"), Some("registered"));
+    }
+    assert_eq!(
+        store.revocations().await.expect("an answer").number,
+        number,
+        "and no gateway has to read anything anew"
+    );
     // A delegation never makes more of anybody than it was minted as, whatever its principal becomes.
     let registered = Agent::of(&here.bearer(&token("eve", &[])), "orchestrator", &SUBMIT, json!({})).await;
     assert_eq!(who(&here.bearer(&token("eve", &["paid"]))).await, "one:eve by jwt as paid");
