@@ -37,6 +37,7 @@ pub use fault::{Fault, nearest};
 pub use identity::{InvalidName, Scope, UserType};
 pub use load::{LoadError, Loaded, for_scope, from_env, load, parse, parse_value};
 pub use policy::Policy;
+pub use redis_url::RedisUrl;
 pub use route::{RouteClass, Routes};
 pub use shape::shape_faults;
 pub use slices::{Component, UnknownComponent};

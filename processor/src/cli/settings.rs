@@ -94,7 +94,7 @@ impl Settings {
             return Err(StartFault::Usage(faults));
         };
         admin::check(args.admin_listen, admin_token.as_deref()).map_err(StartFault::Open)?;
-        let redis_url = present(args.redis_url).or_else(|| boot.policy.redis_url.clone());
+        let redis_url = present(args.redis_url).or_else(|| boot.policy.redis_url.as_ref().map(|url| url.expose().to_owned()));
         let instance =
             present(args.instance_id).or_else(|| boot.policy.instance_id.clone()).or_else(|| present(env("HOSTNAME")));
         Ok(Self {
