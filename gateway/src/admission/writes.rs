@@ -7,7 +7,7 @@
 
 use std::slice;
 
-use portcullis_lua::{Grounds, Member, Revocation, Revoked, WriteLimit};
+use portcullis_lua::{Grounds, Member, Revocation, Revoked, ScopeStore, WriteLimit};
 
 use super::session::Identity;
 use crate::refusal::{Cause, Refused};
@@ -48,6 +48,12 @@ pub(crate) fn actor(identity: &Identity) -> String {
     }
 }
 
+/// The store, for what this caller changes: of an agent, events also say whom it acts for, and by which delegations. Its
+/// own name is whatever the holder of the chain above it chose.
+pub(crate) fn store_for(store: &ScopeStore, identity: &Identity) -> ScopeStore {
+    store.acting_for(identity.principal(), &identity.caller().hops)
+}
+
 /// Revokes a credential in this caller's name; this gateway knows of it afterwards, others hear of it.
 pub(crate) async fn revoke(
     gateway: &Gateway,
@@ -59,7 +65,8 @@ pub(crate) async fn revoke(
     let (scope, by) = (identity.scope(), actor(identity));
     let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
     let revocation = Revocation { member: member.to_string(), lasts_ms, spares_later: false };
-    let revoked = scope.store().revoke(slice::from_ref(&revocation), Grounds { by: &by, reason, max_audit_events });
+    let (store, grounds) = (store_for(scope.store(), identity), Grounds { by: &by, reason, max_audit_events });
+    let revoked = store.revoke(slice::from_ref(&revocation), grounds);
     match super::ask(gateway, Box::pin(revoked)).await? {
         Revoked::Done { .. } => {
             _ = scope.catch_up_with_revocations().await;
