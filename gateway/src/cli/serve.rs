@@ -9,14 +9,14 @@ mod flags;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, Fault, LoadError, Loaded, Scope};
+use portcullis_config::{Component, Fault, LoadError, Loaded, Scope, open_redis};
 use portcullis_lua::{Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use super::policy_source::variable;
 use super::signals::Signals;
-use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in, open_redis};
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in};
 use super::{Exit, complain, descriptors, print};
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::UpstreamOptions;

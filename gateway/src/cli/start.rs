@@ -14,15 +14,12 @@
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
 
-mod open_redis;
-
 use std::net::SocketAddr;
 
 use portcullis_config::Fault;
 use secrecy::SecretString;
 
 use crate::identity::internal::weakness;
-pub(crate) use open_redis::open_redis;
 
 /// Bearer token of the admin listener.
 pub(crate) const ADMIN_TOKEN: &str = "PORTCULLIS_ADMIN_TOKEN";
@@ -125,7 +122,7 @@ pub(crate) fn lets_in(fault: &Fault) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_config::{Component, LoadError};
+    use portcullis_config::{Component, LoadError, open_redis};
 
     use super::*;
     use crate::identity;
