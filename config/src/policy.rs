@@ -227,7 +227,8 @@ pub struct Monitoring {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_policy_revisions: u64,
     /// Audit events kept; the oldest goes first.
-    #[schemars(range(min = 1, max = 10_000_000))]
+    // Fewer, and whoever may change the policy could wipe out what it did.
+    #[schemars(range(min = 1_000, max = 10_000_000))]
     pub max_audit_events: u64,
 }
 
