@@ -55,8 +55,18 @@ local number, epoch = revocations_read(scope_key, head_key)
 local alive = call('ZCOUNT', revoked_key, '(' .. format('%d', now), '+inf')
 if new > 0 and alive + new > tonumber(ARGV[3]) then return { 0, alive } end
 
+local count, sessions = #entries / 2, 0
+for i = 7, #KEYS, 2 do sessions = sessions + call('EXISTS', KEYS[i]) end
+local moves = count + #gone > 0
+if not moves and sessions == 0 then return { 1, number, 0 } end
+local what = table.concat(changed, ' ') .. format('%d', now)
+-- First: nothing is taken back where it cannot be recorded, and no script takes back what it wrote.
+audit_append(KEYS[5], KEYS[6], ARGV[4], {
+  'event', ARGV[6], 'at', format('%d', now), 'by', ARGV[7], 'about', ARGV[8],
+  'revocations', format('%d', moves and revocations_next(number, what) or number),
+})
 -- What has expired kills nothing; it goes when something changes, so that a set of the same number is the same set.
-if #fresh + #gone > 0 then
+if moves then
   local expired = call('ZRANGEBYSCORE', revoked_key, '-inf', format('%d', now), 'LIMIT', '0', '512')
   for i = 1, #expired do gone[#gone + 1] = expired[i] end
   if #gone > 0 then
@@ -68,18 +78,10 @@ if #fresh + #gone > 0 then
     call('HSET', revocation_key, unpack(entries))
   end
 end
-local ended = 0
 for i = 7, #KEYS, 2 do
-  ended = ended + call('DEL', KEYS[i])
+  call('DEL', KEYS[i])
   call('ZREM', KEYS[i + 1], ARGV[10 + 5 * members + (i - 7) / 2])
 end
-local count = #entries / 2
-if count + #gone + ended == 0 then return { 1, number, 0 } end
 if epoch == '' then call('HSET', head_key, 'epoch', ARGV[5]) end
-if count + #gone > 0 then
-  number = revocations_advance(scope_key, head_key, number, table.concat(changed, ' ') .. format('%d', now), ARGV[2])
-end
-audit_append(KEYS[5], KEYS[6], ARGV[4], {
-  'event', ARGV[6], 'at', format('%d', now), 'by', ARGV[7], 'about', ARGV[8], 'revocations', format('%d', number),
-})
+if moves then number = revocations_advance(scope_key, head_key, number, what, ARGV[2]) end
 return { 1, number, count }

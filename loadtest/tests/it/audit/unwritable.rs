@@ -1,7 +1,7 @@
 //! An audit that cannot be written.
 //!
-//! Responsible for nothing being changed, opened or granted that would stand in no record. Must never break anything but
-//! the audit: what is refused has to be refused because of it.
+//! Responsible for nothing being changed, opened or granted that would stand in no record. Must never break anything
+//! but the audit: what is refused has to be refused because of it.
 
 use portcullis_loadtest::client::Answer;
 use portcullis_loadtest::credentials::Credentials;
@@ -32,9 +32,11 @@ async fn nothing_is_changed_opened_or_granted_that_cannot_be_recorded() {
     assert_closed("session", &ada.post("/v1/sessions", &json!({})).await.expect("an answer"));
     assert_closed("delegation", &ada.post("/v1/delegations", &wish).await.expect("an answer"));
     let reason = json!({ "reason": "seen" });
+    let left_us = json!({ "kind": "agent", "id": "indexer", "reason": "left" });
+    assert_closed("revocation", &admin.post("/admin/revocations", &left_us).await.expect("an answer"));
     assert_closed("loss", &admin.post("/admin/revocations/acknowledge", &reason).await.expect("an answer"));
     let left = probe.keys(&cluster.key_prefix()).await.expect("keys");
-    for made in ["policy", "revision", "session", "session-of", "revocation-head"] {
+    for made in ["policy", "revision", "session", "session-of", "revoked", "revocation", "revocation-head"] {
         let prefix = key(made);
         let of_it = |key: &&String| **key == prefix || key.starts_with(&format!("{prefix}:"));
         assert_eq!(left.iter().find(of_it), None, "{made}");
@@ -45,6 +47,8 @@ async fn nothing_is_changed_opened_or_granted_that_cannot_be_recorded() {
     assert_eq!((answer.status, &answer.body["revision"]), (200, &json!(1)), "{}", answer.text);
     assert_eq!(ada.post("/v1/sessions", &json!({})).await.expect("an answer").status, 201);
     assert_eq!(ada.post("/v1/delegations", &wish).await.expect("an answer").status, 201);
+    let revoked = admin.post("/admin/revocations", &left_us).await.expect("an answer");
+    assert_eq!((revoked.status, &revoked.body["changed"]), (200, &json!(1)), "{}", revoked.text);
     let events = admin.get("/admin/audit").await.expect("an answer");
-    assert_eq!(events.body["events"].as_array().map(Vec::len), Some(3), "{}", events.text);
+    assert_eq!(events.body["events"].as_array().map(Vec::len), Some(4), "{}", events.text);
 }
