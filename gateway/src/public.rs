@@ -99,12 +99,14 @@ impl Public {
         };
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
+        // What is left was noted when it was decided, and is older now.
+        let noted = answer.as_ref().is_err_and(|refused| refused.limits.are_repeated());
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
         if code.is_some() {
             respond::challenge(gateway.challenge().to(presented), &mut response);
         }
-        if let Some(identity) = &identity {
+        if let Some(identity) = identity.as_ref().filter(|_| !noted) {
             let scope = identity.scope().number();
             gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
         }
