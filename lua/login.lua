@@ -28,18 +28,19 @@ for i = 1, #going do
   if not keys[going[i]] then return {} end
 end
 
+local at = format('%d', now)
+-- First: nobody is let in where it cannot be recorded, and no script takes back what it wrote.
+audit_append(KEYS[4], KEYS[5], ARGV[7], {
+  'event', 'session.created', 'at', at, 'by', ARGV[8], 'about', ARGV[9],
+})
 for i = 1, #going do
   call('DEL', keys[going[i]])
   call('ZREM', of_key, going[i])
 end
-local at = format('%d', now)
 call('HSET', session_key, 'record', ARGV[3], 'created', at, 'expires', format('%d', expires), 'seen', at)
 call('PEXPIRE', session_key, ARGV[4])
 call('ZADD', of_key, format('%d', expires), ARGV[2])
 if call('PTTL', of_key) < tonumber(ARGV[4]) then call('PEXPIRE', of_key, ARGV[4]) end
 -- Whoever has let somebody in would notice if the data were lost.
 call('HSETNX', head_key, 'epoch', ARGV[6])
-audit_append(KEYS[4], KEYS[5], ARGV[7], {
-  'event', 'session.created', 'at', at, 'by', ARGV[8], 'about', ARGV[9],
-})
 return { now, expires, #going }
