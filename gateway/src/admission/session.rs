@@ -38,11 +38,11 @@ use crate::state::Gateway;
 pub(crate) use identity::Identity;
 pub(crate) use vouched::{Vouched, resolve_vouched};
 
-/// Resolves the caller of a request that arrived from `peer`.
-pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
+/// Where a request came from that arrived from `peer`, if the public listener listens to it.
+pub(crate) fn admit_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<ClientAddress, Refused> {
     let address = client_address(gateway, parts, peer)?;
     gateway.door().admit(address)?;
-    resolve_admitted(gateway, parts, peer, address).await
+    Ok(address)
 }
 
 /// Where a request came from.
@@ -61,13 +61,14 @@ pub(crate) async fn resolve_admitted(
     address: ClientAddress,
 ) -> Result<Identity, Refused> {
     let door = gateway.door();
-    let twice = |header: &'static str| move |AmbiguousCredential| unattributable(header, "is given more than once");
-    let query_token = query_token(parts);
-    let credential = presented(&parts.headers, query_token.as_deref(), door.is_balancer(peer));
-    let identity = match credential.map_err(twice("Authorization"))? {
+    let twice = |AmbiguousCredential(name)| unattributable(name, "is given more than once");
+    let query_token = query_token(parts).map_err(twice)?;
+    let cookie = gateway.session_terms().cookie_name();
+    let credential = presented(&parts.headers, query_token.as_deref(), cookie, door.is_balancer(peer));
+    let identity = match credential.map_err(twice)? {
         Some(credential) => {
             door.hear(address)?;
-            let proof = proof(&parts.headers).map_err(twice("DPoP"))?;
+            let proof = proof(&parts.headers).map_err(twice)?;
             let presented = Presented { credential, method: &parts.method, uri: &parts.uri, peer, proof };
             let known = Box::pin(known(gateway, &presented, address)).await;
             known.map_err(|unproven| turned_away(gateway, &unproven, address))?
@@ -175,7 +176,9 @@ mod tests {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        resolve(gateway, &parts, SocketAddr::new(peer.parse().unwrap(), 4000)).await
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4000);
+        let address = admit_address(gateway, &parts, peer)?;
+        resolve_admitted(gateway, &parts, peer, address).await
     }
 
     #[tokio::test]

@@ -141,11 +141,11 @@ impl OpenedSessions {
 impl SessionResolver for OpenedSessions {
     async fn resolve(&self, presented: &Presented<'_>) -> Result<Option<Caller>, Unproven> {
         let text = match presented.credential {
-            Credential::SessionCookie(text) => text,
-            Credential::Bearer(text) | Credential::QueryToken(text) if text.starts_with(PREFIX) => text,
+            Credential::SessionCookie(bytes) => std::str::from_utf8(bytes).ok(),
+            Credential::Bearer(text) | Credential::QueryToken(text) if text.starts_with(PREFIX) => Some(text),
             _ => return Ok(None),
         };
-        let token = SessionToken::parse(text).ok_or(Unproven::Failed("malformed_session"))?;
+        let token = text.and_then(SessionToken::parse).ok_or(Unproven::Failed("malformed_session"))?;
         Box::pin(self.caller(&token)).await.map(Some)
     }
 }
