@@ -83,6 +83,7 @@ pub(crate) async fn resolve_admitted(
             return Err(Refused::forbidden("Pages of this origin may not ask with the credential of their reader."));
         }
     }
+    identity.scope().touch();
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;
@@ -121,7 +122,7 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
             // What was good once is no guess: who goes on with it must not lock out others at its address.
-            if !standing::ONCE_GOOD.contains(cause) {
+            if !standing::ONCE_GOOD.contains(cause) && *cause != opened::STILL_UNKNOWN {
                 gateway.door().note_failure(address);
             }
             Refused::unauthenticated()
@@ -217,6 +218,16 @@ mod tests {
         let refused = identity(&gateway, "203.0.113.7", Some("dev:acme/other:paid:ada")).await.unwrap_err();
         assert_eq!(refused.cause, Cause::StoreUnavailable);
         assert_eq!(gateway.scopes().served().len(), 1, "a scope that cannot be served is not kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_scope_of_who_names_none_is_in_use_like_any_other() {
+        let gateway = Gateway::new(options_without_redis());
+        for credential in [None, Some("dev:paid:ada")] {
+            tokio::time::advance(std::time::Duration::from_secs(600)).await;
+            let identity = identity(&gateway, "203.0.113.7", credential).await.unwrap();
+            assert!(identity.scope().unused_for().is_zero(), "{credential:?}");
+        }
     }
 
     #[tokio::test]
