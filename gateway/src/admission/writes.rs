@@ -1,7 +1,7 @@
 //! What callers change, and how often they may change something or ask for credentials.
 //!
 //! Responsible for counting before anything is changed, and for who a caller is in records of changes. Must never count
-//! by anything that a client chooses: an agent has the name that its delegation gives it.
+//! by anything that a client chooses: an agent counts as the one that its principal delegated to.
 
 use std::slice;
 
@@ -17,7 +17,7 @@ const WRITES: &str = "writes";
 
 /// Counts one write of this caller, or refuses it.
 pub(crate) async fn count(gateway: &Gateway, identity: &Identity) -> Result<(), Refused> {
-    count_by(gateway, identity.scope(), &actor(identity)).await
+    count_by(gateway, identity.scope(), &counted(identity)).await
 }
 
 /// Counts one write of whoever is called so in records.
@@ -35,6 +35,15 @@ pub(crate) async fn count_by(gateway: &Gateway, scope: &ServedScope, actor: &str
             "This caller has made as many changes or asked for as many credentials as it may. Nothing was changed.",
         )
     })
+}
+
+/// On whom this caller's writes are counted. Whoever holds a delegation names the agents below as it likes, so what
+/// counts is the agent that the principal named; agents of two principals are two, whatever they are called.
+fn counted(identity: &Identity) -> String {
+    match identity.caller().hops.first() {
+        Some(root) => format!("agent:{} {}", root.client_id, identity.principal()),
+        None => actor(identity),
+    }
 }
 
 /// Who this caller is in records of what was changed.
