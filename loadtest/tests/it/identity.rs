@@ -21,6 +21,8 @@ mod chain;
 mod forged;
 mod proof;
 mod charged;
+mod renamed;
+mod operating;
 mod asking;
 mod told;
 mod taken_back;
