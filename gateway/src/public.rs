@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
 use crate::cors::Sharing;
+use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
@@ -102,8 +103,10 @@ impl Public {
             respond::set_own(response.headers_mut());
         }
         if let Some(identity) = identity.as_ref().filter(|_| !noted) {
-            let scope = identity.scope().number();
-            gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
+            let hop = identity.caller().hops.last().map_or("", |hop| &hop.hash);
+            let (scope, session_id) = (identity.scope().number(), identity.session_id());
+            let whose = Whose { scope, session_id, hop, address: identity.client_address() };
+            gateway.limit_memory().complete(whose, response.headers_mut());
         }
         if let Some(profile) = profile {
             respond::tell(profile, code, &mut response);

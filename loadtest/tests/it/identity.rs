@@ -22,6 +22,8 @@ mod chain;
 mod forged;
 mod proof;
 mod charged;
+mod renamed;
+mod operating;
 mod asking;
 mod deputy;
 mod told;
