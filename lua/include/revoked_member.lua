@@ -18,7 +18,8 @@ local function revoked_store(keys, now, number, fresh, entries, channel)
   end
   call('ZADD', keys.revoked, unpack(fresh))
   call('HSET', keys.revocation, unpack(entries))
-  number = revocations_advance(keys.scope, keys.head, number, table.concat(fresh, ' ') .. table.concat(entries), channel)
+  local what = table.concat(fresh, ' ') .. table.concat(entries)
+  number = revocations_advance(keys.scope, keys.head, number, what, channel)
   local order = {}
   for i = 2, #fresh, 2 do order[i - 1], order[i] = format('%d', number), fresh[i] end
   call('ZADD', keys.order, unpack(order))

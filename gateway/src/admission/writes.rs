@@ -56,7 +56,7 @@ pub(crate) async fn revoke(
     let (scope, by) = (identity.scope(), actor(identity));
     let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
     let revocation = Revocation { member: member.to_string(), lasts_ms, spares_later: false };
-    let revoked = scope.store().revoke(slice::from_ref(&revocation), Grounds { by: &by, reason, max_audit_events });
+    let revoked = scope.store().give_up(slice::from_ref(&revocation), Grounds { by: &by, reason, max_audit_events });
     match super::ask(gateway, Box::pin(revoked)).await? {
         Revoked::Done { .. } => {
             _ = scope.catch_up_with_revocations().await;
