@@ -125,7 +125,7 @@ impl LiveRevocations {
             }
             None => held.draft(),
         };
-        draft.add(std::mem::take(&mut set.members));
+        draft.add(std::mem::take(&mut set.members), set.now_ms);
         if told != set.number {
             *reading = Some(Reading { draft, number: told, epoch: set.epoch });
             return Ok(None);

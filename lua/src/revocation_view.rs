@@ -3,15 +3,17 @@
 //! Responsible for the verdict on a credential, for how old that knowledge is, and for noticing that Redis knows less
 //! than it did. Must never forget what a lost set held: until an operator has looked, it goes on to be revoked here.
 
-use std::collections::HashMap;
+mod terms;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::UserType;
 use tokio::time::Instant;
 
-use crate::revoke::{ceiling_of, is_ceiling};
+use crate::revoke::ceiling_of;
 use crate::revoked::{RevokedMember, RevokedSet};
+use terms::Terms;
 
 /// What is revoked in a scope. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -42,23 +44,6 @@ struct Held {
     told: bool,
 }
 
-/// What is revoked until when.
-#[derive(Clone, Debug, Default)]
-struct Terms {
-    members: HashMap<String, Term>,
-    ceilings: HashMap<String, (UserType, u64)>,
-}
-
-/// Until when a member is revoked, and what of it; ms since the epoch.
-#[derive(Clone, Copy, Debug, Default)]
-struct Term {
-    /// Everything dies until then.
-    all_until: u64,
-    /// Until then, what was not issued later than `not_before`.
-    older_until: u64,
-    not_before: u64,
-}
-
 /// A set that is being read.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -72,7 +57,7 @@ impl RevocationView {
     #[must_use]
     pub fn of(mut set: RevokedSet) -> Self {
         let mut draft = Draft::of_all();
-        draft.add(std::mem::take(&mut set.members));
+        draft.add(std::mem::take(&mut set.members), set.now_ms);
         Self::default().followed_by(draft, &set, Instant::now())
     }
 
@@ -91,7 +76,7 @@ impl RevocationView {
     /// Members it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.held.terms.members.len() + self.held.terms.ceilings.len()
+        self.held.terms.len()
     }
 
     /// Whether nothing is revoked.
@@ -103,13 +88,13 @@ impl RevocationView {
     /// The first of a credential's members that is revoked, for one issued then, ms since the epoch.
     #[must_use]
     pub fn covers<'m>(&self, members: &'m [String], issued_at_ms: u64) -> Option<&'m str> {
-        let known = &self.held.terms.members;
-        if known.is_empty() {
+        let known = &self.held.terms;
+        if !known.has_members() {
             return None;
         }
         let now_ms = self.now_ms();
         let dead = |member: &&String| {
-            let Some(term) = known.get(*member) else { return false };
+            let Some(term) = known.get(member) else { return false };
             now_ms < term.all_until || (now_ms < term.older_until && issued_at_ms <= term.not_before)
         };
         members.iter().find(dead).map(String::as_str)
@@ -118,10 +103,7 @@ impl RevocationView {
     /// The user type that a principal counts as at most, if it has been lowered.
     #[must_use]
     pub fn ceiling(&self, principal: &str) -> Option<&UserType> {
-        if self.held.terms.ceilings.is_empty() {
-            return None;
-        }
-        let (ceiling, until) = self.held.terms.ceilings.get(&ceiling_of(principal))?;
+        let (ceiling, until) = self.held.terms.ceiling(&ceiling_of(principal))?;
         (self.now_ms() < *until).then_some(ceiling)
     }
 
@@ -158,27 +140,16 @@ impl RevocationView {
         Self { held: self.held.clone(), synced: Some(Synced { asked, answered: Instant::now(), now_ms }) }
     }
 
-    /// A set that goes on from this one. What has expired is left out.
+    /// A set that goes on from this one.
     pub(crate) fn draft(&self) -> Draft {
-        let now_ms = self.now_ms();
-        let Terms { members, ceilings } = &self.held.terms;
-        let alive = members.iter().filter(|(_, term)| term.all_until.max(term.older_until) > now_ms);
-        let standing = ceilings.iter().filter(|(_, (_, until))| *until > now_ms);
-        let terms = Terms {
-            members: alive.map(|(member, term)| (member.clone(), *term)).collect(),
-            ceilings: standing.map(|(principal, ceiling)| (principal.clone(), ceiling.clone())).collect(),
-        };
-        Draft { terms, whole: false }
+        Draft { terms: self.held.terms.clone(), whole: false }
     }
 
     /// What follows it, now that a set was read to its end, of which the last page says so much.
     pub(crate) fn followed_by(&self, draft: Draft, last: &RevokedSet, asked: Instant) -> Self {
         let Draft { mut terms, whole } = draft;
-        let noticed = if self.held.lost {
-            !self.is_acknowledged_by(last)
-        } else {
-            whole && self.is_more_than(&terms, last)
-        };
+        let noticed =
+            if self.held.lost { !self.is_acknowledged_by(last) } else { whole && self.is_more_than(&terms, last) };
         let lost = noticed || last.lost.is_some();
         if lost && whole {
             terms.keep(&self.held.terms);
@@ -211,8 +182,8 @@ impl RevocationView {
             return true;
         }
         let lacks = |until: u64, there: u64| until > later.now_ms && there < until;
-        held.terms.members.iter().any(|(member, term)| {
-            let there = terms.members.get(member).copied().unwrap_or_default();
+        held.terms.iter().any(|(member, term)| {
+            let there = terms.get(member).copied().unwrap_or_default();
             lacks(term.all_until, there.all_until)
                 || lacks(term.older_until, there.older_until)
                 || (term.older_until > later.now_ms && there.not_before < term.not_before)
@@ -233,38 +204,9 @@ impl Draft {
         Self { terms: Terms::default(), whole: true }
     }
 
-    /// Members that were read next. What is said of one later counts.
-    pub(crate) fn add(&mut self, members: Vec<RevokedMember>) {
-        let Terms { members: terms, ceilings } = &mut self.terms;
-        for entry in members {
-            if is_ceiling(&entry.member) {
-                match entry.ceiling {
-                    Some(ceiling) => ceilings.insert(entry.member, (ceiling, entry.expires_ms)),
-                    None => ceilings.remove(&entry.member),
-                };
-                continue;
-            }
-            let term = terms.entry(entry.member).or_default();
-            match entry.not_before_ms {
-                None => term.all_until = entry.expires_ms,
-                Some(not_before) => (term.older_until, term.not_before) = (entry.expires_ms, not_before),
-            }
-        }
-    }
-}
-
-impl Terms {
-    /// Forgets nothing of what was there before.
-    fn keep(&mut self, before: &Self) {
-        for (member, earlier) in &before.members {
-            let term = self.members.entry(member.clone()).or_default();
-            term.all_until = term.all_until.max(earlier.all_until);
-            term.older_until = term.older_until.max(earlier.older_until);
-            term.not_before = term.not_before.max(earlier.not_before);
-        }
-        for (principal, ceiling) in &before.ceilings {
-            self.ceilings.entry(principal.clone()).or_insert_with(|| ceiling.clone());
-        }
+    /// Members that were read next, by Redis's clock at this time.
+    pub(crate) fn add(&mut self, members: Vec<RevokedMember>, now_ms: u64) {
+        self.terms.add(members, now_ms);
     }
 }
 
@@ -299,7 +241,7 @@ mod tests {
 
     fn after(held: &RevocationView, mut later: RevokedSet) -> RevocationView {
         let mut draft = Draft::of_all();
-        draft.add(std::mem::take(&mut later.members));
+        draft.add(std::mem::take(&mut later.members), later.now_ms);
         held.followed_by(draft, &later, Instant::now())
     }
 
@@ -320,17 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_goes_on_changes_what_it_names_and_nothing_else_but_what_has_expired() {
+    fn a_set_that_goes_on_changes_what_it_names_and_nothing_else() {
         let mut revoked = set(5, "e", None, &[("c:a", NOW_MS + 1000), ("c:b", NOW_MS), ("u:ada", NOW_MS + 1000)]);
         revoked.members[2].ceiling = Some(UserType::anonymous());
         let held = RevocationView::of(revoked);
         let mut draft = held.draft();
         let later = set(6, "e", None, &[("c:x", NOW_MS + 9), ("u:ada", NOW_MS + 1000)]);
-        draft.add(later.members.clone());
+        draft.add(later.members.clone(), NOW_MS);
         let view = held.followed_by(draft, &later, Instant::now());
         let dead = |member: &str| view.covers(&[member.to_owned()], 0).is_some();
         assert_eq!(["c:a", "c:b", "c:x"].map(dead), [true, false, true]);
-        assert_eq!((view.ceiling("ada"), view.len(), view.is_lost()), (None, 2, false));
+        assert_eq!((view.ceiling("ada"), view.len(), view.is_lost()), (None, 3, false));
     }
 
     #[test]

@@ -111,12 +111,8 @@ impl ScopeStore {
     pub(crate) async fn revoked_page(&self, number: u64, epoch: Option<&str>) -> Result<RevokedPage, StoreError> {
         let k = &self.keys;
         let keys = vec![k.scope(), k.revoked(), k.revocation(), k.revoked_order(), k.revocation_head()];
-        let args = vec![
-            self.now_arg(),
-            number.to_string().into(),
-            epoch.unwrap_or_default().into(),
-            PAGE.to_string().into(),
-        ];
+        let args =
+            vec![self.now_arg(), number.to_string().into(), epoch.unwrap_or_default().into(), PAGE.to_string().into()];
         let mut reply = Reply::new("revoked", REVOKED.call(&self.store, keys, args).await?)?;
         let mut set = RevokedSet {
             now_ms: reply.int()?.unsigned_abs(),
