@@ -33,6 +33,11 @@ for i = 1, #going do
   if not named[going[i]] then return {} end
 end
 
+local at = format('%d', now)
+-- First: nobody is let in where it cannot be recorded, and no script takes back what it wrote.
+audit_append(KEYS[8], KEYS[9], ARGV[7], {
+  'event', 'session.created', 'at', at, 'by', ARGV[8], 'about', ARGV[9],
+})
 local fresh, entries = {}, {}
 for i = 1, #going do
   call('DEL', named[going[i]])
@@ -41,18 +46,13 @@ for i = 1, #going do
   fresh[2 * i - 1], fresh[2 * i] = format('%d', now_ceil + tonumber(ARGV[12])), member
   entries[2 * i - 1], entries[2 * i] = member, struct.pack('<ddB', now_ceil, 0, 0) .. ARGV[13]
 end
-local at = format('%d', now)
 call('HSET', session_key, 'record', ARGV[3], 'created', at, 'expires', format('%d', expires), 'seen', at)
 call('PEXPIRE', session_key, ARGV[4])
 call('ZADD', of_key, format('%d', expires), ARGV[2])
 if call('PTTL', of_key) < tonumber(ARGV[4]) then call('PEXPIRE', of_key, ARGV[4]) end
 -- Whoever has let somebody in would notice if the data were lost.
 call('HSETNX', keys.head, 'epoch', ARGV[6])
-local number = revocations_read(keys.scope, keys.head)
 if #going > 0 and revoked_alive(keys.revoked, now) + #going <= tonumber(ARGV[11]) then
-  number = revoked_store(keys, now, number, fresh, entries, ARGV[10])
+  revoked_store(keys, now, revocations_read(keys.scope, keys.head), fresh, entries, ARGV[10])
 end
-audit_append(KEYS[8], KEYS[9], ARGV[7], {
-  'event', 'session.created', 'at', at, 'by', ARGV[8], 'about', ARGV[9], 'revocations', format('%d', number),
-})
 return { now, expires, #going }

@@ -15,11 +15,11 @@ local scope_key, head_key = KEYS[1], KEYS[2]
 local call, now = redis.call, now_ms(ARGV[1])
 local number, epoch, _, lost = revocations_read(scope_key, head_key)
 if lost ~= '' or number ~= tonumber(ARGV[8]) then return 0 end
-if epoch == '' then call('HSET', head_key, 'epoch', ARGV[4]) end
-call('HSET', head_key, 'lost', ARGV[7])
-number = revocations_advance(scope_key, head_key, number, ARGV[7], ARGV[2])
 audit_append(KEYS[3], KEYS[4], ARGV[3], {
   'event', 'revocations.lost', 'at', string.format('%d', now), 'by', ARGV[5], 'about', ARGV[6],
-  'revocations', string.format('%d', number),
+  'revocations', string.format('%d', revocations_next(number, ARGV[7])),
 })
+if epoch == '' then call('HSET', head_key, 'epoch', ARGV[4]) end
+call('HSET', head_key, 'lost', ARGV[7])
+revocations_advance(scope_key, head_key, number, ARGV[7], ARGV[2])
 return 1

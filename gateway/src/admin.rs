@@ -197,6 +197,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
+    respond::set_own(response.headers_mut());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

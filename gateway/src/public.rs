@@ -77,7 +77,7 @@ impl Public {
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
         let route = match request.uri().path() {
-            path if gateway.upstream().is_some() && proxy::takes(path) => "proxied",
+            path if gateway.upstream().is_some() && proxy::takes(path) => PROXIED,
             path => route_name(path),
         };
         let (parts, body) = request.into_parts();
@@ -103,6 +103,9 @@ impl Public {
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
         if code.is_some() {
             respond::challenge(gateway.challenge().to(presented), &mut response);
+        }
+        if code.is_some() || route != PROXIED {
+            respond::set_own(response.headers_mut());
         }
         if let Some(identity) = &identity {
             let scope = identity.scope().number();
@@ -167,6 +170,9 @@ impl Public {
         Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await)
     }
 }
+
+/// The label of paths that are the application's.
+const PROXIED: &str = "proxied";
 
 /// The label of a path in metrics. Paths with ids in them would be a time series each.
 fn route_name(path: &str) -> &'static str {

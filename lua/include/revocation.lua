@@ -24,10 +24,15 @@ local function revocations_store(scope_key, head_key, number)
   redis.call('SETRANGE', scope_key, REVOCATIONS_AT, struct.pack('<d', number))
 end
 
+--- The number after `number`, of a change of which `what` tells.
+local function revocations_next(number, what)
+  local digest = tonumber(string.sub(redis.sha1hex(string.format('%d', number) .. what), 1, 5), 16)
+  return (math.floor(number / NUMBER_UNIT) + 1) * NUMBER_UNIT + digest
+end
+
 --- A change has been made, of which `what` tells: the number after `number` is stored and told to whoever listens.
 local function revocations_advance(scope_key, head_key, number, what, channel)
-  local digest = tonumber(string.sub(redis.sha1hex(string.format('%d', number) .. what), 1, 5), 16)
-  number = (math.floor(number / NUMBER_UNIT) + 1) * NUMBER_UNIT + digest
+  number = revocations_next(number, what)
   revocations_store(scope_key, head_key, number)
   redis.call('PUBLISH', channel, 'revoked ' .. string.format('%d', number))
   return number

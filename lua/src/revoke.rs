@@ -210,7 +210,7 @@ impl ScopeStore {
             new_epoch().into(),
             event.into(),
             grounds.by.into(),
-            about.to_string().into(),
+            self.told(about).to_string().into(),
             entries.len().to_string().into(),
         ];
         for entry in entries {

@@ -83,6 +83,7 @@ async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
         for credential in credentials {
             let answer = ask(&gateway, method, &path, &[credential, ("x-request-id", "r")], SOUND).await;
             assert_eq!((answer.status, answer.header("x-user-type")), (401, ""), "{method} {path} {credential:?}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
             bodies.insert(answer.body);
         }
     }

@@ -22,6 +22,7 @@ mod forged;
 mod proof;
 mod charged;
 mod asking;
+mod deputy;
 mod told;
 mod taken_back;
 mod foreign;
