@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
 use crate::cors::Sharing;
+use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
@@ -87,16 +88,7 @@ impl Public {
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
         let own = gateway.scopes().default_scope().policy();
         let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-        // A page that another proxy asks about is the application's to allow.
-        let preflight = if profile.is_none() { cors::preflight(&own.policy().cors, &parts) } else { None };
-        let (identity, answer) = if let Some(response) = preflight {
-            (None, Ok(Answered { response, policy: Some(own) }))
-        } else if well_known::takes(parts.uri.path()) {
-            let answer = well_known::answer(gateway, &parts.method, &parts.uri);
-            (None, answer.map(|response| Answered { response, policy: Some(own) }))
-        } else {
-            self.identified(&request_id, parts, body, peer).await
-        };
+        let (identity, answer) = self.identified(&request_id, parts, body, peer, own).await;
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         let mut response =
@@ -119,28 +111,46 @@ impl Public {
         response
     }
 
-    /// The caller, if there is one, and the answer.
+    /// The caller, if there is one, and the answer. Whoever asks comes from an address that is listened to, even for
+    /// what is open to everybody.
     async fn identified(
         &self,
         request_id: &RequestId,
         parts: Parts,
         body: Body,
         peer: SocketAddr,
+        own: Arc<PolicyInForce>,
     ) -> (Option<Identity>, Result<Answered, Refused>) {
         if let Err(refused) = request_head::check(&parts) {
             return (None, Err(refused));
         }
-        match session::resolve(&self.gateway, &parts, peer).await {
+        let address = match session::admit_address(&self.gateway, &parts, peer) {
+            Ok(address) => address,
+            Err(refused) => return (None, Err(self.counted(refused))),
+        };
+        // A page that another proxy asks about is the application's to allow.
+        let asks_itself = decide::Profile::of(&parts).is_none();
+        if let Some(response) = cors::preflight(&own.policy().cors, &parts).filter(|_| asks_itself) {
+            return (None, Ok(Answered { response, policy: Some(own) }));
+        }
+        if well_known::takes(parts.uri.path()) {
+            let answer = well_known::answer(&self.gateway, &parts.method, &parts.uri);
+            return (None, answer.map(|response| Answered { response, policy: Some(own) }));
+        }
+        match session::resolve_admitted(&self.gateway, &parts, peer, address).await {
             Ok(identity) => {
                 let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
-            Err(refused) => {
-                metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
-                self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
-                (None, Err(refused))
-            }
+            Err(refused) => (None, Err(self.counted(refused))),
         }
+    }
+
+    /// A refusal to whoever has no identity, counted.
+    fn counted(&self, refused: Refused) -> Refused {
+        metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
+        self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
+        refused
     }
 
     async fn handle(

@@ -15,6 +15,7 @@ mod order;
 mod address;
 mod opened;
 mod page;
+mod lasting;
 mod web_token;
 mod rotation;
 mod chain;
