@@ -49,7 +49,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -57,6 +57,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
+use crate::admission::session;
 use crate::bearer_token::BearerToken;
 use crate::openapi::{self, DecisionQuery, Metering, ScopeQuery, Surveying};
 use crate::refusal::{Refused, RequestFault};
@@ -193,11 +194,16 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
             request.extensions_mut().insert(operator);
             next.run(request).await
         }
-        Err(refused) => refused.into_response(),
+        Err(refused) => {
+            session::count_unresolved(&admin.gateway, &refused);
+            refused.into_response()
+        }
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Reasons and names that others wrote are shown here: they stay the text that they are.
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

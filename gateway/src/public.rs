@@ -4,7 +4,7 @@
 //! checks: what is under it has a caller, and an answer with the headers every answer has.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,7 +15,6 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
-use portcullis_config::UserType;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
@@ -26,13 +25,9 @@ use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{
-    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks,
-    well_known,
+    admission, cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions,
+    tasks, well_known,
 };
-
-/// The label of callers that could not be resolved.
-static NOBODY: LazyLock<UserType> =
-    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
 /// The one route that is not in the table: a submission costs little more than the way to it.
 const SUBMIT: (Method, &str) = (Method::POST, "/v1/tasks");
@@ -133,8 +128,7 @@ impl Public {
                 (Some(identity), answer)
             }
             Err(refused) => {
-                metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
-                self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
+                session::count_unresolved(&self.gateway, &refused);
                 (None, Err(refused))
             }
         }
@@ -164,7 +158,14 @@ impl Public {
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());
         // The futures of routes are large, and every submission would carry them.
-        Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await)
+        let answer = Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await);
+        if let Err(refused) = &answer
+            && refused.cause.step() == Some(Step::Session)
+        {
+            // A credential that is shown for what it was not given for is told of, whatever it is shown for.
+            admission::count_refused(identity, refused);
+        }
+        answer
     }
 }
 

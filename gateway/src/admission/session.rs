@@ -21,8 +21,11 @@ mod standing;
 mod vouched;
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use axum::http::request::Parts;
+use portcullis_config::UserType;
+use portcullis_lua::Step;
 
 use super::circuit_breaker;
 use crate::caller::Caller;
@@ -37,6 +40,10 @@ use crate::state::Gateway;
 
 pub(crate) use identity::Identity;
 pub(crate) use vouched::{Vouched, resolve_vouched};
+
+/// The label of callers that could not be resolved.
+static NOBODY: LazyLock<UserType> =
+    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
 /// Resolves the caller of a request that arrived from `peer`.
 pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
@@ -89,6 +96,13 @@ pub(crate) async fn resolve_admitted(
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
     Ok(identity)
+}
+
+/// Counts a request that was turned away before it had a caller: no event of its own tells of it.
+pub(crate) fn count_unresolved(gateway: &Gateway, refused: &Refused) {
+    let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
+    metric::decision("refused", step, code, &NOBODY);
+    gateway.scopes().default_scope().tally().count(code, &NOBODY, false);
 }
 
 /// The caller of this credential, if it still counts.
@@ -163,7 +177,6 @@ pub(crate) fn known_for_tests(gateway: &Gateway, caller: Caller) -> Identity {
 mod tests {
     use axum::extract::FromRequestParts;
     use axum::http::Request;
-    use portcullis_config::UserType;
 
     use super::*;
     use crate::state::tests::options_without_redis;
