@@ -205,6 +205,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn with_a_secret_nobody_finds_an_address_by_trying_them_all() {
+        let with = |secret: Option<&str>| {
+            let mut options = options_without_redis();
+            options.identity.document.anonymous.secret = secret.map(Into::into);
+            Gateway::new(options)
+        };
+        let session = async |gateway: &Gateway| {
+            let stranger = identity(gateway, "203.0.113.7", None).await.unwrap();
+            assert!(stranger.session_id().ends_with(stranger.client_address()));
+            stranger.session_id().to_owned()
+        };
+        let tried =
+            |last: u8| format!("anon-{}", crate::digest::short_hex(&["anonymous", &format!("203.0.113.{last}")]));
+        let found = |session: &str| (0..=255).any(|last| tried(last) == session);
+        let [plain, one, other] = [None, Some("one secret"), Some("another")].map(with);
+        assert!(found(&session(&plain).await), "without one it is a matter of seconds");
+        assert!(!found(&session(&one).await) && !found(&session(&other).await));
+        assert_ne!(session(&one).await, session(&other).await);
+        assert_eq!(session(&one).await, session(&with(Some("one secret"))).await, "the same at every gateway");
+    }
+
+    #[tokio::test]
     async fn every_caller_has_an_address_whatever_its_credential() {
         let gateway = Gateway::new(options_without_redis());
         let address = async |peer, token| {
