@@ -4,7 +4,7 @@
 //! checks: what is under it has a caller, and an answer with the headers every answer has.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,7 +15,6 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
-use portcullis_config::UserType;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
@@ -28,13 +27,9 @@ use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{
-    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks,
-    well_known,
+    admission, cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions,
+    tasks, well_known,
 };
-
-/// The label of callers that could not be resolved.
-static NOBODY: LazyLock<UserType> =
-    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
 /// The one route that is not in the table: a submission costs little more than the way to it.
 const SUBMIT: (Method, &str) = (Method::POST, "/v1/tasks");
@@ -131,7 +126,7 @@ impl Public {
         }
         let address = match session::admit_address(&self.gateway, &parts, peer) {
             Ok(address) => address,
-            Err(refused) => return (None, Err(self.counted(refused))),
+            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
         };
         // A page that another proxy asks about is the application's to allow.
         let asks_itself = decide::Profile::of(&parts).is_none();
@@ -147,15 +142,8 @@ impl Public {
                 let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
-            Err(refused) => (None, Err(self.counted(refused))),
+            Err(refused) => (None, Err(turned_away(&self.gateway, refused))),
         }
-    }
-
-    /// A refusal to whoever has no identity, counted.
-    fn counted(&self, refused: Refused) -> Refused {
-        metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
-        self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
-        refused
     }
 
     async fn handle(
@@ -182,12 +170,25 @@ impl Public {
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());
         // The futures of routes are large, and every submission would carry them.
-        Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await)
+        let answer = Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await);
+        if let Err(refused) = &answer
+            && refused.cause.step() == Some(Step::Session)
+        {
+            // A credential that is shown for what it was not given for is told of, whatever it is shown for.
+            admission::count_refused(identity, refused);
+        }
+        answer
     }
 }
 
 /// The label of paths that are the application's.
 const PROXIED: &str = "proxied";
+
+/// The refusal of whoever has no identity, counted.
+fn turned_away(gateway: &Gateway, refused: Refused) -> Refused {
+    session::count_unresolved(gateway, &refused);
+    refused
+}
 
 /// The label of a path in metrics. Paths with ids in them would be a time series each.
 fn route_name(path: &str) -> &'static str {

@@ -11,6 +11,7 @@ mod agent;
 mod sight;
 mod routes;
 mod walk;
+mod behind;
 mod order;
 mod address;
 mod opened;
