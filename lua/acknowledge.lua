@@ -17,4 +17,5 @@ audit_append(KEYS[3], KEYS[4], ARGV[3], {
 })
 if epoch == '' then call('HSET', head_key, 'epoch', ARGV[4]) end
 call('HSET', head_key, 'acknowledged', ARGV[7])
+call('HDEL', head_key, 'lost')
 return revocations_advance(scope_key, head_key, number, ARGV[7], ARGV[2])

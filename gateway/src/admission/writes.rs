@@ -66,7 +66,7 @@ pub(crate) async fn revoke(
     let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
     let revocation = Revocation { member: member.to_string(), lasts_ms, spares_later: false };
     let (store, grounds) = (store_for(scope.store(), identity), Grounds { by: &by, reason, max_audit_events });
-    let revoked = store.revoke(slice::from_ref(&revocation), grounds);
+    let revoked = store.give_up(slice::from_ref(&revocation), grounds);
     match super::ask(gateway, Box::pin(revoked)).await? {
         Revoked::Done { .. } => {
             _ = scope.catch_up_with_revocations().await;
