@@ -3,6 +3,7 @@
 use axum::body::to_bytes;
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use portcullis_config::UserType;
 use portcullis_lua::{Reason, Refusal};
 use serde_json::{Value, json};
 
@@ -90,6 +91,7 @@ async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
         for credential in credentials {
             let answer = ask(&gateway, method, &path, &[credential, ("x-request-id", "r")], SOUND).await;
             assert_eq!((answer.status, answer.header("x-user-type")), (401, ""), "{method} {path} {credential:?}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
             bodies.insert(answer.body);
         }
     }
