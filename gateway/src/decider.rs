@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{
-    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore,
-    StoreError, Verdict,
+    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore, StoreError,
+    Verdict,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
