@@ -12,7 +12,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_delegation::{Chain, Expected};
-use portcullis_lua::{Grounds, Member};
+use portcullis_lua::{Granted, Grounds, Member};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +22,7 @@ use crate::admission::{self, writes};
 use crate::caller::Source;
 use crate::delegation_terms::{DelegationTerms, LONGEST_MS};
 use crate::delegation_wish::DelegationWish;
+use crate::identity::rank;
 use crate::openapi::{Minting, TakingBack};
 use crate::refusal::{Refused, RequestFault};
 use crate::right;
@@ -163,10 +164,10 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
         "principal": claims.sub, "agent": claims.client_id, "jti": claims.jti, "token": chain.root().hash(),
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,
     });
-    let issued_at_ms = identity.caller().issued_at_ms;
+    let (user_type, as_of_ms) = (identity.user_type().clone(), identity.caller().issued_at_ms);
+    let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
     let noted = async {
-        store.note_grant(identity.principal(), identity.user_type(), issued_at_ms, LONGEST_MS).await?;
-
+        store.note_grant(identity.principal(), &granted, LONGEST_MS).await?;
         store.witness("delegation.minted", grounds, &about).await
     };
     admission::ask(gateway, Box::pin(noted)).await

@@ -29,4 +29,5 @@ mod session;
 mod revocation;
 mod revoked_task;
 mod write_limit;
+mod grant;
 mod chain;
