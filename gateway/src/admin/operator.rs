@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use portcullis_config::Scope;
+use portcullis_lua::ScopeStore;
 
 use crate::admission::session::{self, Identity};
 use crate::admission::writes;
@@ -66,6 +67,14 @@ impl Operator {
         match self {
             Self::Token => "admin_token".to_owned(),
             Self::Caller(identity) => writes::actor(identity),
+        }
+    }
+
+    /// The store, for what it changes.
+    pub(crate) fn store(&self, store: &ScopeStore) -> ScopeStore {
+        match self {
+            Self::Token => store.clone(),
+            Self::Caller(identity) => writes::store_for(store, identity),
         }
     }
 

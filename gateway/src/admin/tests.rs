@@ -111,6 +111,7 @@ async fn nothing_but_health_answers_without_the_token() {
                 let answer = fixture.request(method, target, authorization, "").await;
                 assert_eq!((answer.status, answer.code()), (401, Value::from("unauthenticated")), "{target}");
                 assert!(answer.head.contains("\r\nwww-authenticate: bearer"), "{target}");
+                assert!(answer.head.contains("\r\nx-content-type-options: nosniff"), "{target}");
             }
         }
     }
@@ -211,6 +212,7 @@ async fn the_configuration_is_shown_without_its_secrets() {
     assert_eq!(shown["effective"]["rate_limits"]["roles"]["anonymous"]["burst"], 10);
     assert!(!answer.body.contains("canary") && answer.head.contains("\r\ncache-control: no-store"), "{}", answer.head);
     assert!(answer.head.contains("\r\nx-policy-revision: 0"), "{}", answer.head);
+    assert!(answer.head.contains("\r\nx-content-type-options: nosniff"), "{}", answer.head);
     let other = json!({"redis_url": "redis://other:canary@db"});
     let answer = fixture.post("/admin/gateway/validate-config", &other).await;
     assert_eq!(answer.paths(), ["redis_url"], "a credential is not stored");

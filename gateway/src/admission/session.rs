@@ -21,8 +21,11 @@ mod standing;
 mod vouched;
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use axum::http::request::Parts;
+use portcullis_config::UserType;
+use portcullis_lua::Step;
 
 use super::circuit_breaker;
 use crate::caller::Caller;
@@ -39,11 +42,15 @@ use crate::state::Gateway;
 pub(crate) use identity::Identity;
 pub(crate) use vouched::{Vouched, resolve_vouched};
 
-/// Resolves the caller of a request that arrived from `peer`.
-pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
+/// The label of callers that could not be resolved.
+static NOBODY: LazyLock<UserType> =
+    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
+
+/// Where a request came from that arrived from `peer`, if the public listener listens to it.
+pub(crate) fn admit_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<ClientAddress, Refused> {
     let address = client_address(gateway, parts, peer)?;
     gateway.door().admit(address)?;
-    resolve_admitted(gateway, parts, peer, address).await
+    Ok(address)
 }
 
 /// Where a request came from.
@@ -62,13 +69,14 @@ pub(crate) async fn resolve_admitted(
     address: ClientAddress,
 ) -> Result<Identity, Refused> {
     let door = gateway.door();
-    let twice = |header: &'static str| move |AmbiguousCredential| unattributable(header, "is given more than once");
-    let query_token = query_token(parts);
-    let credential = presented(&parts.headers, query_token.as_deref(), door.is_balancer(peer));
-    let identity = match credential.map_err(twice("Authorization"))? {
+    let twice = |AmbiguousCredential(name)| unattributable(name, "is given more than once");
+    let query_token = query_token(parts).map_err(twice)?;
+    let cookie = gateway.session_terms().cookie_name();
+    let credential = presented(&parts.headers, query_token.as_deref(), cookie, door.is_balancer(peer));
+    let identity = match credential.map_err(twice)? {
         Some(credential) => {
             door.hear(address)?;
-            let proof = proof(&parts.headers).map_err(twice("DPoP"))?;
+            let proof = proof(&parts.headers).map_err(twice)?;
             let about = proof.and_then(|_| decide::asked_about(parts));
             let (method, uri) = about.as_ref().map_or((&parts.method, &parts.uri), |(method, uri)| (method, uri));
             let presented = Presented { credential, method, uri, peer, proof };
@@ -85,6 +93,7 @@ pub(crate) async fn resolve_admitted(
             return Err(Refused::forbidden("Pages of this origin may not ask with the credential of their reader."));
         }
     }
+    identity.scope().touch();
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;
@@ -92,6 +101,13 @@ pub(crate) async fn resolve_admitted(
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
     Ok(identity)
+}
+
+/// Counts a request that was turned away before it had a caller: no event of its own tells of it.
+pub(crate) fn count_unresolved(gateway: &Gateway, refused: &Refused) {
+    let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
+    metric::decision("refused", step, code, &NOBODY);
+    gateway.scopes().default_scope().tally().count(code, &NOBODY, false);
 }
 
 /// The caller of this credential, if it still counts.
@@ -123,7 +139,7 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
             // What was good once is no guess: who goes on with it must not lock out others at its address.
-            if !standing::ONCE_GOOD.contains(cause) {
+            if !standing::ONCE_GOOD.contains(cause) && *cause != opened::STILL_UNKNOWN {
                 gateway.door().note_failure(address);
             }
             Refused::unauthenticated()
@@ -166,7 +182,6 @@ pub(crate) fn known_for_tests(gateway: &Gateway, caller: Caller) -> Identity {
 mod tests {
     use axum::extract::FromRequestParts;
     use axum::http::Request;
-    use portcullis_config::UserType;
 
     use super::*;
     use crate::state::tests::options_without_redis;
@@ -178,7 +193,9 @@ mod tests {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        resolve(gateway, &parts, SocketAddr::new(peer.parse().unwrap(), 4000)).await
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4000);
+        let address = admit_address(gateway, &parts, peer)?;
+        resolve_admitted(gateway, &parts, peer, address).await
     }
 
     #[tokio::test]
@@ -192,6 +209,28 @@ mod tests {
         assert_eq!(session("2001:db8::1").await, session("2001:db8::2").await);
         let anonymous = identity(&gateway, "203.0.113.7", None).await.unwrap();
         assert_eq!(anonymous.user_type(), &UserType::anonymous());
+    }
+
+    #[tokio::test]
+    async fn with_a_secret_nobody_finds_an_address_by_trying_them_all() {
+        let with = |secret: Option<&str>| {
+            let mut options = options_without_redis();
+            options.identity.document.anonymous.secret = secret.map(Into::into);
+            Gateway::new(options)
+        };
+        let session = async |gateway: &Gateway| {
+            let stranger = identity(gateway, "203.0.113.7", None).await.unwrap();
+            assert!(stranger.session_id().ends_with(stranger.client_address()));
+            stranger.session_id().to_owned()
+        };
+        let tried =
+            |last: u8| format!("anon-{}", crate::digest::short_hex(&["anonymous", &format!("203.0.113.{last}")]));
+        let found = |session: &str| (0..=255).any(|last| tried(last) == session);
+        let [plain, one, other] = [None, Some("one secret"), Some("another")].map(with);
+        assert!(found(&session(&plain).await), "without one it is a matter of seconds");
+        assert!(!found(&session(&one).await) && !found(&session(&other).await));
+        assert_ne!(session(&one).await, session(&other).await);
+        assert_eq!(session(&one).await, session(&with(Some("one secret"))).await, "the same at every gateway");
     }
 
     #[tokio::test]
@@ -217,6 +256,16 @@ mod tests {
         let refused = identity(&gateway, "203.0.113.7", Some("dev:acme/other:paid:ada")).await.unwrap_err();
         assert_eq!(refused.cause, Cause::StoreUnavailable);
         assert_eq!(gateway.scopes().served().len(), 1, "a scope that cannot be served is not kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_scope_of_who_names_none_is_in_use_like_any_other() {
+        let gateway = Gateway::new(options_without_redis());
+        for credential in [None, Some("dev:paid:ada")] {
+            tokio::time::advance(std::time::Duration::from_secs(600)).await;
+            let identity = identity(&gateway, "203.0.113.7", credential).await.unwrap();
+            assert!(identity.scope().unused_for().is_zero(), "{credential:?}");
+        }
     }
 
     #[tokio::test]
