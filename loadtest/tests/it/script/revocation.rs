@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use portcullis_lua::{
-    AdmitRequest, Change, CompiledPolicy, Grounds, LiveRevocations, Member, PolicyStamp, REVOKED_MOST, REVOKED_MOST_OWN,
-    Revocation, RevocationView, Revoked, StoreError, Topic, Verdict,
+    AdmitRequest, Change, CompiledPolicy, Grounds, LiveRevocations, Member, PolicyStamp, REVOKED_MOST,
+    REVOKED_MOST_OWN, Revocation, RevocationView, Revoked, StoreError, Topic, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
