@@ -12,7 +12,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_delegation::{Chain, Expected, REASON_MAX};
-use portcullis_lua::{Grounds, Member};
+use portcullis_lua::{Grounds, Member, ScopeStore};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -153,7 +153,7 @@ fn granted_by(terms: &DelegationTerms, chain: &Chain, identity: &Identity) -> bo
     }
 }
 
-/// A delegation that nobody can account for is not given out.
+/// A delegation that nobody can account for is not given out, nor one for who has been revoked meanwhile.
 async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Result<(), Refused> {
     let (store, policy, claims) = (identity.scope().store(), identity.scope().policy(), chain.root().claims());
     let by = writes::actor(identity);
@@ -164,10 +164,9 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,
     });
     let issued_at_ms = identity.caller().issued_at_ms;
-    let noted = async {
-        store.note_grant(identity.principal(), identity.user_type(), issued_at_ms, LONGEST_MS).await?;
-
-        store.witness("delegation.minted", grounds, &about).await
-    };
-    admission::ask(gateway, Box::pin(noted)).await
+    let granted = store.note_grant(identity.principal(), identity.user_type(), issued_at_ms, LONGEST_MS);
+    admission::ask(gateway, Box::pin(granted)).await?;
+    let about = &about;
+    let noted = move |store: ScopeStore| async move { store.witness("delegation.minted", grounds, about).await };
+    identity.scope().decider().vouch(&identity.provenance(), noted).await
 }

@@ -71,7 +71,7 @@ scripts! {
     LOSS = "loss" ["now", "scope", "chain", "audit", "revocation"];
     ACKNOWLEDGE = "acknowledge" ["now", "scope", "chain", "audit", "revocation"];
     WRITE_LIMIT = "write_limit" ["now", "window"];
-    WITNESS = "witness" ["now", "chain", "audit"];
+    WITNESS = "witness" ["now", "scope", "chain", "audit", "revocation"];
 }
 
 /// Name and assembled source of every script, in alphabetical order.
