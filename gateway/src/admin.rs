@@ -57,6 +57,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
+use crate::admission::session;
 use crate::bearer_token::BearerToken;
 use crate::openapi::{self, DecisionQuery, Metering, ScopeQuery, Surveying};
 use crate::refusal::{Refused, RequestFault};
@@ -193,7 +194,10 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
             request.extensions_mut().insert(operator);
             next.run(request).await
         }
-        Err(refused) => refused.into_response(),
+        Err(refused) => {
+            session::count_unresolved(&admin.gateway, &refused);
+            refused.into_response()
+        }
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());

@@ -239,7 +239,8 @@ fn count_as(identity: &Identity, outcome: &'static str) {
     identity.scope().tally().count(outcome, identity.user_type(), true);
 }
 
-fn count_refused(identity: &Identity, refused: &Refused) {
+/// Counts a refusal of this caller, wherever it came from.
+pub(crate) fn count_refused(identity: &Identity, refused: &Refused) {
     let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
     metric::decision("refused", step, code, identity.user_type());
     identity.scope().tally().count(code, identity.user_type(), refused.limits.recorded);

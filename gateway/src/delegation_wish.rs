@@ -76,7 +76,7 @@ fn scopes(body: &mut Submitted) -> Option<ScopeSet> {
     set.or_else(|| {
         body.wrong(
             "scopes",
-            "must be 1 to 32 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
+            "must be 1 to 64 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
         )
     })
 }

@@ -4,7 +4,7 @@
 //! checks: what is under it has a caller, and an answer with the headers every answer has.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,25 +15,21 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
-use portcullis_config::UserType;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
 use crate::cors::Sharing;
+use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{
-    cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions, tasks,
-    well_known,
+    admission, cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions,
+    tasks, well_known,
 };
-
-/// The label of callers that could not be resolved.
-static NOBODY: LazyLock<UserType> =
-    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
 /// The one route that is not in the table: a submission costs little more than the way to it.
 const SUBMIT: (Method, &str) = (Method::POST, "/v1/tasks");
@@ -91,6 +87,8 @@ impl Public {
         let (identity, answer) = self.identified(&request_id, parts, body, peer, own).await;
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
+        // What is left was noted when it was decided, and is older now.
+        let noted = answer.as_ref().is_err_and(|refused| refused.limits.are_repeated());
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
         if code.is_some() {
@@ -99,9 +97,11 @@ impl Public {
         if code.is_some() || route != PROXIED {
             respond::set_own(response.headers_mut());
         }
-        if let Some(identity) = &identity {
-            let scope = identity.scope().number();
-            gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
+        if let Some(identity) = identity.as_ref().filter(|_| !noted) {
+            let hop = identity.caller().hops.last().map_or("", |hop| &hop.hash);
+            let (scope, session_id) = (identity.scope().number(), identity.session_id());
+            let whose = Whose { scope, session_id, hop, address: identity.client_address() };
+            gateway.limit_memory().complete(whose, response.headers_mut());
         }
         if let Some(profile) = profile {
             respond::tell(profile, code, &mut response);
@@ -126,7 +126,7 @@ impl Public {
         }
         let address = match session::admit_address(&self.gateway, &parts, peer) {
             Ok(address) => address,
-            Err(refused) => return (None, Err(self.counted(refused))),
+            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
         };
         // A page that another proxy asks about is the application's to allow.
         let asks_itself = decide::Profile::of(&parts).is_none();
@@ -142,15 +142,8 @@ impl Public {
                 let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
-            Err(refused) => (None, Err(self.counted(refused))),
+            Err(refused) => (None, Err(turned_away(&self.gateway, refused))),
         }
-    }
-
-    /// A refusal to whoever has no identity, counted.
-    fn counted(&self, refused: Refused) -> Refused {
-        metric::decision("refused", Step::Session.as_str(), refused.cause.code(), &NOBODY);
-        self.gateway.scopes().default_scope().tally().count(refused.cause.code(), &NOBODY, false);
-        refused
     }
 
     async fn handle(
@@ -177,12 +170,25 @@ impl Public {
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());
         // The futures of routes are large, and every submission would carry them.
-        Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await)
+        let answer = Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await);
+        if let Err(refused) = &answer
+            && refused.cause.step() == Some(Step::Session)
+        {
+            // A credential that is shown for what it was not given for is told of, whatever it is shown for.
+            admission::count_refused(identity, refused);
+        }
+        answer
     }
 }
 
 /// The label of paths that are the application's.
 const PROXIED: &str = "proxied";
+
+/// The refusal of whoever has no identity, counted.
+fn turned_away(gateway: &Gateway, refused: Refused) -> Refused {
+    session::count_unresolved(gateway, &refused);
+    refused
+}
 
 /// The label of a path in metrics. Paths with ids in them would be a time series each.
 fn route_name(path: &str) -> &'static str {

@@ -12,7 +12,7 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_lua::{LimitState, Reason, Step};
+use portcullis_lua::{LimitState, Reason, Step, chain_limits};
 
 use crate::admission::session::Identity;
 use crate::challenge;
@@ -275,8 +275,10 @@ pub(crate) fn finish(
                 headers.insert(name, value.clone());
             }
         }
-        if let Some(field) = policy.limit_header(identity.user_type()) {
-            headers.insert(RATELIMIT_POLICY, field.clone());
+        let of_chain = chain_limits(&identity.caller().hops);
+        let field = ratelimit_field::policy_list_with(policy.limit_header(identity.user_type()), &of_chain);
+        if let Some(field) = field {
+            headers.insert(RATELIMIT_POLICY, field);
         }
     }
     response

@@ -108,6 +108,7 @@ pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
+pub use question::chain_limits;
 pub use reclaim::Reclaimed;
 pub use recognize::{Recognized, Session};
 pub use renew::Renewal;

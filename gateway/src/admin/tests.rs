@@ -111,6 +111,7 @@ async fn nothing_but_health_answers_without_the_token() {
                 let answer = fixture.request(method, target, authorization, "").await;
                 assert_eq!((answer.status, answer.code()), (401, Value::from("unauthenticated")), "{target}");
                 assert!(answer.head.contains("\r\nwww-authenticate: bearer"), "{target}");
+                assert!(answer.head.contains("\r\nx-content-type-options: nosniff"), "{target}");
             }
         }
     }

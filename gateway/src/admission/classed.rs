@@ -57,7 +57,10 @@ pub(crate) async fn admit(
                 continue;
             }
             return match misfit {
-                Some(refused) => Err(Refused { policy: Some(policy), ..refused }),
+                Some(refused) => {
+                    super::count_refused(identity, &refused);
+                    Err(Refused { policy: Some(policy), ..refused })
+                }
                 None => Ok(Classed { policy, class: name, pass: None }),
             };
         };

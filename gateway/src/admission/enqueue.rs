@@ -161,7 +161,9 @@ fn read_body(body: &Bytes, policy: &Policy, faults: &mut Vec<RequestFault>) -> O
     let fields = match serde_json::from_slice::<Fields<'_>>(body) {
         Ok(Fields(fields)) => fields,
         Err(error) => {
-            faults.push(RequestFault::new("body", format!("must be a JSON object: {error}")));
+            // What stands there instead would be quoted, whatever it is.
+            let where_not_json = if error.is_data() { String::new() } else { format!(": {error}") };
+            faults.push(RequestFault::new("body", format!("must be a JSON object{where_not_json}")));
             return None;
         }
     };

@@ -21,8 +21,11 @@ mod standing;
 mod vouched;
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use axum::http::request::Parts;
+use portcullis_config::UserType;
+use portcullis_lua::Step;
 
 use super::circuit_breaker;
 use crate::caller::Caller;
@@ -37,6 +40,10 @@ use crate::state::Gateway;
 
 pub(crate) use identity::Identity;
 pub(crate) use vouched::{Vouched, resolve_vouched};
+
+/// The label of callers that could not be resolved.
+static NOBODY: LazyLock<UserType> =
+    LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
 /// Where a request came from that arrived from `peer`, if the public listener listens to it.
 pub(crate) fn admit_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<ClientAddress, Refused> {
@@ -91,6 +98,13 @@ pub(crate) async fn resolve_admitted(
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
     Ok(identity)
+}
+
+/// Counts a request that was turned away before it had a caller: no event of its own tells of it.
+pub(crate) fn count_unresolved(gateway: &Gateway, refused: &Refused) {
+    let (step, code) = (refused.cause.step().map_or("", Step::as_str), refused.cause.code());
+    metric::decision("refused", step, code, &NOBODY);
+    gateway.scopes().default_scope().tally().count(code, &NOBODY, false);
 }
 
 /// The caller of this credential, if it still counts.
@@ -165,7 +179,6 @@ pub(crate) fn known_for_tests(gateway: &Gateway, caller: Caller) -> Identity {
 mod tests {
     use axum::extract::FromRequestParts;
     use axum::http::Request;
-    use portcullis_config::UserType;
 
     use super::*;
     use crate::state::tests::options_without_redis;
@@ -193,6 +206,28 @@ mod tests {
         assert_eq!(session("2001:db8::1").await, session("2001:db8::2").await);
         let anonymous = identity(&gateway, "203.0.113.7", None).await.unwrap();
         assert_eq!(anonymous.user_type(), &UserType::anonymous());
+    }
+
+    #[tokio::test]
+    async fn with_a_secret_nobody_finds_an_address_by_trying_them_all() {
+        let with = |secret: Option<&str>| {
+            let mut options = options_without_redis();
+            options.identity.document.anonymous.secret = secret.map(Into::into);
+            Gateway::new(options)
+        };
+        let session = async |gateway: &Gateway| {
+            let stranger = identity(gateway, "203.0.113.7", None).await.unwrap();
+            assert!(stranger.session_id().ends_with(stranger.client_address()));
+            stranger.session_id().to_owned()
+        };
+        let tried =
+            |last: u8| format!("anon-{}", crate::digest::short_hex(&["anonymous", &format!("203.0.113.{last}")]));
+        let found = |session: &str| (0..=255).any(|last| tried(last) == session);
+        let [plain, one, other] = [None, Some("one secret"), Some("another")].map(with);
+        assert!(found(&session(&plain).await), "without one it is a matter of seconds");
+        assert!(!found(&session(&one).await) && !found(&session(&other).await));
+        assert_ne!(session(&one).await, session(&other).await);
+        assert_eq!(session(&one).await, session(&with(Some("one secret"))).await, "the same at every gateway");
     }
 
     #[tokio::test]

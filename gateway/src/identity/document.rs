@@ -72,6 +72,8 @@ pub struct Anonymous {
     pub user_type: UserType,
     /// Callers from here are `external` instead.
     pub external_networks: Vec<IpNet>,
+    /// What the digests of addresses are keyed with; `None`: they can be found by trying.
+    pub secret: Option<SecretString>,
 }
 
 /// How this gateway mints and verifies delegations.

@@ -31,6 +31,10 @@ fn operations(document: &Value) -> BTreeSet<Operation> {
 
 /// The routes that a source file adds to a router.
 fn routes(source: &str) -> BTreeSet<Operation> {
+    // One that is added in another way would be missed here, and by whoever walks over what the documents list.
+    let other_ways = [".nest(", ".nest_service(", ".route_service(", ".fallback_service("];
+    assert!(!other_ways.iter().any(|way| source.contains(way)), "write routes as `.route(\"…\", …)`");
+    assert_eq!(source.matches(".route(").count(), source.matches(".route(\"").count(), "each on one line");
     let mut found = BTreeSet::new();
     for call in source.split(".route(\"").skip(1) {
         let (path, rest) = call.split_once('"').unwrap();

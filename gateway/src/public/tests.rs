@@ -3,6 +3,7 @@
 use axum::body::to_bytes;
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use portcullis_config::UserType;
 use portcullis_lua::{Reason, Refusal};
 use serde_json::{Value, json};
 

@@ -5,3 +5,4 @@
 
 mod watch;
 mod presented;
+mod astray;

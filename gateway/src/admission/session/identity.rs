@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Where a caller comes from, as far as it may be kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// Digest of the address, which it does not show.
+    /// Digest of the address, which it does not show; keyed where there is a secret to key it with.
     pub(super) digest: Arc<str>,
     /// Network of the address, truncated: of IPv4 a /24, of IPv6 a /48; `None`: unknown.
     pub(super) network: Option<Arc<str>>,

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use super::identity::{Identity, Place};
 use crate::caller::{Caller, Source};
 use crate::client_address::ClientAddress;
-use crate::digest;
+use crate::digest::{self, HashKey};
 use crate::identity::document::Anonymous;
 use crate::identity::ip_allow::contains;
 use crate::scope::ServedScope;
@@ -26,6 +26,8 @@ const MAX_STRANGERS: usize = 10_000;
 pub(crate) struct Strangers {
     user_type: UserType,
     external_networks: Vec<IpNet>,
+    /// What digests of addresses are keyed with; `None`: they can be found by trying.
+    key: Option<HashKey>,
     known: Cache<(ClientAddress, bool), Identity>,
     places: Cache<ClientAddress, Place>,
 }
@@ -33,8 +35,13 @@ pub(crate) struct Strangers {
 impl Strangers {
     /// Knows nobody yet.
     pub(crate) fn new(terms: &Anonymous) -> Self {
-        let Anonymous { user_type, external_networks, .. } = terms.clone();
-        Self { user_type, external_networks, known: Cache::new(MAX_STRANGERS), places: Cache::new(MAX_STRANGERS) }
+        Self {
+            user_type: terms.user_type.clone(),
+            external_networks: terms.external_networks.clone(),
+            key: terms.secret.as_ref().map(HashKey::of),
+            known: Cache::new(MAX_STRANGERS),
+            places: Cache::new(MAX_STRANGERS),
+        }
     }
 
     /// Whoever comes from this address, in the scope of those who name none: always the same of a gateway.
@@ -57,7 +64,10 @@ impl Strangers {
         if let Some(known) = self.places.get(&network) {
             return known;
         }
-        let digest: Arc<str> = digest::short_hex(&["anonymous", &network.fingerprint()]).into();
+        let fingerprint = network.fingerprint();
+        let parts = ["anonymous", &fingerprint];
+        let digest = self.key.as_ref().map_or_else(|| digest::short_hex(&parts), |key| key.short_hex(&parts));
+        let digest: Arc<str> = digest.into();
         let place = Place { digest, network: network.truncated().map(Into::into) };
         self.places.insert(network, place.clone());
         place

@@ -108,14 +108,7 @@ fn digest_of(hex: &str) -> Option<[u8; 32]> {
 pub(super) fn internal(checks: &mut Checks<'_>, entry: &InternalEntry) -> Option<InternalToken> {
     let mut tokens: Vec<SecretString> = Vec::new();
     for (index, name) in entry.tokens.iter().enumerate() {
-        let place = format!("internal.tokens[{index}]");
-        match secret::read(name, checks.env) {
-            Ok(token) => match weakness(&token) {
-                Some(reason) => checks.fault(&place, reason),
-                None => tokens.push(token),
-            },
-            Err(reason) => checks.fault(&place, reason),
-        }
+        tokens.extend(random_secret(checks, &format!("internal.tokens[{index}]"), name));
     }
     if entry.tokens.is_empty() {
         checks.fault("internal.tokens", "must name a secret; leave the section out if there is none");
@@ -141,7 +134,20 @@ pub(super) fn anonymous(checks: &mut Checks<'_>, entry: &AnonymousEntry) -> Anon
         checks.fault("anonymous.user_type", "nobody is that for having shown nothing");
     }
     let external_networks = checks.networks("anonymous.external_networks", &entry.external_networks);
-    Anonymous { enabled: entry.enabled, user_type, external_networks }
+    let secret = entry.secret.as_deref().and_then(|name| random_secret(checks, "anonymous.secret", name));
+    Anonymous { enabled: entry.enabled, user_type, external_networks, secret }
+}
+
+/// The secret of this name, unless somebody could guess it.
+fn random_secret(checks: &mut Checks<'_>, place: &str, name: &str) -> Option<SecretString> {
+    let secret = secret::read(name, checks.env).map_err(|reason| checks.fault(place, reason)).ok()?;
+    match weakness(&secret) {
+        Some(reason) => {
+            checks.fault(place, reason);
+            None
+        }
+        None => Some(secret),
+    }
 }
 
 pub(super) fn delegation(checks: &mut Checks<'_>, entry: &DelegationEntry) -> Option<Delegation> {

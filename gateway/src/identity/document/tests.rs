@@ -13,7 +13,7 @@ const TOKEN: &str = "6c1f0e9a7b3d5528c4e1f2a39b07d64e";
 
 fn variables(name: &str) -> Option<String> {
     match name {
-        "INTERNAL_TOKEN" => Some(TOKEN.to_owned()),
+        "INTERNAL_TOKEN" | "ADDRESS_SECRET" => Some(TOKEN.to_owned()),
         "INTERNAL_TOKEN_NEXT" => Some(TOKEN.chars().rev().collect()),
         "DELEGATION_ROOT_1" | "DELEGATION_ROOT_2" => Some("a key".to_owned()),
         "WEAK" => Some("change-me-change-me-change-me-change-me".to_owned()),
@@ -91,7 +91,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         "internal": { "tokens": ["canary"], "principal": null },
         "ip_allow": { "public": ["10.0.0.0/33"] },
         "delegation": { "active_kid": "gone", "resource": "gateway" },
-        "anonymous": { "user_type": "privileged" },
+        "anonymous": { "user_type": "privileged", "secret": "env:WEAK" },
     });
     let expected = [
         "issuers[0].jwks_url",
@@ -107,6 +107,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         "internal.principal",
         "ip_allow.public[0]",
         "anonymous.user_type",
+        "anonymous.secret",
         "delegation.active_kid",
         "delegation.resource",
     ];

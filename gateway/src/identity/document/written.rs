@@ -228,6 +228,10 @@ pub(super) struct AnonymousEntry {
     pub(super) user_type: String,
     /// CIDRs whose callers are `external` instead.
     pub(super) external_networks: Vec<String>,
+    /// What the digests of addresses are keyed with: the name of a secret of at least 32 bytes, the same at all
+    /// gateways. Without one, whoever sees a digest can find its address by trying them all.
+    #[serde(default)]
+    pub(super) secret: Option<String>,
 }
 
 /// Delegations to agents.

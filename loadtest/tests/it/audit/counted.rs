@@ -78,7 +78,7 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
     let client: Client = crowd.cluster.gateway(number);
     let task = Submission::new("demo", json!(number));
     let submit = async |token: &str, task: &Submission| client.bearer(token).submit(task).await.expect("an answer");
-    let answer = match number % 10 {
+    let answer = match number % 15 {
         0 => submit(&crowd.paid, &task).await,
         1 => submit(&crowd.registered, &task).await,
         2 => submit(&random_text(), &task).await,
@@ -96,11 +96,21 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
             submit(&crowd.paid, &Submission::new("demo", json!(1)).header("idempotency-key", "one and the same")).await
         }
         // A read with a credential that is worth nothing is turned away by the first gate.
-        _ => client.bearer(&random_text()).get("/v1/sessions/current").await.expect("an answer"),
+        9 => client.bearer(&random_text()).get("/v1/sessions/current").await.expect("an answer"),
+        // So is a credential that was given for something else, whatever it is shown for.
+        10 => client.bearer(&crowd.onlooker).get("/v1/decide").await.expect("an answer"),
+        11 => client.bearer(&crowd.onlooker).post("/v1/sessions", &json!({})).await.expect("an answer"),
+        12 => {
+            let wish = json!({ "agent": "another", "scopes": ["tasks:read"], "reason": "reads" });
+            client.bearer(crowd.helper.presented()).post("/v1/delegations", &wish).await.expect("an answer")
+        }
+        13 => client.bearer(&crowd.paid).get("/v1/decide").await.expect("an answer"),
+        // And so is whoever tries to operate without being an operator.
+        _ => crowd.cluster.admin(number).bearer(&random_text()).get("/admin/queues").await.expect("an answer"),
     };
     let cause = match answer.status {
         202 if answer.header("idempotent-replayed").is_some() => "replayed".to_owned(),
-        202 => "admitted".to_owned(),
+        200 | 202 => "admitted".to_owned(),
         _ => answer.code().to_owned(),
     };
     Some((cause, answer))

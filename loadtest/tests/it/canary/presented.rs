@@ -14,20 +14,21 @@ use portcullis_loadtest::cluster::{Member, Redis};
 use portcullis_loadtest::credentials::{
     Credentials, Granted, RESOURCE, handed_on, now_seconds, principal_of, random_text, secret_key,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::astray;
 use super::watch::Watch;
 use crate::fixture::{Fixture, accepted, cluster, ended, start, until};
 
 /// Seen in answers, in Redis and in the log: what is looked through can be looked through.
 const MARK: &str = "mark-that-is-no-secret";
 
-struct Scene {
-    watch: Watch,
+pub(super) struct Scene {
+    pub(super) watch: Watch,
     credentials: Credentials,
-    cluster: Fixture,
+    pub(super) cluster: Fixture,
     _redis: Redis,
 }
 
@@ -60,11 +61,11 @@ async fn scene(transcripts: &std::path::Path) -> Scene {
 }
 
 impl Scene {
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.cluster.gateway(0).with_header("x-request-id", MARK)
     }
 
-    fn with(&self, name: &str, value: &str) -> Client {
+    pub(super) fn with(&self, name: &str, value: &str) -> Client {
         self.client().with_header(name, value)
     }
 
@@ -80,7 +81,7 @@ impl Scene {
     }
 
     /// Says what came of it; the answer must not give a secret back either.
-    fn expect(&mut self, what: &str, answer: &Answer, status: u16) {
+    pub(super) fn expect(&mut self, what: &str, answer: &Answer, status: u16) {
         assert_eq!(answer.status, status, "{what}: {}", answer.text);
         self.watch.heard(what, answer);
     }
@@ -139,7 +140,8 @@ async fn good(scene: &mut Scene) -> (String, Chain) {
         scene.expect("events", &answer, if own { 200 } else { 404 });
     }
     let holder = secret_key().expect("a key");
-    scene.watch.secret("key of an agent", holder.to_jwk_text().expect("a key").as_str());
+    let key: Value = serde_json::from_str(&holder.to_jwk_text().expect("a key")).expect("JSON");
+    scene.watch.secret("key of an agent", key["d"].as_str().expect("the secret half"));
     let bound = scene.chain(&principal_of("ada"), Some(&holder));
     scene.watch.chain("bound chain", bound.presented());
     let target = format!("{RESOURCE}/v1/sessions/current").parse().expect("a target");
@@ -280,21 +282,15 @@ async fn outage(scene: &mut Scene, session: &str, chain: &Chain) {
 /// Everything that can be read of the cluster.
 async fn look(scene: &mut Scene) {
     let admin = scene.cluster.admin(0);
-    for path in [
-        "/metrics",
-        "/monitoring/system",
-        "/admin/decisions?limit=1000",
-        "/admin/audit?limit=1000",
-        "/admin/audit/export?stream=audit",
-        "/admin/audit/export?stream=decision",
-        "/admin/audit/export?stream=counted",
-        "/admin/revocations",
-        "/admin/gateway/config",
-        "/admin/gateway/config/revisions",
-        "/admin/gateway/config/convergence",
-        "/admin/circuit-breakers",
-        "/admin/processors",
-    ] {
+    let document = admin.get("/openapi.json").await.expect("an answer");
+    // Whatever can be read there, whichever routes there are.
+    let paths = document.body["paths"].as_object().expect("paths").iter();
+    let readable = paths.filter(|(path, operations)| operations.get("get").is_some() && !path.contains('{'));
+    let mut pages: Vec<String> = readable.map(|(path, _)| path.clone()).collect();
+    assert!(pages.len() > 10, "hardly any pages: {pages:?}");
+    pages.extend(["decision", "counted"].map(|stream| format!("/admin/audit/export?stream={stream}")));
+    pages.extend(["/admin/decisions?limit=1000", "/admin/audit?limit=1000"].map(str::to_owned));
+    for path in &pages {
         let answer = admin.get(path).await.expect("an answer");
         scene.expect(path, &answer, 200);
     }
@@ -315,6 +311,11 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
     bad(&mut scene).await;
     over_http2(&mut scene, &session).await;
     bodies(&mut scene, &session).await;
+    astray::in_addresses(&mut scene, &session).await;
+    astray::in_bodies(&mut scene, &session).await;
+    let operator = scene.cluster.admin(0);
+    astray::at_the_operators_door(&mut scene, &operator).await;
+    astray::in_broken_heads(&mut scene).await;
     outage(&mut scene, &session, &chain).await;
     look(&mut scene).await;
     for process in [Member::Gateway(0), Member::Processor(0)] {
@@ -328,13 +329,8 @@ async fn no_credential_is_seen_in_any_log_metric_event_key_value_or_answer() {
     }
     assert_eq!(scene.watch.places_of("a credential was refused"), ["gateway-0"], "it tells of what was presented");
     let marked = scene.watch.places_of(MARK);
-    for place in [
-        "/admin/audit/export?stream=audit",
-        "/admin/audit/export?stream=decision",
-        "redis: decision",
-        "redis: done",
-        "JWT",
-    ] {
+    for place in ["/admin/audit/export", "/admin/audit/export?stream=decision", "redis: decision", "redis: done", "JWT"]
+    {
         assert!(marked.contains(&place), "nothing can be found in {place}: {marked:?}");
     }
     scene.watch.is_silent();

@@ -1,9 +1,10 @@
 //! Tenants that share a deployment and nothing else.
 //!
-//! Responsible for where a caller's requests leave something in Redis. Must never name a key: whatever there is has to
-//! be in the caller's place.
+//! Responsible for where a caller's requests leave something in Redis: new keys, and changes of those that were there.
+//! Must never name a key but those that a gateway writes of its own accord: whatever there is has to be in the caller's
+//! place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_config::Scope;
 use portcullis_loadtest::client::{Client, Submission};
@@ -51,6 +52,17 @@ async fn all_keys(probe: &Probe) -> BTreeSet<String> {
     probe.keys("").await.expect("keys").into_iter().collect()
 }
 
+/// What gateways write now and then, whoever calls: what they counted, and which policy they hold.
+const OWN_ACCORD: [&str; 3] = ["statistics", "flush", "gateway"];
+
+/// The keys of a place whose content is another, but for those.
+fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    let names = before.keys().chain(after.keys()).collect::<BTreeSet<_>>();
+    let differs = |key: &&String| before.get(*key) != after.get(*key);
+    let of_own_accord = |key: &&String| OWN_ACCORD.contains(&key.split(':').nth(2).unwrap_or_default());
+    names.into_iter().filter(differs).filter(|key| !of_own_accord(key)).cloned().collect()
+}
+
 /// Lets a scope have capacity without anybody who works.
 async fn capacity_of(cluster: &Fixture, scope: &Scope) {
     let store = open_store(cluster.redis_url()).await.expect("a store").scope(scope);
@@ -77,6 +89,7 @@ async fn whatever_a_caller_does_leaves_traces_in_its_own_place_only() {
     assert!(before.iter().all(|key| key.starts_with(&own)), "{before:?}");
 
     // Another principal and other agents, so that none of its keys can be there already.
+    let untouched = probe.dump(&own).await.expect("a dump");
     let foreign = with_api_key(&anyone, "foreign1");
     capacity_of(&cluster, &Scope::new("other", "place").expect("a scope")).await;
     let (foreign_task, token) = use_everything(&anyone, &with_api_key(&anyone, "foreign2"), "searcher").await;
@@ -85,6 +98,8 @@ async fn whatever_a_caller_does_leaves_traces_in_its_own_place_only() {
     assert!(new.iter().filter(|key| key.starts_with("{other:place}")).count() > 10, "{new:?}");
     let strays: Vec<&&String> = new.iter().filter(|key| !key.starts_with("{other:place}")).collect();
     assert!(strays.is_empty(), "outside of its own place: {strays:?}");
+    let touched = changed(&untouched, &probe.dump(&own).await.expect("a dump"));
+    assert!(touched.is_empty(), "changed in the place of another: {touched:?}");
     // The same principal of the same name is another one there, and so is its session.
     assert_eq!(foreign.task(&task_id).await.expect("an answer").status, 404);
     let here = with_api_key(&anyone, "ownerkey");

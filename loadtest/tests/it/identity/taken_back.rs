@@ -46,7 +46,8 @@ async fn what_is_taken_back_takes_along_what_descends_from_it_and_nothing_else()
     let (ada, bob) = (with_api_key(&here, "adaskey1"), with_api_key(&here, "bobskey1"));
     let root = Agent::of(&ada, "orchestrator", &SCOPES, json!({})).await;
     let (elder, younger) = (root.below("elder"), root.below("younger"));
-    let grandchild = elder.below("grandchild");
+    let (grandchild, nephew) = (elder.below("grandchild"), younger.below("nephew"));
+    let beside = Agent::of(&ada, "orchestrator", &SCOPES, json!({})).await.below("elder").below("grandchild");
     let bearer = root.bearer("bearer");
     for agent in [&root, &elder, &younger, &grandchild] {
         assert_eq!([agent.submit(&here).await.status, agent.submit(&there).await.status], [202, 202]);
@@ -56,7 +57,13 @@ async fn what_is_taken_back_takes_along_what_descends_from_it_and_nothing_else()
     let nothing = bob.post(REVOKE, &json!({ "chain": "nonsense" })).await.expect("an answer");
     assert_eq!((nothing.status, nothing.code()), (404, "not_found"));
     let absent = elder.post(&here, REVOKE, &json!({ "chain": "nonsense" })).await;
-    for (what, chain) in [("sibling", &younger.chain), ("parent", &root.chain), ("itself", &elder.chain)] {
+    for (what, chain) in [
+        ("sibling", &younger.chain),
+        ("child of a sibling", &nephew.chain),
+        ("grandchild by the same names, from another root", &beside.chain),
+        ("parent", &root.chain),
+        ("itself", &elder.chain),
+    ] {
         let refused = elder.post(&here, REVOKE, &taking_back(chain)).await;
         assert_eq!(Sight::of(&refused), Sight::of(&absent), "{what}");
         assert_eq!(refused.status, 404);
@@ -66,10 +73,10 @@ async fn what_is_taken_back_takes_along_what_descends_from_it_and_nothing_else()
         assert_eq!(Sight::of(&refused), Sight::of(&nothing), "another principal's");
     }
     let anonymous = here.post(REVOKE, &taking_back(&root.chain)).await.expect("an answer");
-    assert!(anonymous.status == 401 || anonymous.status == 404, "{}", anonymous.text);
+    assert_eq!((anonymous.status, anonymous.code()), (404, "not_found"), "{}", anonymous.text);
     let leaf = here.bearer(bearer.presented());
     assert_eq!(leaf.post(REVOKE, &taking_back(&bearer)).await.expect("an answer").status, 404);
-    for agent in [&root, &elder, &younger, &grandchild] {
+    for agent in [&root, &elder, &younger, &grandchild, &nephew, &beside] {
         assert_eq!(agent.submit(&there).await.status, 202, "nothing was taken back");
     }
 
