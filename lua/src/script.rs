@@ -65,7 +65,7 @@ scripts! {
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
     LOGIN = "login" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
-    RECOGNIZE = "recognize" ["now", "scope"];
+    RECOGNIZE = "recognize" ["now"];
     REVOKE = "revoke" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
     REVOKED = "revoked" ["now", "scope", "revocation"];
     LOSS = "loss" ["now", "scope", "chain", "audit", "revocation"];

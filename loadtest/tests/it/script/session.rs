@@ -93,7 +93,7 @@ async fn play(act: &Act, seed: u64) -> u64 {
             kept.iter_mut().filter(|other| other.key == one.key).for_each(|other| other.ended = true);
         }
         for one in &mut kept {
-            let session = store.recognize(&one.key).await.expect("an answer").session;
+            let session = store.recognize(&one.key).await.expect("an answer");
             let expected = (!one.ended && now_ms < one.expires_ms).then(|| {
                 if now_ms - one.seen_ms >= MINUTE_MS {
                     one.seen_ms = now_ms;
@@ -129,9 +129,9 @@ async fn a_record_that_is_still_there_after_its_end_lets_nobody_in() {
     let name = act.key(&format!("session:{}", key.as_str()));
     act.probe.command("PERSIST", [name.as_str()]).await.expect("an answer");
     let last = act.store.at(START_MS + LASTS_MS - 1).recognize(&key).await.expect("an answer");
-    assert!(last.session.is_some(), "it is not over before its time");
+    assert!(last.is_some(), "it is not over before its time");
     let over = act.store.at(START_MS + LASTS_MS).recognize(&key).await.expect("an answer");
-    assert_eq!(over.session, None);
+    assert_eq!(over, None);
     assert!(!act.probe.keys(&name).await.expect("keys").is_empty(), "or it would prove nothing");
 }
 
@@ -146,7 +146,7 @@ async fn a_hundred_looks_within_a_second_are_one_write() {
     for (from_ms, writes) in [(START_MS + 1, 0), (later_ms, 1), (later_ms + 1000, 0)] {
         act.probe.reset_statistics().await.expect("an answer");
         for look in 0..100 {
-            act.store.at(from_ms + 10 * look).recognize(&key).await.expect("an answer").session.expect("it is alive");
+            act.store.at(from_ms + 10 * look).recognize(&key).await.expect("an answer").expect("it is alive");
         }
         let costs = act.probe.command_costs().await.expect("costs");
         assert_eq!(costs.get("hset").map_or(0, |cost| cost.calls), writes, "{costs:?}");
@@ -167,11 +167,11 @@ async fn of_many_logins_at_once_as_many_are_left_as_a_principal_may_have() {
     assert_eq!(join_all(logins).await.into_iter().sum::<u64>(), 43);
     let view = RevocationView::of(act.store.revoked_set().await.expect("a set"));
     let looks = join_all(keys.iter().map(|key| act.store.recognize(key))).await;
-    let alive = looks.iter().filter(|look| look.as_ref().expect("an answer").session.is_some()).count();
+    let alive = looks.iter().filter(|look| look.as_ref().expect("an answer").is_some()).count();
     assert_eq!(alive, 5);
     // Whoever remembers one hears that it is over, and only of those.
     for (key, look) in keys.iter().zip(looks) {
-        let over = look.expect("an answer").session.is_none();
+        let over = look.expect("an answer").is_none();
         let member = Member::Session(key.as_str()).to_string();
         assert_eq!(view.covers(&[member], u64::MAX).is_some(), over);
     }
@@ -190,7 +190,7 @@ async fn nothing_that_is_stored_holds_the_token() {
     let key = SessionKey::of_token(token);
     let terms = SessionTerms { lasts_ms: LASTS_MS, most: 1 };
     login(&act.store, &key, "ada", terms).await;
-    act.store.recognize(&key).await.expect("an answer").session.expect("it is alive");
+    act.store.recognize(&key).await.expect("an answer").expect("it is alive");
     assert!(act.store.once(token, LASTS_MS).await.expect("an answer"));
     let dump = act.probe.dump(&act.prefix).await.expect("a dump");
     assert!(dump.keys().any(|name| name.ends_with(key.as_str())), "{dump:?}");
