@@ -10,11 +10,12 @@ Returns  the number of revocations stored now
 local scope_key, head_key = KEYS[1], KEYS[2]
 local call, now = redis.call, now_ms(ARGV[1])
 local number, epoch = revocations_read(scope_key, head_key)
-if epoch == '' then call('HSET', head_key, 'epoch', ARGV[4]) end
-call('HSET', head_key, 'acknowledged', ARGV[7])
-number = revocations_advance(scope_key, head_key, number, ARGV[7], ARGV[2])
+-- First: nobody is served again where it cannot be recorded, and no script takes back what it wrote.
 audit_append(KEYS[3], KEYS[4], ARGV[3], {
   'event', 'revocations.acknowledged', 'at', string.format('%d', now), 'by', ARGV[5], 'about', ARGV[6],
-  'revocations', string.format('%d', number),
+  'revocations', string.format('%d', revocations_next(number, ARGV[7])),
 })
-return number
+if epoch == '' then call('HSET', head_key, 'epoch', ARGV[4]) end
+call('HSET', head_key, 'acknowledged', ARGV[7])
+call('HDEL', head_key, 'lost')
+return revocations_advance(scope_key, head_key, number, ARGV[7], ARGV[2])

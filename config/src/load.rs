@@ -20,7 +20,7 @@ use crate::storable::storable;
 use crate::{alias, placeholder};
 
 /// A policy and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The policy as the component sees it.
     pub policy: Policy,
@@ -32,6 +32,15 @@ pub struct Loaded {
     pub source: Source,
     /// What its author should know; only about values the document itself gives.
     pub warnings: Vec<Fault>,
+}
+
+impl fmt::Debug for Loaded {
+    /// Without what was written, which may hold the password of a Redis.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, document: _, written: _, source, warnings } = self;
+        let mut shown = f.debug_struct("Loaded");
+        shown.field("policy", policy).field("source", source).field("warnings", warnings).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no policy.
@@ -146,8 +155,8 @@ pub fn for_scope(boot: &Loaded, scope: &Scope, component: Component) -> Result<L
 /// The policy as a document that may be shown.
 pub(crate) fn shown(policy: &Policy) -> Value {
     let mut document = serde_json::to_value(policy).unwrap_or_default();
-    if let Some(url) = policy.redis_url.as_deref() {
-        document["redis_url"] = masked(url).into();
+    if let Some(url) = &policy.redis_url {
+        document["redis_url"] = masked(url.expose()).into();
     }
     document
 }

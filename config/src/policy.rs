@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::UserType;
+use crate::redis_url::RedisUrl;
 
 mod breaker;
 mod budget;
@@ -49,7 +50,8 @@ pub struct Policy {
     pub instance_id: Option<String>,
     /// Redis to use when `REDIS_URL` is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub redis_url: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub redis_url: Option<RedisUrl>,
     /// How fast each user type may come.
     pub rate_limits: RateLimits,
     /// Declared user types: weights, thresholds, and whose limits a type borrows.
@@ -225,7 +227,8 @@ pub struct Monitoring {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_policy_revisions: u64,
     /// Audit events kept; the oldest goes first.
-    #[schemars(range(min = 1, max = 10_000_000))]
+    // Fewer, and whoever may change the policy could wipe out what it did.
+    #[schemars(range(min = 1_000, max = 10_000_000))]
     pub max_audit_events: u64,
 }
 

@@ -1,7 +1,30 @@
-//! Credentials in the one URL a policy has.
+//! The one URL a policy has, and the credentials in it.
 //!
 //! Responsible for knowing and hiding them. Must never let one out: neither shown, nor stored where every replica and
 //! every backup of Redis would hold it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where Redis is. Prints without its credentials.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// With its credentials.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", masked(&self.0))
+    }
+}
 
 /// Words in the name of a query parameter that make its value a secret.
 const SECRET: [&str; 4] = ["user", "pass", "secret", "token"];
@@ -52,6 +75,12 @@ mod tests {
         for url in ["redis://db:6379/1", "redis-sentinel://a:1,b:2?sentinelServiceName=main", ""] {
             assert!(!has_credentials(url), "{url}");
         }
+    }
+
+    #[test]
+    fn it_prints_without_its_password() {
+        let url = RedisUrl("redis://user:canary@db".to_owned());
+        assert_eq!((format!("{url:?}").as_str(), url.expose()), (r#""redis://user:***@db""#, "redis://user:canary@db"));
     }
 
     #[test]

@@ -49,7 +49,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -201,9 +201,8 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
+    respond::set_own(response.headers_mut());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Reasons and names that others wrote are shown here: they stay the text that they are.
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -26,6 +26,8 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::admin::redact;
+
 const EXIT_STATUSES: &str = "\
 Secrets, in the environment only:
   PORTCULLIS_ADMIN_TOKEN  bearer token of the admin listener; at least 32 bytes; required by `serve`
@@ -128,12 +130,18 @@ fn without_empty_variable(arg: Arg) -> Arg {
 }
 
 fn refuse_usage(error: &clap::Error) -> Exit {
-    // Nobody is left to tell if stdout or stderr is gone.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Success,
-        _ => Exit::Usage,
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is left to tell if stdout is gone.
+        let _ = error.print();
+        return Exit::Success;
     }
+    complain([usage_fault(error)]);
+    Exit::Usage
+}
+
+/// What is wrong with the usage. It quotes the value, which may be a URL with a password.
+fn usage_fault(error: &clap::Error) -> String {
+    redact::text(error.render().to_string().trim_end())
 }
 
 /// Prints each line on stderr.
@@ -186,6 +194,16 @@ mod tests {
         for line in ["--help", "--version", "serve --help", "help", "token attenuate --help"] {
             assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Success, "{line}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_no_good_is_quoted_without_its_secrets() {
+        for url in ["http://user:canary@app:80", "http://app:80/?api_key=canary", "http://canary@app"] {
+            let fault = usage_fault(&parse_line(&format!("serve --upstream-url {url}")).unwrap_err());
+            assert!(fault.contains("--upstream-url") && !fault.contains("canary"), "{fault}");
+        }
+        let fault = usage_fault(&parse_line("serve --trusted-proxy-count one").unwrap_err());
+        assert!(fault.contains("'one'"), "{fault}");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{
-    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, Provenance, RevocationView, ScopeStore, StoreError,
-    Verdict,
+    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore,
+    StoreError, Verdict,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -30,8 +30,11 @@ use crate::store_breaker::StoreBreaker;
 /// copying this much.
 const LIMIT_BYTES: usize = 2048;
 
-/// How often a batch is sent: what changes twice while one call is on its way is not changed by people.
+/// Under how many policies a batch is sent: what changes twice while one call is on its way is not changed by people.
 const ROUNDS: usize = 3;
+
+/// How often it is sent because something was revoked meanwhile: anybody may log out at any time.
+const REVOCATION_ROUNDS: usize = 10;
 
 /// A request for admission, but for what the policy decides about it.
 #[derive(Clone, Debug)]
@@ -120,7 +123,7 @@ impl ScopeDecider {
     pub(crate) async fn ask(&self, questions: Vec<Question>, mode: Mode) -> Result<Vec<Decided>, StoreError> {
         let (mut requests, wishes): (Vec<_>, Vec<_>) =
             questions.into_iter().map(|Question { request, wish }| (request, wish)).unzip();
-        let mut round = 1;
+        let (mut round, mut revocation_round) = (1, 1);
         loop {
             let (policy, asked_at) = (self.live.load(), Instant::now());
             let revoked = self.revocations.load();
@@ -166,11 +169,20 @@ impl ScopeDecider {
                     }
                     round += 1;
                 }
-                Err(StoreError::StaleRevocations { current, .. }) if round < ROUNDS => {
-                    self.breaker.call(self.revocations.hear(current)).await?;
-                    round += 1;
+                Err(StoreError::StaleRevocations { current, .. }) if revocation_round < REVOCATION_ROUNDS => {
+                    self.learn_of(News::of(current)).await?;
+                    revocation_round += 1;
                 }
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What is revoked, with this news. Each page of a long set is a command of its own, with a command's time.
+    pub(crate) async fn learn_of(&self, news: News) -> Result<Arc<RevocationView>, StoreError> {
+        loop {
+            if let Some(view) = self.breaker.call(self.revocations.step(news)).await? {
+                return Ok(view);
             }
         }
     }

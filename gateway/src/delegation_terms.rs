@@ -74,9 +74,10 @@ impl DelegationTerms {
         format!("{}{path}", self.origin())
     }
 
-    /// The address of a request as its client wrote it, to which proofs are bound.
+    /// The address of a request as its client wrote it, to which proofs are bound. Where the deployment has a path, a
+    /// proxy has taken it away.
     pub(crate) fn target_of(&self, uri: &Uri) -> Option<TargetUri> {
-        format!("{}{}", self.origin(), uri.path()).parse().ok()
+        format!("{}{}", self.resource, uri.path()).parse().ok()
     }
 
     /// Signs the root of a chain.
@@ -119,4 +120,38 @@ fn keys_of(text: &str) -> Option<(Option<SecretKey>, portcullis_delegation::Publ
         return Some((Some(secret), public));
     }
     portcullis_delegation::PublicKey::from_text(text).ok().map(|public| (None, public))
+}
+
+#[cfg(test)]
+mod tests {
+    use document::{DelegationKey, MaxTtlSeconds};
+
+    use super::*;
+
+    fn terms(resource: &str) -> DelegationTerms {
+        let key = SecretKey::from_seed(&[1; 32]).to_pem().unwrap();
+        let written = document::Delegation {
+            resource: resource.to_owned(),
+            active_kid: "root".to_owned(),
+            keys: vec![DelegationKey { kid: "root".to_owned(), key: key.as_str().into() }],
+            max_ttl_seconds: MaxTtlSeconds { root: 3600, agent: 900, leaf: 300 },
+        };
+        DelegationTerms::new(&written).unwrap()
+    }
+
+    #[test]
+    fn a_proof_is_made_out_to_the_public_address_whatever_a_proxy_takes_away() {
+        let seen = "/v1/tasks?wait=1".parse().unwrap();
+        for (resource, target) in [
+            ("https://gw.example", "https://gw.example/v1/tasks"),
+            ("https://gw.example/", "https://gw.example/v1/tasks"),
+            ("https://gw.example/portcullis", "https://gw.example/portcullis/v1/tasks"),
+            ("https://gw.example/a/b/", "https://gw.example/a/b/v1/tasks"),
+        ] {
+            assert_eq!(terms(resource).target_of(&seen).unwrap().as_str(), target, "{resource}");
+        }
+        let elsewhere = "http://elsewhere.example/v1/tasks".parse().unwrap();
+        assert_eq!(terms("https://gw.example").target_of(&elsewhere).unwrap().as_str(), "https://gw.example/v1/tasks");
+        assert_eq!(terms("https://gw.example").target_of(&"/a/../v1/tasks".parse().unwrap()), None);
+    }
 }

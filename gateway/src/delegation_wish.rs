@@ -3,7 +3,7 @@
 //! Responsible for reading it completely, every fault with its path. Must never fill in what decides how far it
 //! reaches: scopes, agent and reason have to be said.
 
-use portcullis_delegation::{Constraint, Grant, Jwk, PublicKey, Scope, ScopeSet};
+use portcullis_delegation::{Constraint, Grant, Jwk, PublicKey, REASON_MAX, Scope, ScopeSet};
 use serde_json::Value;
 
 use crate::admission::session::Identity;
@@ -30,7 +30,7 @@ impl DelegationWish {
     pub(crate) fn take(body: &mut Submitted) -> Option<Self> {
         let agent = body.take_text("agent");
         let scopes = scopes(body);
-        let reason = body.take_reason("reason");
+        let reason = body.take_reason("reason", REASON_MAX);
         let audience = list(body, "audience");
         let ttl_seconds = body.take_whole("ttl_seconds");
         let max_depth = body.take_whole("max_depth").map(|depth| u8::try_from(depth).unwrap_or(u8::MAX));
@@ -76,7 +76,7 @@ fn scopes(body: &mut Submitted) -> Option<ScopeSet> {
     set.or_else(|| {
         body.wrong(
             "scopes",
-            "must be 1 to 32 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
+            "must be 1 to 64 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
         )
     })
 }

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_delegation::{Chain, Expected};
+use portcullis_delegation::{Chain, Expected, REASON_MAX};
 use portcullis_lua::{Grounds, Member};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -103,7 +103,7 @@ pub(crate) async fn revoke(
 ) -> Result<StatusCode, Refused> {
     let terms = gateway.delegation_terms().ok_or_else(Refused::not_found)?;
     let mut submitted = Submitted::read(body).await?;
-    let (chain, reason) = (submitted.take_text("chain"), submitted.take_reason("reason"));
+    let (chain, reason) = (submitted.take_text("chain"), submitted.take_reason("reason", REASON_MAX));
     submitted.nothing_else("chain, reason");
     submitted.sound()?;
     let chain = chain.and_then(|text| Chain::parse(&text).ok()).ok_or_else(Refused::not_found)?;

@@ -31,6 +31,11 @@ impl SessionResolver for DevTokens {
     }
 }
 
+/// Whether a principal is one of a development token's, whichever credential it shows by now.
+pub(crate) fn names(principal: &str) -> bool {
+    principal.starts_with(PREFIX)
+}
+
 fn parse(token: &str) -> Option<Caller> {
     let (first, rest) = token.strip_prefix(PREFIX)?.split_once(':')?;
     // A user type has no slash, so the two forms cannot be taken for each other.

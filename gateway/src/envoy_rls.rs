@@ -28,7 +28,7 @@ use crate::bearer_token::BearerToken;
 use crate::decide::RequestLine;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
-use crate::refusal::Refused;
+use crate::refusal::{Cause, Refused};
 use crate::respond::{self, Answered, RequestId, set_limits};
 use crate::server::Serve;
 use crate::state::Gateway;
@@ -107,7 +107,10 @@ async fn answer(
 ) -> Result<RateLimitResponse, Status> {
     let descriptors = request.descriptors.len();
     let Described { caller, target, hits } = Described::of(request).map_err(Status::invalid_argument)?;
-    let refused_early = |refused: Refused| Told::refused(&refused).err().unwrap_or_else(|| Status::internal("refused"));
+    let refused_early = |refused: Refused| match refused.cause {
+        Cause::Unauthenticated => Status::invalid_argument("user_type is not known to the policy"),
+        _ => Told::refused(&refused).err().unwrap_or_else(|| Status::internal("refused")),
+    };
     let identity = resolve_vouched(gateway, caller).await.map_err(refused_early)?;
     let method = match &target {
         Target::Line(Some(line)) => line.method().map(str::to_owned),
@@ -119,7 +122,12 @@ async fn answer(
         Target::Line(line) => RequestLine::has_one_class(line.as_ref(), policy),
         Target::Named(_) => Ok(()),
     };
-    match classed::admit(gateway, &identity, request_id.as_str(), classify, fits, entry).await {
+    let decided = if identity.is_revoked().await {
+        Err(Refused::unauthenticated())
+    } else {
+        classed::admit(gateway, &identity, request_id.as_str(), classify, fits, entry).await
+    };
+    match decided {
         Ok(Classed { policy, pass, .. }) => {
             let limits = pass.as_ref().map_or_else(Vec::new, |pass| pass.limits().to_vec());
             let mut response = Response::new(Body::empty());

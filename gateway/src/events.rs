@@ -1,7 +1,8 @@
 //! `GET /v1/tasks/{id}/events`: the life of a task as server-sent events.
 //!
-//! Responsible for following a task from any point of its life to its end, or to the end of this gateway. Must never
-//! remember what a client has seen: the ids are derived from the task itself, so any gateway resumes any stream.
+//! Responsible for following a task from any point of its life to its end, to the end of this gateway, or until the
+//! caller's credential is taken back. Must never remember what a client has seen: the ids are derived from the task
+//! itself, so any gateway resumes any stream.
 //!
 //! | event | id | data |
 //! |---|---|---|
@@ -28,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::session::Identity;
 use crate::openapi::{EventsHeader, Following, TaskIdPath};
 use crate::refusal::{Cause, Refused, RequestFault};
-use crate::scope::ServedScope;
 use crate::state::{EventStreamPlace, Gateway};
 use crate::tasks::{TaskPath, owned_task};
 use crate::watch_hub::{LOOK_AGAIN, TaskWatch};
@@ -78,7 +78,7 @@ pub(crate) async fn follow(
     let place = gateway.open_event_stream(most).ok_or_else(too_many_streams)?;
     let stream = EventStream {
         closed: gateway.drain_state().closed(),
-        scope: identity.scope().clone(),
+        caller: identity,
         task_id,
         watch,
         cursor,
@@ -113,7 +113,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Cursor, Refused> {
 
 /// One client's view of one task.
 struct EventStream {
-    scope: Arc<ServedScope>,
+    caller: Identity,
     task_id: TaskId,
     watch: TaskWatch,
     cursor: Cursor,
@@ -138,7 +138,13 @@ impl EventStream {
         }
         let closed = self.closed.clone();
         loop {
-            if let Some(chunk) = self.look().await {
+            let news = self.look().await;
+            // Asked last: nothing is told that was learnt after the caller was revoked.
+            if self.caller.is_revoked().await {
+                self.ended = true;
+                return None;
+            }
+            if let Some(chunk) = news {
                 self.told_at = Instant::now();
                 return Some(chunk);
             }
@@ -163,7 +169,7 @@ impl EventStream {
     /// What there is to tell now, if anything. An outage of Redis tells nothing and is waited out.
     async fn look(&mut self) -> Option<Bytes> {
         loop {
-            let news = self.scope.looks().decide((self.task_id.clone(), self.cursor.into())).await;
+            let news = self.caller.scope().looks().decide((self.task_id.clone(), self.cursor.into())).await;
             let TaskNews { progress, ended, output, complete } = match news {
                 Ok(Ok(Some(news))) => news,
                 Ok(Ok(None)) => {

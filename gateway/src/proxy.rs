@@ -95,7 +95,7 @@ pub(crate) async fn forward(
     let request = request.ok_or_else(Refused::not_found)?;
     let upload = request.body().progress();
     let answer = match upstream.send(request, &bounds).await {
-        Ok(answer) => pass_on(gateway, answer, upload, account, &bounds, switch),
+        Ok(answer) => pass_on(gateway, caller.identity, answer, upload, account, &bounds, switch),
         Err(failure) => {
             account.close(if failure.is_upstreams() { Outcome::Failed } else { Outcome::Abandoned });
             Err(failure)
@@ -158,6 +158,7 @@ fn request(
 /// Passes an answer on, or says why it cannot be.
 fn pass_on(
     gateway: &Gateway,
+    caller: &Identity,
     answer: Response<Incoming>,
     upload: Arc<Progress>,
     mut account: Account,
@@ -170,7 +171,7 @@ fn pass_on(
     usage::add(&mut account.usage, answer.headers());
     // No other informational status ends an exchange.
     if answer.status().is_informational() {
-        return switch_over(gateway, answer, account, bounds, switch);
+        return switch_over(gateway, caller, answer, account, bounds, switch);
     }
     account.outcome = if failed(answer.status()) { Outcome::Failed } else { Outcome::Succeeded };
     if bounds.response_bytes.is_some_and(|most| answer.body().size_hint().lower() > most) {
@@ -200,6 +201,7 @@ fn failed(status: StatusCode) -> bool {
 /// Goes on as a tunnel, if that is what the client asked for.
 fn switch_over(
     gateway: &Gateway,
+    caller: &Identity,
     mut answer: Response<Incoming>,
     mut account: Account,
     bounds: &Bounds,
@@ -211,7 +213,8 @@ fn switch_over(
     };
     account.outcome = Outcome::Succeeded;
     let application = upgrade::on(&mut answer);
-    Tunnel { client, application, account, longest_pause: bounds.pause, place }.spawn(gateway);
+    let (caller, longest_pause) = (caller.clone(), bounds.pause);
+    Tunnel { client, application, account, caller, longest_pause, place }.spawn(gateway);
     let (mut parts, _) = answer.into_parts();
     parts.extensions.clear();
     field::of_answer(&mut parts.headers, true);

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity};
 use crate::cors::Sharing;
+use crate::limit_memory::Whose;
+use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
@@ -72,7 +74,7 @@ impl Public {
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
         let route = match request.uri().path() {
-            path if gateway.upstream().is_some() && proxy::takes(path) => "proxied",
+            path if gateway.upstream().is_some() && proxy::takes(path) => PROXIED,
             path => route_name(path),
         };
         let (parts, body) = request.into_parts();
@@ -82,26 +84,24 @@ impl Public {
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
         let own = gateway.scopes().default_scope().policy();
         let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-        // A page that another proxy asks about is the application's to allow.
-        let preflight = if profile.is_none() { cors::preflight(&own.policy().cors, &parts) } else { None };
-        let (identity, answer) = if let Some(response) = preflight {
-            (None, Ok(Answered { response, policy: Some(own) }))
-        } else if well_known::takes(parts.uri.path()) {
-            let answer = well_known::answer(gateway, &parts.method, &parts.uri);
-            (None, answer.map(|response| Answered { response, policy: Some(own) }))
-        } else {
-            self.identified(&request_id, parts, body, peer).await
-        };
+        let (identity, answer) = self.identified(&request_id, parts, body, peer, own).await;
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
+        // What is left was noted when it was decided, and is older now.
+        let noted = answer.as_ref().is_err_and(|refused| refused.limits.are_repeated());
         let mut response =
             respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
         if code.is_some() {
             respond::challenge(gateway.challenge().to(presented), &mut response);
         }
-        if let Some(identity) = &identity {
-            let scope = identity.scope().number();
-            gateway.limit_memory().complete(scope, identity.session_id(), response.headers_mut());
+        if code.is_some() || route != PROXIED {
+            respond::set_own(response.headers_mut());
+        }
+        if let Some(identity) = identity.as_ref().filter(|_| !noted) {
+            let hop = identity.caller().hops.last().map_or("", |hop| &hop.hash);
+            let (scope, session_id) = (identity.scope().number(), identity.session_id());
+            let whose = Whose { scope, session_id, hop, address: identity.client_address() };
+            gateway.limit_memory().complete(whose, response.headers_mut());
         }
         if let Some(profile) = profile {
             respond::tell(profile, code, &mut response);
@@ -111,26 +111,38 @@ impl Public {
         response
     }
 
-    /// The caller, if there is one, and the answer.
+    /// The caller, if there is one, and the answer. Whoever asks comes from an address that is listened to, even for
+    /// what is open to everybody.
     async fn identified(
         &self,
         request_id: &RequestId,
         parts: Parts,
         body: Body,
         peer: SocketAddr,
+        own: Arc<PolicyInForce>,
     ) -> (Option<Identity>, Result<Answered, Refused>) {
         if let Err(refused) = request_head::check(&parts) {
             return (None, Err(refused));
         }
-        match session::resolve(&self.gateway, &parts, peer).await {
+        let address = match session::admit_address(&self.gateway, &parts, peer) {
+            Ok(address) => address,
+            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
+        };
+        // A page that another proxy asks about is the application's to allow.
+        let asks_itself = decide::Profile::of(&parts).is_none();
+        if let Some(response) = cors::preflight(&own.policy().cors, &parts).filter(|_| asks_itself) {
+            return (None, Ok(Answered { response, policy: Some(own) }));
+        }
+        if well_known::takes(parts.uri.path()) {
+            let answer = well_known::answer(&self.gateway, &parts.method, &parts.uri);
+            return (None, answer.map(|response| Answered { response, policy: Some(own) }));
+        }
+        match session::resolve_admitted(&self.gateway, &parts, peer, address).await {
             Ok(identity) => {
                 let answer = self.handle(&identity, request_id, peer, parts, body).await;
                 (Some(identity), answer)
             }
-            Err(refused) => {
-                session::count_unresolved(&self.gateway, &refused);
-                (None, Err(refused))
-            }
+            Err(refused) => (None, Err(turned_away(&self.gateway, refused))),
         }
     }
 
@@ -167,6 +179,15 @@ impl Public {
         }
         answer
     }
+}
+
+/// The label of paths that are the application's.
+const PROXIED: &str = "proxied";
+
+/// The refusal of whoever has no identity, counted.
+fn turned_away(gateway: &Gateway, refused: Refused) -> Refused {
+    session::count_unresolved(gateway, &refused);
+    refused
 }
 
 /// The label of a path in metrics. Paths with ids in them would be a time series each.

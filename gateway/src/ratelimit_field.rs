@@ -4,6 +4,7 @@
 //! writes down what a decision said.
 
 use axum::http::{HeaderName, HeaderValue};
+use bytes::Bytes;
 use portcullis_lua::LimitState;
 
 use crate::text::push_number;
@@ -22,6 +23,13 @@ pub(crate) fn policy_list(limits: &[LimitState]) -> Option<HeaderValue> {
         push_parameter(text, b";q=", limit.limit);
         push_parameter(text, b";w=", limit.window_ms.div_ceil(1000).max(1));
     })
+}
+
+/// The same, followed by limits that only some callers have.
+pub(crate) fn policy_list_with(field: Option<&HeaderValue>, more: &[LimitState]) -> Option<HeaderValue> {
+    let Some(more) = policy_list(more) else { return field.cloned() };
+    let Some(field) = field else { return Some(more) };
+    HeaderValue::from_maybe_shared(Bytes::from([field.as_bytes(), b", ", more.as_bytes()].concat())).ok()
 }
 
 /// `"burst";r=3;t=42, "hourly";r=117`: what is left and the seconds until more is. `None` when there are no limits.
@@ -48,7 +56,7 @@ fn list(limits: &[LimitState], parameters: impl Fn(&mut Vec<u8>, &LimitState)) -
         push_name(&mut text, &limit.name);
         parameters(&mut text, limit);
     }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 fn push_parameter(text: &mut Vec<u8>, name: &[u8], value: u64) {
@@ -101,6 +109,15 @@ mod tests {
     fn no_limits_give_no_field() {
         assert_eq!(policy_list(&[]), None);
         assert_eq!(state_list(&[], 0), None);
+    }
+
+    #[test]
+    fn what_only_some_callers_have_follows_what_all_of_a_type_do() {
+        let (all, more) = (policy_list(&[limit("burst", 10, 60_000, 0, 0)]), [limit("chain:0:x", 5, 60_000, 0, 0)]);
+        assert_eq!(policy_list_with(all.as_ref(), &more).unwrap(), r#""burst";q=10;w=60, "chain:0:x";q=5;w=60"#);
+        assert_eq!(policy_list_with(all.as_ref(), &[]), all);
+        assert_eq!(policy_list_with(None, &more), policy_list(&more));
+        assert_eq!(policy_list_with(None, &[]), None);
     }
 
     #[test]

@@ -176,6 +176,13 @@ impl From<Arc<[LimitState]>> for Limits {
     }
 }
 
+impl Limits {
+    /// Whether an earlier answer has said the same: nothing of it is new.
+    pub(crate) fn are_repeated(&self) -> bool {
+        !self.recorded && !self.states.is_empty()
+    }
+}
+
 /// A refusal on its way to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

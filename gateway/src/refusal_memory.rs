@@ -38,7 +38,7 @@ pub(crate) const LONGEST_MEMORY: Duration = Duration::from_secs(1);
 pub(crate) struct Recalled {
     /// The decision, with the time that is left of what of it concerns everybody it is told.
     pub(crate) refusal: Refusal,
-    /// The caller's limits at that decision, and how long ago it was.
+    /// What of the limits at that decision concerns everybody it is told, and how long ago it was.
     pub(crate) limits: Limits,
 }
 
@@ -147,13 +147,11 @@ impl RefusalMemory {
             term = term.of_pass(refusal);
         }
         let asked_ahead = AtomicBool::new(false);
-        let limits = match shared {
-            Shared::BySession => limits.clone(),
-            // They are told to others, whose limits these are not.
-            Shared::ByUserType => Arc::from([]),
-        };
-        let (refusal_of, user_type) = (shared.repeated(refusal), subject.user_type.clone());
-        let remembered = Arc::new(Remembered { refusal: refusal_of, user_type, limits, term, asked_ahead });
+        // They are told to others: within a session its own windows are everybody's, beyond it nothing is.
+        let everybodys = |limit: &&LimitState| shared == Shared::BySession && limit.is_of_session();
+        let (repeated, user_type) = (shared.repeated(refusal, limits), subject.user_type.clone());
+        let limits = limits.iter().filter(everybodys).cloned().collect();
+        let remembered = Arc::new(Remembered { refusal: repeated, user_type, limits, term, asked_ahead });
         let scope = subject.scope;
         match shared {
             Shared::BySession => {

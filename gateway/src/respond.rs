@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_lua::{LimitState, Reason, Step};
+use portcullis_lua::{LimitState, Reason, Step, chain_limits};
 
 use crate::admission::session::Identity;
 use crate::challenge;
@@ -275,11 +275,19 @@ pub(crate) fn finish(
                 headers.insert(name, value.clone());
             }
         }
-        if let Some(field) = policy.limit_header(identity.user_type()) {
-            headers.insert(RATELIMIT_POLICY, field.clone());
+        let of_chain = chain_limits(&identity.caller().hops);
+        let field = ratelimit_field::policy_list_with(policy.limit_header(identity.user_type()), &of_chain);
+        if let Some(field) = field {
+            headers.insert(RATELIMIT_POLICY, field);
         }
     }
     response
+}
+
+/// Has a browser take this gateway's own answer for nothing but what it is labelled: reasons, results and faults hold
+/// what others wrote. An application's answers are its own to label.
+pub(crate) fn set_own(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// The answer to a health check as it leaves: nobody's, under no policy.

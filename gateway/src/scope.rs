@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::{Component, Loaded, UserType};
-use portcullis_lua::{LivePolicy, LiveRevocations, PolicyStamp, RevocationView, ScopeStore, StoreError, StoredPolicy};
+use portcullis_lua::{
+    Grounds, LivePolicy, LiveRevocations, News, PolicyStamp, RevocationView, ScopeStore, StoreError, StoredPolicy,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -147,13 +149,24 @@ impl ServedScope {
         &self.revocations
     }
 
-    /// What is revoked in the scope, asked for now.
+    /// What is revoked in the scope, asked for now. That Redis lost some of it is said there, for those who were
+    /// started since.
     ///
     /// # Errors
     ///
     /// When Redis is being left alone, or does not answer in time.
     pub(crate) async fn catch_up_with_revocations(&self) -> Result<Arc<RevocationView>, StoreError> {
-        self.shared.breaker.call(self.revocations.catch_up()).await
+        let view = self.decider.learn_of(News::unknown()).await?;
+        if view.is_untold_loss() {
+            let policy = self.policy();
+            let grounds = Grounds {
+                by: &self.shared.replica,
+                reason: "revocations that were held are not stored",
+                max_audit_events: policy.policy().monitoring.max_audit_events,
+            };
+            self.shared.breaker.call(self.store.note_loss(view.number(), grounds)).await?;
+        }
+        Ok(view)
     }
 
     /// Whether the policy knows this user type, or does once it has caught up: a type is known everywhere from the

@@ -74,7 +74,6 @@ impl Scopes {
     /// When a scope that is not served yet cannot be caught up with, or there are too many of them.
     pub async fn serve(self: &Arc<Self>, scope: &Scope) -> Result<Arc<ServedScope>, StoreError> {
         if let Some(served) = self.find(scope) {
-            served.touch();
             return Ok(served);
         }
         // The rare way has large futures, which the frequent one should not carry.

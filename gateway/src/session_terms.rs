@@ -27,6 +27,13 @@ impl SessionTerms {
         Self { lasts, secure: identity.cookie_secure }
     }
 
+    /// The name of the cookie. The other one is nobody's: without `__Host-` a cookie can be set by whoever speaks for
+    /// another host of the domain, or over plain HTTP.
+    pub(crate) fn cookie_name(&self) -> &'static str {
+        let [secure_name, plain_name] = SESSION_COOKIES;
+        if self.secure { secure_name } else { plain_name }
+    }
+
     /// `Set-Cookie` that gives this session to a browser.
     pub(crate) fn cookie(&self, token: &str) -> Option<HeaderValue> {
         self.written(token, self.lasts.lasts_ms / 1000)
@@ -38,8 +45,7 @@ impl SessionTerms {
     }
 
     fn written(&self, token: &str, max_age_seconds: u64) -> Option<HeaderValue> {
-        let [secure_name, plain_name] = SESSION_COOKIES;
-        let (name, secure) = if self.secure { (secure_name, "; Secure") } else { (plain_name, "") };
+        let (name, secure) = (self.cookie_name(), if self.secure { "; Secure" } else { "" });
         let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age_seconds}{secure}");
         let mut value = HeaderValue::from_str(&cookie).ok()?;
         value.set_sensitive(true);

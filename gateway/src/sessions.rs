@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::admission::session::Identity;
-use crate::admission::session::opened::SessionToken;
+use crate::admission::session::opened::{self, SessionToken};
 use crate::admission::{self, writes};
 use crate::caller::Source;
 use crate::openapi::{EndingSession, OpeningSession, Reading};
@@ -98,7 +98,7 @@ pub(crate) async fn open(
         user_type: caller.user_type.clone(),
         session_id: caller.session_id.clone(),
         scopes: caller.rights.as_deref().unwrap_or_default().to_vec(),
-        issuer: Some(caller.source.as_str().to_owned()),
+        issuer: Some(opened::issuer_of(caller)),
         client_type,
         label,
     };

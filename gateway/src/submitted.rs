@@ -2,7 +2,8 @@
 //!
 //! Responsible for reading it strictly and completely: a key given two values, a value of another type and a key that
 //! nobody took are faults, because each of them would silently lose something an operator asked for. Must never hold a
-//! body larger than [`MAX_BYTES`], nor wait for one longer than [`READ_BODY`].
+//! body larger than [`MAX_BYTES`], nor wait for one longer than [`READ_BODY`], nor let a name or a reason through that
+//! holds a credential: both are kept, shown and exported.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
+use crate::admin::redact;
 use crate::admission::enqueue;
 use crate::refusal::{Cause, Refused, RequestFault};
 
@@ -74,12 +76,18 @@ impl Submitted {
     pub(crate) fn take_name(&mut self, name: &str, most: usize) -> Option<String> {
         let text = self.take_text(name)?;
         let fits = (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        if fits { Some(text) } else { self.wrong(name, format!("must be 1 to {most} printable characters")) }
+        if !fits {
+            return self.wrong(name, format!("must be 1 to {most} printable characters"));
+        }
+        if redact::text(&text) == text {
+            return Some(text);
+        }
+        self.wrong(name, "must not hold a credential: it is kept and shown")
     }
 
-    /// Takes a reason as delegations and revocations have one.
-    pub(crate) fn take_reason(&mut self, name: &str) -> Option<String> {
-        let text = self.take_name(name, portcullis_delegation::REASON_MAX)?;
+    /// Takes a reason of at most so many characters.
+    pub(crate) fn take_reason(&mut self, name: &str, most: usize) -> Option<String> {
+        let text = self.take_name(name, most)?;
         if text.trim().is_empty() { self.wrong(name, "must say something") } else { Some(text) }
     }
 
@@ -162,6 +170,21 @@ mod tests {
         assert!(body.take_flag("dry_run"));
         body.nothing_else("");
         assert_eq!(body.faults, []);
+    }
+
+    #[test]
+    fn names_and_reasons_are_short_readable_and_hold_no_credential() {
+        let opaque = format!("leaked gs_{}", "canary0".repeat(6));
+        for text in ["", "\u{7}", "a\nb", "abcdefghi", &opaque, "at redis://:canary@db"] {
+            let mut body =
+                Submitted { fields: [("a".to_owned(), text.into())].into_iter().collect(), ..Submitted::default() };
+            let most = if text.contains("canary") { 100 } else { 8 };
+            assert_eq!(body.take_reason("a", most), None, "{text}");
+            assert!(!body.faults.is_empty() && !format!("{:?}", body.faults).contains("canary"), "{text}");
+        }
+        let mut body = parse(r#"{"name": "\u00dcn\u00efcode", "reason": "  "}"#);
+        assert_eq!(body.take_name("name", 8).as_deref(), Some("\u{dc}n\u{ef}code"));
+        assert_eq!(body.take_reason("reason", 8), None);
     }
 
     #[tokio::test]

@@ -9,6 +9,10 @@ local function policy_store(policy, event, by, now)
   local call, format = redis.call, string.format
   local number = revision_of(policy.stamp)
   local stamp = format('%d', policy.stamp)
+  -- First: nothing changes where it cannot be recorded, and no script takes back what it wrote.
+  audit_append(policy.audit_key, policy.audit_head_key, policy.most_events, {
+    'event', event, 'at', format('%d', now), 'by', by, 'revision', format('%d', number), 'about', policy.about,
+  })
   call('HSET', policy.key, 'stamp', stamp, 'document', policy.document, 'at', format('%d', policy.at),
     'about', policy.about, 'write', policy.write)
   call('HSET', policy.revision_key, format('%d', number),
@@ -22,8 +26,5 @@ local function policy_store(policy, event, by, now)
     if #gone > 0 then call('HDEL', policy.revision_key, unpack(gone)) end
   end
   call('SETRANGE', policy.scope_key, '0', struct.pack('<d', policy.stamp))
-  audit_append(policy.audit_key, policy.audit_head_key, policy.most_events, {
-    'event', event, 'at', format('%d', now), 'by', by, 'revision', format('%d', number), 'about', policy.about,
-  })
   call('PUBLISH', policy.channel, stamp)
 end

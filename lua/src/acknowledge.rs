@@ -20,7 +20,7 @@ impl ScopeStore {
             grounds.max_audit_events.to_string().into(),
             new_epoch().into(),
             grounds.by.into(),
-            json!({"reason": grounds.reason}).to_string().into(),
+            self.told(json!({"reason": grounds.reason})).to_string().into(),
             ulid::Ulid::generate().to_string().into(),
         ];
         let answer = ACKNOWLEDGE.call(&self.store, keys, args).await?;

@@ -11,6 +11,11 @@ use crate::pass::{PassLease, PassTerms};
 use crate::provenance::Provenance;
 use crate::task::TaskId;
 
+/// Name of the shorter of a session's own windows. No limit of a policy may be called so.
+pub(crate) const BURST: &str = "burst";
+/// Name of the longer one.
+pub(crate) const HOURLY: &str = "hourly";
+
 /// Most units of a request: the largest integer that a number of a script keeps exactly.
 const MOST_UNITS: u64 = (1 << 53) - 1;
 
@@ -69,7 +74,10 @@ impl AdmitRequest {
             Subject::Principal => Some(&self.principal),
             Subject::Session => Some(&self.session_id),
             Subject::ClientAddress => self.client_address.as_deref(),
-            Subject::Agent => self.actor.as_deref(),
+            // Of a chain it is whom the deployment named: holders name those below as they like.
+            Subject::Agent => {
+                self.provenance.hops.first().map(|root| root.client_id.as_str()).or(self.actor.as_deref())
+            }
         }
     }
 
@@ -276,7 +284,7 @@ impl Reason {
 /// What is left of one sliding window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitState {
-    /// `burst`, `hourly`, or the limit's name in the policy.
+    /// `burst`, `hourly`, the limit's name in the policy, or that of a [chain's limit](crate::chain_limits).
     pub name: String,
     /// Most in any window.
     pub limit: u64,
@@ -286,6 +294,14 @@ pub struct LimitState {
     pub remaining: u64,
     /// Time until more becomes available, ms; 0 when nothing is used.
     pub reset_ms: u64,
+}
+
+impl LimitState {
+    /// Whether it is one of the session's own windows: the same for everybody of the session, whatever they ask for.
+    #[must_use]
+    pub fn is_of_session(&self) -> bool {
+        self.name == BURST || self.name == HOURLY
+    }
 }
 
 /// What is left of one budget.

@@ -8,7 +8,7 @@ use fred::types::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decision::Reason;
+use crate::decision::{BURST, HOURLY, Reason};
 use crate::error::StoreError;
 use crate::pack::{Packer, Unpacker, text};
 use crate::provenance::RequestOrigin;
@@ -315,8 +315,8 @@ fn decided(
             event.step = Some(reason.step().as_str().to_owned());
             event.code = Some(reason.code().to_owned());
             event.name = match reason {
-                Reason::BurstLimit => Some("burst".to_owned()),
-                Reason::HourlyLimit => Some("hourly".to_owned()),
+                Reason::BurstLimit => Some(BURST.to_owned()),
+                Reason::HourlyLimit => Some(HOURLY.to_owned()),
                 Reason::RateLimit => names.limits.split(NAME_SEPARATOR).nth(which.wrapping_sub(1)).map(str::to_owned),
                 Reason::BudgetExhausted => names.budgets.get(which.wrapping_sub(1)).map(|name| (*name).to_owned()),
                 _ => None,

@@ -28,7 +28,8 @@
 //! | `counted-head` | STRING | number and hash of the newest of these | the scope's |
 //! | `revoked` | ZSET | member a credential dies with → expiry ms | until expired, at most 100,000 |
 //! | `revocation` | HASH | the same member → times, ceiling, who and why | the same |
-//! | `revocation-head` | HASH | number of revocations, epoch of the data, last acknowledged loss | the scope's |
+//! | `revoked-order` | ZSET | the same member → number of the change that made it what it is | the same |
+//! | `revocation-head` | HASH | number of revocations, epoch of the data, losses of revocations | the scope's |
 //! | `gateway` | HASH | gateway → policy stamp it holds, times | ten timeouts after the last report |
 //! | `limit:SESSION` | STRING | the session's windows | until they are empty, at most a quarter longer |
 //! | `named-limit:NAME:SUBJECT` | STRING | the subject's window of a named limit | the same |
@@ -107,6 +108,7 @@ impl Keys {
         counted_head = "counted-head",
         revoked = "revoked",
         revocation = "revocation",
+        revoked_order = "revoked-order",
         revocation_head = "revocation-head",
         gateway = "gateway",
     }

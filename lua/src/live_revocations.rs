@@ -11,8 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
-use crate::revocation_view::RevocationView;
-use crate::revoked::RevokedLook;
+use crate::revocation_view::{Draft, RevocationView};
+use crate::revoked::RevokedPage;
 use crate::store::ScopeStore;
 
 /// Handle on what is revoked in a scope. Cheap to clone; every clone sees the same.
@@ -24,8 +24,42 @@ pub struct LiveRevocations {
 struct Inner {
     store: ScopeStore,
     current: ArcSwap<RevocationView>,
-    /// Held while asking Redis, so that many who heard the same news ask once.
-    asking: tokio::sync::Mutex<()>,
+    /// Held while asking Redis, so that many who heard the same news ask once. What has been read of a set that is
+    /// longer than an answer: whoever asks next goes on with it.
+    asking: tokio::sync::Mutex<Option<Reading>>,
+}
+
+struct Reading {
+    draft: Draft,
+    /// The set that is known with it.
+    number: u64,
+    epoch: Option<String>,
+}
+
+/// A reason to ask what is revoked.
+#[derive(Clone, Copy, Debug)]
+pub struct News {
+    /// Somebody says that this is the number; `None`: nobody says anything.
+    number: Option<u64>,
+    heard: Instant,
+}
+
+impl News {
+    /// The scope has this number of revocations now.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        Self { number: Some(number), heard: Instant::now() }
+    }
+
+    /// There may be others.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { number: None, heard: Instant::now() }
+    }
+
+    fn is_known_to(&self, view: &RevocationView) -> bool {
+        (self.number == Some(view.number()) && view.is_known()) || view.asked_since(self.heard)
+    }
 }
 
 impl LiveRevocations {
@@ -44,39 +78,63 @@ impl LiveRevocations {
 
     /// Somebody says what the number is: catches up if another is held; what is known then.
     pub async fn hear(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
-        if number == self.inner.current.load().number() {
-            return Ok(self.load());
-        }
-        let turn = self.inner.asking.lock().await;
-        // Somebody else may have caught up while we waited for our turn.
-        if number == self.inner.current.load().number() {
-            return Ok(self.load());
-        }
-        let look = self.look().await;
-        drop(turn);
-        look
+        self.follow(News::of(number)).await
     }
 
     /// Asks Redis what is revoked; what is known then. The question costs one small call where nothing has changed.
     pub async fn catch_up(&self) -> Result<Arc<RevocationView>, StoreError> {
-        let called = Instant::now();
-        let turn = self.inner.asking.lock().await;
-        // Asked for after we were called: good enough for us, too.
-        if self.load().asked_since(called) {
-            return Ok(self.load());
+        self.follow(News::unknown()).await
+    }
+
+    async fn follow(&self, news: News) -> Result<Arc<RevocationView>, StoreError> {
+        loop {
+            if let Some(view) = self.step(news).await? {
+                return Ok(view);
+            }
         }
-        let look = self.look().await;
-        drop(turn);
-        look
+    }
+
+    /// Asks Redis at most once; what is known then, or `None` where there is more to read. Nothing that was read is
+    /// lost when its caller gives up: the next one goes on.
+    pub async fn step(&self, news: News) -> Result<Option<Arc<RevocationView>>, StoreError> {
+        if news.is_known_to(&self.load()) {
+            return Ok(Some(self.load()));
+        }
+        let mut reading = self.inner.asking.lock().await;
+        // Somebody else may have caught up while we waited for our turn.
+        if news.is_known_to(&self.load()) {
+            return Ok(Some(self.load()));
+        }
+        let (held, asked) = (self.load(), Instant::now());
+        let (number, epoch) = match &*reading {
+            Some(reading) => (reading.number, reading.epoch.as_deref()),
+            None => (held.number(), held.epoch()),
+        };
+        let RevokedPage { mut set, goes_on, told } = self.inner.store.revoked_page(number, epoch).await?;
+        let begun = reading.take();
+        if begun.is_none() && goes_on && set.number == held.number() {
+            return Ok(Some(self.hold(&held, held.confirmed(asked, set.now_ms))));
+        }
+        let mut draft = match begun {
+            _ if !goes_on => Draft::of_all(),
+            Some(begun) => begun.draft,
+            // What is held while something is lost is more than what is stored.
+            None if held.is_lost() => {
+                *reading = Some(Reading { draft: Draft::of_all(), number: 0, epoch: None });
+                return Ok(None);
+            }
+            None => held.draft(),
+        };
+        draft.add(std::mem::take(&mut set.members), set.now_ms);
+        if told != set.number {
+            *reading = Some(Reading { draft, number: told, epoch: set.epoch });
+            return Ok(None);
+        }
+        Ok(Some(self.hold(&held, held.followed_by(draft, &set, asked))))
     }
 
     /// The caller has its turn, so nobody else changes what is held.
-    async fn look(&self) -> Result<Arc<RevocationView>, StoreError> {
-        let (held, asked) = (self.load(), Instant::now());
-        let next = match self.inner.store.revoked(held.number(), held.epoch()).await? {
-            RevokedLook::Same(now_ms) => held.confirmed(asked, now_ms),
-            RevokedLook::Other(set) => held.followed_by(set, asked),
-        };
+    fn hold(&self, held: &RevocationView, next: RevocationView) -> Arc<RevocationView> {
         if next.is_lost() != held.is_lost() {
             let scope = self.inner.store.scope();
             if next.is_lost() {
@@ -88,7 +146,7 @@ impl LiveRevocations {
         }
         let next = Arc::new(next);
         self.inner.current.store(Arc::clone(&next));
-        Ok(next)
+        next
     }
 }
 

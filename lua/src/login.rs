@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::grounds::{Grounds, new_epoch};
 use crate::key::digest;
 use crate::reply::Reply;
+use crate::revoke::{REVOKED_MOST_OWN, kept_by};
 use crate::script::LOGIN;
 use crate::store::ScopeStore;
 
@@ -20,6 +21,9 @@ use crate::store::ScopeStore;
 const NAMED: i64 = 64;
 /// How often they are named anew because others logged in meanwhile.
 const ROUNDS: usize = 64;
+/// How long a session stays revoked that had to go, ms: longer than anybody remembers it, or a delegation that came of
+/// it lasts.
+const GONE_MS: u64 = 2 * 3_600_000;
 
 /// Where a session is kept: the SHA-256 of its token, 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +90,7 @@ pub struct Opened {
     pub created_ms: u64,
     /// When it ends, Redis clock, ms since the epoch.
     pub expires_ms: u64,
-    /// Sessions of the principal that are over because of it. Whoever remembers one for a while lets it in so long.
+    /// Sessions of the principal that are over because of it.
     pub ended: u64,
 }
 
@@ -109,12 +113,14 @@ impl ScopeStore {
             "issuer": record.issuer,
             "reason": grounds.reason,
         });
+        let gone = kept_by(Grounds { reason: "too many sessions", ..grounds })?;
         let k = &self.keys;
         let of = k.sessions_of(&record.principal);
         for _ in 0..ROUNDS {
             let named: Vec<String> =
                 self.store.client().zrange(of.clone(), 0, NAMED - 1, None, false, None, false).await?;
-            let mut keys = vec![k.session(key.as_str()), of.clone(), k.revocation_head(), k.audit(), k.audit_head()];
+            let mut keys = vec![k.session(key.as_str()), of.clone(), k.scope(), k.revoked(), k.revocation()];
+            keys.extend([k.revoked_order(), k.revocation_head(), k.audit(), k.audit_head()]);
             keys.extend(named.iter().map(|digest| k.session(digest)));
             let mut args: Vec<Value> = vec![
                 self.now_arg(),
@@ -126,6 +132,10 @@ impl ScopeStore {
                 grounds.max_audit_events.to_string().into(),
                 grounds.by.into(),
                 about.to_string().into(),
+                k.policy_changes().into(),
+                REVOKED_MOST_OWN.to_string().into(),
+                GONE_MS.to_string().into(),
+                gone.as_str().into(),
             ];
             args.extend(named.into_iter().map(Value::from));
             let mut reply = Reply::new("login", LOGIN.call(&self.store, keys, args).await?)?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use portcullis_config::UserType;
 use portcullis_config::policy::{Budget, Period, Policy, Retry};
 
-use crate::decision::LimitState;
+use crate::decision::{BURST, HOURLY, LimitState};
 use crate::pack::Packer;
 use crate::stamp::PolicyStamp;
 
@@ -196,9 +196,9 @@ impl CompiledPolicy {
 impl Class {
     fn new(policy: &Policy, limits: &[NamedLimit], user_type: &UserType, number: u8) -> Self {
         let windows: Vec<Window> = policy.limits_of(user_type).map_or_else(Vec::new, |role| {
-            let mut windows = vec![("burst", 1, role.burst_window * 1000, role.burst)];
+            let mut windows = vec![(BURST, 1, role.burst_window * 1000, role.burst)];
             if role.hourly >= 0 {
-                windows.push(("hourly", 2, 3_600_000, role.hourly.unsigned_abs()));
+                windows.push((HOURLY, 2, 3_600_000, role.hourly.unsigned_abs()));
             }
             window::shape(&windows)
         });

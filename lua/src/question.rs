@@ -5,7 +5,7 @@
 
 use portcullis_config::policy::Budget;
 
-use crate::decision::{AdmitRequest, Reason};
+use crate::decision::{AdmitRequest, LimitState, Reason};
 use crate::envelope::Hold;
 use crate::error::StoreError;
 use crate::policy::{Class, CompiledPolicy, Use, Window, shape};
@@ -72,7 +72,7 @@ impl<'a> Question<'a> {
             class,
             uses: limits.iter().filter_map(|limit| limit.used_by(request)).collect(),
             hop_uses: if throttled {
-                hops.iter().flat_map(|hop| hop_uses(hop, request.cost)).collect()
+                hop_windows(hops).map(|(hop, window)| hop_use(hop, window, request.cost)).collect()
             } else {
                 Vec::new()
             },
@@ -110,17 +110,31 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What a request of this cost uses of what a hop allows: of each limit, as many calls as it counts for elsewhere.
-fn hop_uses(hop: &Hop, cost: u32) -> impl Iterator<Item = HopUse<'_>> {
-    let limits = [
-        ("chain:calls_per_min", MINUTE_MS, hop.calls_per_min),
-        ("chain:calls_per_hour", 60 * MINUTE_MS, hop.calls_per_hour),
-    ];
-    let windows = limits.into_iter().flat_map(|(name, length_ms, limit)| {
-        let limit = limit.map(|limit| limit.min(MOST_CALLS));
-        limit.map_or_else(Vec::new, |limit| shape(&[(name, Reason::RateLimit.number(), length_ms, limit)]))
-    });
-    windows.map(move |window| HopUse { window, hash: &hop.hash, units: u64::from(cost.max(1)) })
+/// The limits that a chain of these hops (root first) brings along, with nothing used, for answers that took no
+/// decision: `chain:N:calls_per_min` and `chain:N:calls_per_hour`, where N is the hop's place, the root's being 0.
+#[must_use]
+pub fn chain_limits(hops: &[Hop]) -> Vec<LimitState> {
+    hop_windows(hops).map(|(_, window)| window.state(0.0, 0.0)).collect()
+}
+
+/// The windows of each hop, named by its place: hops of one chain may all set the same bounds, and each is another.
+fn hop_windows(hops: &[Hop]) -> impl Iterator<Item = (&Hop, Window)> {
+    let bounds = |hop: &Hop| {
+        [("calls_per_min", MINUTE_MS, hop.calls_per_min), ("calls_per_hour", 60 * MINUTE_MS, hop.calls_per_hour)]
+    };
+    hops.iter().enumerate().flat_map(move |(place, hop)| {
+        let set = bounds(hop).into_iter().filter_map(|(bound, length_ms, limit)| Some((bound, length_ms, limit?)));
+        set.flat_map(move |(bound, length_ms, limit)| {
+            let name = format!("chain:{place}:{bound}");
+            let window = shape(&[(&name, Reason::RateLimit.number(), length_ms, limit.min(MOST_CALLS))]);
+            window.into_iter().map(move |window| (hop, window))
+        })
+    })
+}
+
+/// What a request of this cost uses of a window of a hop: as many calls as it counts for elsewhere.
+fn hop_use(hop: &Hop, window: Window, cost: u32) -> HopUse<'_> {
+    HopUse { window, hash: &hop.hash, units: u64::from(cost.max(1)) }
 }
 
 #[cfg(test)]
@@ -176,6 +190,22 @@ mod tests {
         let question = Question::new(&policy, request).unwrap();
         let draws = question.draws.iter().map(|draw| draw.estimate).collect();
         (draws, question.uses.iter().map(|used| used.units).collect())
+    }
+
+    #[test]
+    fn every_bound_of_every_hop_has_a_name_of_its_own() {
+        let hop = |per_min, per_hour| Hop { calls_per_min: per_min, calls_per_hour: per_hour, ..Hop::default() };
+        let hops = [hop(Some(5), Some(9)), hop(None, None), hop(Some(5), None), hop(None, Some(u64::MAX))];
+        let limits = chain_limits(&hops);
+        let told: Vec<_> = limits.iter().map(|limit| (limit.name.as_str(), limit.limit, limit.window_ms)).collect();
+        let expected = [
+            ("chain:0:calls_per_min", 5, 60_000),
+            ("chain:0:calls_per_hour", 9, 3_600_000),
+            ("chain:2:calls_per_min", 5, 60_000),
+            ("chain:3:calls_per_hour", MOST_CALLS, 3_600_000),
+        ];
+        assert_eq!(told, expected);
+        assert!(limits.iter().all(|limit| !limit.is_of_session() && limit.remaining == limit.limit));
     }
 
     #[test]

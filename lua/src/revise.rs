@@ -54,7 +54,7 @@ impl ScopeStore {
         new: &NewRevision,
     ) -> Result<Revised, StoreError> {
         let document = new.document.to_string();
-        let about = new.about.encode()?;
+        let about = self.told(new.about.encoded()?).to_string();
         let args: Vec<Value> = vec![
             self.now_arg(),
             expected.as_u64().to_string().into(),

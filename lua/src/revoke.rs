@@ -26,6 +26,14 @@ pub const REVOKE_BATCH: usize = 16;
 /// Most members that are kept until they expire. Beyond, nothing more is revoked: every gateway holds them all.
 pub const REVOKED_MOST: usize = 100_000;
 
+/// Of them those that callers may make of their own credentials: the rest is the operators', or any caller could keep
+/// them from revoking it.
+pub const REVOKED_MOST_OWN: usize = 90_000;
+
+/// For how long a task may wait and still be sure to hear that the credential behind it was revoked, ms: the week by
+/// which a task may be delayed, and a day.
+pub(crate) const WAITS_MS: u64 = 8 * 24 * 3_600_000;
+
 /// Before a member that spares what was issued after its revocation: apart from the same member that spares nothing.
 pub(crate) const SPARES_LATER: char = '<';
 
@@ -117,7 +125,8 @@ pub enum Revoked {
 struct Entry {
     member: String,
     lasts_ms: u64,
-    spares_later: bool,
+    /// Lives what is issued this much later than now; `None`: nothing does.
+    spares_from_ms: Option<u64>,
     ceiling: String,
 }
 
@@ -126,25 +135,36 @@ impl ScopeStore {
     /// twice is the same as once, so a lost answer may be asked for again. A session that is named by its
     /// [`SessionKey`] is ended with it.
     pub async fn revoke(&self, revocations: &[Revocation], grounds: Grounds<'_>) -> Result<Revoked, StoreError> {
+        self.revoke_within(REVOKED_MOST, revocations, grounds).await
+    }
+
+    /// The same for credentials that are the caller's own, of which fewer are kept: [`REVOKED_MOST_OWN`].
+    pub async fn give_up(&self, revocations: &[Revocation], grounds: Grounds<'_>) -> Result<Revoked, StoreError> {
+        self.revoke_within(REVOKED_MOST_OWN, revocations, grounds).await
+    }
+
+    async fn revoke_within(
+        &self,
+        most: usize,
+        revocations: &[Revocation],
+        grounds: Grounds<'_>,
+    ) -> Result<Revoked, StoreError> {
+        if revocations.is_empty() || revocations.len() > REVOKE_BATCH {
+            return Err(StoreError::Protocol(format!("{} members in one revocation", revocations.len())));
+        }
         let mut sessions = Vec::new();
         for revocation in revocations {
             if let Some(key) = revocation.member.strip_prefix("s:").and_then(SessionKey::parse) {
                 sessions.push(key);
             }
         }
-        let entry = |revocation: &Revocation| Entry {
-            member: stored(&revocation.member, revocation.spares_later),
-            lasts_ms: revocation.lasts_ms,
-            spares_later: revocation.spares_later,
-            ceiling: String::new(),
-        };
-        let entries: Vec<Entry> = revocations.iter().map(entry).collect();
+        let entries: Vec<Entry> = revocations.iter().map(entry_of).collect();
         let event = match revocations.first().map(|revocation| revocation.member.as_str()) {
             Some(member) if member.starts_with("s:") => "session.revoked",
             Some(member) if member.starts_with("p:") => "principal.revoked",
             _ => "delegation.revoked",
         };
-        self.change_revoked(event, &entries, &sessions, grounds).await
+        self.change_revoked(event, most, &entries, &sessions, grounds).await
     }
 
     /// Notes that a principal's credentials count as no more than this user type for so long, whatever they were issued
@@ -160,45 +180,43 @@ impl ScopeStore {
             Some(ceiling) => ("principal.lowered", ceiling.as_str().to_owned()),
             None => ("principal.raised", String::new()),
         };
-        let entry = Entry { member: ceiling_of(principal), lasts_ms, spares_later: false, ceiling };
-        self.change_revoked(event, &[entry], &[], grounds).await
+        let entry = Entry { member: ceiling_of(principal), lasts_ms, spares_from_ms: None, ceiling };
+        self.change_revoked(event, REVOKED_MOST, &[entry], &[], grounds).await
     }
 
     async fn change_revoked(
         &self,
         event: &str,
+        most: usize,
         entries: &[Entry],
         sessions: &[SessionKey],
         grounds: Grounds<'_>,
     ) -> Result<Revoked, StoreError> {
-        if entries.is_empty() || entries.len() > REVOKE_BATCH {
-            return Err(StoreError::Protocol(format!("{} members in one revocation", entries.len())));
-        }
         let k = &self.keys;
-        let mut keys = vec![k.scope(), k.revoked(), k.revocation(), k.revocation_head(), k.audit(), k.audit_head()];
+        let mut keys = vec![k.scope(), k.revoked(), k.revocation(), k.revoked_order(), k.revocation_head()];
+        keys.extend([k.audit(), k.audit_head()]);
         let members: Vec<&str> = entries.iter().map(|entry| entry.member.as_str()).collect();
         let ceiling = entries.first().map(|entry| entry.ceiling.as_str()).filter(|ceiling| !ceiling.is_empty());
         let mut about = json!({"members": members, "reason": grounds.reason});
         if let (Some(ceiling), Some(about)) = (ceiling, about.as_object_mut()) {
             about.insert("user_type".to_owned(), ceiling.into());
         }
-        let kept = serde_json::to_string(&RevokedBy { by: grounds.by.to_owned(), reason: grounds.reason.to_owned() })
-            .map_err(|error| StoreError::Protocol(error.to_string()))?;
+        let kept = kept_by(grounds)?;
         let mut args: Vec<Value> = vec![
             self.now_arg(),
             k.policy_changes().into(),
-            REVOKED_MOST.to_string().into(),
+            most.to_string().into(),
             grounds.max_audit_events.to_string().into(),
             new_epoch().into(),
             event.into(),
             grounds.by.into(),
-            about.to_string().into(),
+            self.told(about).to_string().into(),
             entries.len().to_string().into(),
         ];
         for entry in entries {
             args.push(entry.member.as_str().into());
             args.push(entry.lasts_ms.to_string().into());
-            args.push(if entry.spares_later { "1" } else { "" }.into());
+            args.push(entry.spares_from_ms.map_or_else(String::new, |later_ms| later_ms.to_string()).into());
             args.push(entry.ceiling.as_str().into());
             args.push(kept.as_str().into());
         }
@@ -221,6 +239,25 @@ impl ScopeStore {
         let record: Option<String> = self.store.client().hget(self.keys.session(session.as_str()), "record").await?;
         record.map(|record| read_json::<SessionRecord>(record.as_bytes()).map(|record| record.principal)).transpose()
     }
+}
+
+/// What is kept of a revocation for people, as it is stored.
+pub(crate) fn kept_by(grounds: Grounds<'_>) -> Result<String, StoreError> {
+    let by = RevokedBy { by: grounds.by.to_owned(), reason: grounds.reason.to_owned() };
+    serde_json::to_string(&by).map_err(|error| StoreError::Protocol(error.to_string()))
+}
+
+/// What is stored of a revocation. Tokens, keys and agents stay revoked for as long as a delegation lasts; tasks may
+/// wait longer, and die until the end of their wait with what they were submitted under. An agent or a key may act
+/// again then, by what is granted then.
+fn entry_of(revocation: &Revocation) -> Entry {
+    let Revocation { member, lasts_ms, spares_later } = revocation;
+    let (lasts_ms, spares_from_ms) = match Member::parse(member) {
+        Some(Member::Token(_)) if !spares_later => (WAITS_MS.max(*lasts_ms), None),
+        Some(Member::Key(_) | Member::Agent(_)) if !spares_later => (WAITS_MS.max(*lasts_ms), Some(*lasts_ms)),
+        _ => (*lasts_ms, spares_later.then_some(0)),
+    };
+    Entry { member: stored(member, spares_from_ms.is_some()), lasts_ms, spares_from_ms, ceiling: String::new() }
 }
 
 /// A member as it is stored.

@@ -1,22 +1,22 @@
 //! `revoked.lua`: reading what is revoked.
 //!
-//! Responsible for the set as it was at one moment, although it is read a page at a time. Must never answer with parts
-//! of two sets.
+//! Responsible for a whole set, although it is read a page at a time and goes on changing. Must never read again what
+//! has not changed.
+
+use std::collections::HashMap;
 
 use portcullis_config::UserType;
 use serde::Serialize;
 
 use crate::error::StoreError;
 use crate::reply::Reply;
-use crate::revoke::{RevokedBy, SPARES_LATER};
+use crate::revoke::{RevokedBy, SPARES_LATER, is_ceiling};
 use crate::script::REVOKED;
 use crate::store::ScopeStore;
 use crate::stored_policy::json;
 
-/// Members of one page.
-const PAGE: usize = 4096;
-/// How often the set is read anew because it changed between two pages.
-const ROUNDS: usize = 16;
+/// Members of one page: few enough for everybody's commands to wait behind it, and for one command's time.
+const PAGE: usize = 1024;
 
 /// What is revoked in a scope at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub struct RevokedSet {
     /// Names the data: another one is another Redis, or one that was emptied. `None` before the first session or
     /// revocation.
     pub epoch: Option<String>,
-    /// The last acknowledged loss, if there was one.
+    /// The last acknowledgement of a loss, if there was one.
     pub acknowledged: Option<String>,
+    /// The loss that was noticed and that nobody has acknowledged.
+    pub lost: Option<String>,
     /// The members; some may have expired.
     pub members: Vec<RevokedMember>,
 }
@@ -45,7 +47,7 @@ pub struct RevokedMember {
     pub revoked_ms: u64,
     /// Credentials issued later than this live, ms since the epoch; `None`: none does.
     pub not_before_ms: Option<u64>,
-    /// Of a ceiling: what the principal counts as at most.
+    /// Of a ceiling: what the principal counts as at most; `None`: it was taken away.
     pub ceiling: Option<UserType>,
     /// Who made it.
     pub by: String,
@@ -53,82 +55,84 @@ pub struct RevokedMember {
     pub reason: String,
 }
 
-/// A page, or the news that there is none to read.
-struct Page {
-    now_ms: u64,
-    number: u64,
-    epoch: String,
-    acknowledged: String,
-    /// Members in all; `None`: what is held is what is stored.
-    total: Option<usize>,
-    members: Vec<RevokedMember>,
-}
-
 /// What a look at the stored set found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RevokedLook {
-    /// It is the set that is held; the time is Redis's, ms since the epoch.
-    Same(u64),
-    /// It is another.
-    Other(RevokedSet),
+pub(crate) struct RevokedPage {
+    /// What the scope says, and the members of this page.
+    pub(crate) set: RevokedSet,
+    /// Whether the members are what was changed since the set that was named; else they are the first of all.
+    pub(crate) goes_on: bool,
+    /// Number of the set that is known with this page.
+    pub(crate) told: u64,
+}
+
+impl RevokedPage {
+    /// Whether there is no more.
+    pub(crate) fn is_last(&self) -> bool {
+        self.told == self.set.number
+    }
 }
 
 impl ScopeStore {
-    /// What is revoked now, unless it is the set of this number and epoch.
-    pub async fn revoked(&self, number: u64, epoch: Option<&str>) -> Result<RevokedLook, StoreError> {
-        for _ in 0..ROUNDS {
-            let first = self.revoked_page(number, epoch, 0).await?;
-            let Some(total) = first.total else { return Ok(RevokedLook::Same(first.now_ms)) };
-            let (mut members, mut whole) = (first.members, true);
-            while whole && members.len() < total {
-                let page = self.revoked_page(number, epoch, members.len()).await?;
-                whole = page.number == first.number && page.epoch == first.epoch && !page.members.is_empty();
-                members.extend(page.members);
-            }
-            if whole {
-                return Ok(RevokedLook::Other(RevokedSet {
-                    now_ms: first.now_ms,
-                    number: first.number,
-                    epoch: Some(first.epoch).filter(|epoch| !epoch.is_empty()),
-                    acknowledged: Some(first.acknowledged).filter(|name| !name.is_empty()),
-                    members,
-                }));
-            }
-        }
-        Err(StoreError::Unavailable("what is revoked kept changing".to_owned()))
-    }
-
     /// What is revoked now, for people: what has not expired.
     pub async fn revocations(&self) -> Result<RevokedSet, StoreError> {
-        match self.revoked(u64::MAX, None).await? {
-            RevokedLook::Other(mut set) => {
-                set.members.retain(|member| member.expires_ms > set.now_ms);
-                Ok(set)
-            }
-            RevokedLook::Same(_) => Err(StoreError::Protocol("a number of revocations that cannot be".to_owned())),
-        }
+        let mut set = self.revoked_set().await?;
+        let now_ms = set.now_ms;
+        set.members.retain(|member| {
+            let raised = member.ceiling.is_none() && is_ceiling(&member.member);
+            member.expires_ms > now_ms && !raised
+        });
+        Ok(set)
     }
 
-    async fn revoked_page(&self, number: u64, epoch: Option<&str>, from: usize) -> Result<Page, StoreError> {
-        let k = &self.keys;
-        let keys = vec![k.scope(), k.revoked(), k.revocation(), k.revocation_head()];
-        let args = vec![
-            self.now_arg(),
-            number.to_string().into(),
-            epoch.unwrap_or_default().into(),
-            from.to_string().into(),
-            PAGE.to_string().into(),
-        ];
-        let mut reply = Reply::new("revoked", REVOKED.call(&self.store, keys, args).await?)?;
-        let (now_ms, number) = (reply.int()?.unsigned_abs(), reply.int()?.unsigned_abs());
-        let (epoch, acknowledged) = (reply.text()?, reply.text()?);
-        let total = usize::try_from(reply.int()?).ok();
-        let mut members = Vec::with_capacity(reply.len() / 6);
-        while !reply.is_empty() {
-            members.push(member(&mut reply)?);
+    /// What is stored, with what has expired and is still there.
+    pub async fn revoked_set(&self) -> Result<RevokedSet, StoreError> {
+        let mut page = self.revoked_page(0, None).await?;
+        let mut members = Vec::new();
+        loop {
+            if !page.goes_on {
+                members.clear();
+            }
+            // What was changed between two pages comes again as what it is now.
+            members.append(&mut page.set.members);
+            if page.is_last() {
+                break;
+            }
+            page = self.revoked_page(page.told, page.set.epoch.as_deref()).await?;
         }
-        Ok(Page { now_ms, number, epoch, acknowledged, total, members })
+        let mut latest: HashMap<(String, bool), RevokedMember> = HashMap::with_capacity(members.len());
+        for member in members {
+            latest.insert((member.member.clone(), member.not_before_ms.is_some()), member);
+        }
+        Ok(RevokedSet { members: latest.into_values().collect(), ..page.set })
     }
+
+    /// What was changed since the set of this number and epoch.
+    pub(crate) async fn revoked_page(&self, number: u64, epoch: Option<&str>) -> Result<RevokedPage, StoreError> {
+        let k = &self.keys;
+        let keys = vec![k.scope(), k.revoked(), k.revocation(), k.revoked_order(), k.revocation_head()];
+        let args =
+            vec![self.now_arg(), number.to_string().into(), epoch.unwrap_or_default().into(), PAGE.to_string().into()];
+        let mut reply = Reply::new("revoked", REVOKED.call(&self.store, keys, args).await?)?;
+        let mut set = RevokedSet {
+            now_ms: reply.int()?.unsigned_abs(),
+            number: reply.int()?.unsigned_abs(),
+            epoch: named(reply.text()?),
+            acknowledged: named(reply.text()?),
+            lost: named(reply.text()?),
+            members: Vec::new(),
+        };
+        let (goes_on, told) = (reply.int()? == 1, reply.int()?.unsigned_abs());
+        set.members.reserve(reply.len() / 6);
+        while !reply.is_empty() {
+            set.members.push(member(&mut reply)?);
+        }
+        Ok(RevokedPage { set, goes_on, told })
+    }
+}
+
+fn named(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn member(reply: &mut Reply) -> Result<RevokedMember, StoreError> {

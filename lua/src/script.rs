@@ -64,10 +64,11 @@ scripts! {
     REVISE = "revise" ["now", "scope", "chain", "audit", "stamp"];
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
-    LOGIN = "login" ["now", "chain", "audit"];
+    LOGIN = "login" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
     RECOGNIZE = "recognize" ["now", "scope"];
-    REVOKE = "revoke" ["now", "scope", "chain", "audit", "revocation"];
+    REVOKE = "revoke" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
     REVOKED = "revoked" ["now", "scope", "revocation"];
+    LOSS = "loss" ["now", "scope", "chain", "audit", "revocation"];
     ACKNOWLEDGE = "acknowledge" ["now", "scope", "chain", "audit", "revocation"];
     WRITE_LIMIT = "write_limit" ["now", "window"];
     WITNESS = "witness" ["now", "chain", "audit"];

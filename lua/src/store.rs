@@ -3,6 +3,7 @@
 //! Responsible for failing fast (a command has one attempt, a deadline, and does not queue behind a broken connection)
 //! and for coming back by itself. Must never retry a command whose answer was lost: the scripts consume.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::changes::Watches;
 use crate::error::StoreError;
+use crate::grounds::ActingFor;
 use crate::key::Keys;
 
 /// Time between two attempts to reach a Redis that is gone. Constant and short: a shared store that is back should
@@ -25,8 +27,13 @@ const RECONNECT_MS: u32 = 100;
 /// A connection on which an answer is this long overdue is given up and made anew.
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
 
+/// What a URL may begin with, before a suffix of [`TOPOLOGIES`]; those in `s` speak TLS.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
+/// How the rest of a scheme says which servers there are; without one, a single one.
+const TOPOLOGIES: [&str; 3] = ["", "-cluster", "-sentinel"];
+
 /// How to reach Redis.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreOptions {
     /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://`, with credentials if needed.
     pub url: String,
@@ -36,13 +43,28 @@ pub struct StoreOptions {
     pub command_timeout: Duration,
 }
 
+impl fmt::Debug for StoreOptions {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, connections, command_timeout } = self;
+        let mut shown = f.debug_struct("StoreOptions");
+        shown.field("connections", connections).field("command_timeout", command_timeout).finish_non_exhaustive()
+    }
+}
+
 /// Handle on the Redis all scopes share. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Store {
+    /// Without the connections, whose configuration holds the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     pool: Pool,
     config: Config,
@@ -54,6 +76,7 @@ impl Store {
     /// Starts to connect and returns at once; until connected, calls fail fast as [`StoreError::Unavailable`].
     /// Must be called within a tokio runtime.
     pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        check_scheme(&options.url)?;
         let mut config = Config::from_url(&options.url).map_err(|error| StoreError::Url(error.to_string()))?;
         config.fail_fast = false;
         let pool = builder(&config)
@@ -103,6 +126,7 @@ impl Store {
             scope: Arc::new(scope.clone()),
             now_ms: None,
             revocations: 0,
+            acting_for: None,
         }
     }
 
@@ -164,6 +188,8 @@ pub struct ScopeStore {
     now_ms: Option<u64>,
     /// Number of the revocations its caller knows of.
     pub(crate) revocations: u64,
+    /// In whose name an agent changes something through it.
+    pub(crate) acting_for: Option<Arc<ActingFor>>,
 }
 
 impl ScopeStore {
@@ -193,6 +219,16 @@ impl ScopeStore {
     }
 }
 
+/// The client library takes any scheme it does not know for a plain connection: a slip in `rediss` would give it up.
+fn check_scheme(url: &str) -> Result<(), StoreError> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).unwrap_or_default();
+    let known = |(name, topology): (&str, &str)| scheme.strip_suffix(topology) == Some(name);
+    if SCHEMES.iter().any(|name| TOPOLOGIES.iter().any(|topology| known((name, topology)))) {
+        return Ok(());
+    }
+    Err(StoreError::Url("must begin with redis://, rediss://, redis-cluster:// or redis-sentinel://".to_owned()))
+}
+
 fn builder(config: &Config) -> Builder {
     let mut builder = Builder::from_config(config.clone());
     builder
@@ -212,4 +248,42 @@ fn builder(config: &Config) -> Builder {
 /// For ever.
 fn reconnecting() -> ReconnectPolicy {
     ReconnectPolicy::new_constant(0, RECONNECT_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(url: &str) -> StoreOptions {
+        StoreOptions { url: url.to_owned(), connections: 1, command_timeout: Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn a_scheme_that_is_not_known_is_no_plain_connection() {
+        for url in [
+            "redis://a",
+            "rediss://a",
+            "REDISS://a",
+            "redis-cluster://a",
+            "rediss-cluster://a",
+            "redis-sentinel://a:1?sentinelServiceName=m",
+            "valkeys://a",
+        ] {
+            assert_eq!(check_scheme(url), Ok(()), "{url}");
+        }
+        for url in
+            ["", "a:6379", "http://a", "tls://a", "redis+tls://a", "reddis://a", "rediss-clustr://a", " redis://a"]
+        {
+            assert!(check_scheme(url).is_err(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_knows_the_password_prints_it() {
+        let options = options("redis://user:canary@127.0.0.1:1");
+        let store = Store::open(&options).unwrap();
+        let scope = store.scope(&Scope::new("acme", "demo").unwrap());
+        let shown = format!("{options:?} {store:?} {scope:?}");
+        assert!(shown.contains("StoreOptions") && shown.contains("acme") && !shown.contains("canary"), "{shown}");
+    }
 }

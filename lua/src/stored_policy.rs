@@ -87,7 +87,12 @@ impl Retention {
 impl About {
     /// As the scripts take it.
     pub(crate) fn encode(&self) -> Result<String, StoreError> {
-        serde_json::to_string(self).map_err(|error| StoreError::Protocol(error.to_string()))
+        self.encoded().map(|about| about.to_string())
+    }
+
+    /// As the scripts take it, before it is written.
+    pub(crate) fn encoded(&self) -> Result<serde_json::Value, StoreError> {
+        serde_json::to_value(self).map_err(|error| StoreError::Protocol(error.to_string()))
     }
 }
 

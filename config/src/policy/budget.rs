@@ -56,6 +56,6 @@ pub enum Subject {
     Session,
     /// One network address, whoever calls from it: an IPv4 address or an IPv6 /64.
     ClientAddress,
-    /// One agent acting for a principal; a request without an agent has no such subject.
+    /// One agent that acts for principals, and those it hands on to; a request without an agent has no such subject.
     Agent,
 }

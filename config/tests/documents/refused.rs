@@ -100,6 +100,7 @@ fn values_out_of_their_bounds_are_told_with_the_bound() {
         ("limits: { max_queue_size: -1 }", "limits.max_queue_size", "at least 0"),
         ("limits: { max_sse_connections_per_instance: -1 }", "limits.max_sse_connections_per_instance", "at least 0"),
         ("monitoring: { heartbeat_timeout_seconds: 0 }", "monitoring.heartbeat_timeout_seconds", "at least 1"),
+        ("monitoring: { max_audit_events: 999 }", "monitoring.max_audit_events", "at least 1000"),
         ("queue: { lease_ms: 199 }", "queue.lease_ms", "at least 200"),
         ("queue: { max_attempts_limit: 101 }", "queue.max_attempts_limit", "at most 100"),
         ("queue: { retry: { factor: 0.9 } }", "queue.retry.factor", "at least 1"),

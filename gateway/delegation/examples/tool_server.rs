@@ -16,8 +16,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use portcullis_delegation::{
-    Chain, Delegation, Expected, Fault, Lifetimes, Presentation, Proof, PublicKey, Refused, RootKey, SKEW_SECONDS,
-    Scope, Verifier,
+    Chain, Delegation, Expected, Fault, Lifetimes, PROOF_MEMORY_SECONDS, Presentation, Proof, PublicKey, Refused,
+    RootKey, Scope, Verifier,
 };
 
 /// Most bytes of a request's head.
@@ -114,7 +114,7 @@ impl ToolServer {
 
     fn use_once(&mut self, proof_id: String, now_seconds: u64) -> Result<(), Refused> {
         self.used_proofs.retain(|_, until| *until >= now_seconds);
-        let until = now_seconds + 2 * SKEW_SECONDS;
+        let until = now_seconds + PROOF_MEMORY_SECONDS;
         let fits = self.used_proofs.len() < PROOFS_MAX;
         if fits && self.used_proofs.insert(proof_id, until).is_none() { Ok(()) } else { Err(Fault::ProofStale.into()) }
     }

@@ -6,6 +6,7 @@
 use crate::claims::Claims;
 use crate::constraint::Constraint;
 use crate::key::PublicKey;
+use crate::lifetime::SKEW_SECONDS;
 use crate::scope::ScopeSet;
 
 /// A verified delegation.
@@ -76,11 +77,12 @@ impl Delegation {
         members
     }
 
-    /// When the root was issued, seconds since 1970: a revocation of the principal or of the session that spares what
-    /// was issued after it is compared with this.
+    /// When the root was issued at the earliest, seconds since 1970: by the clock of whoever signed it, less what that
+    /// may be ahead of other clocks. A revocation of the principal or of the session that spares what was issued after
+    /// it is compared with this: what was issued before must not seem to be later.
     #[must_use]
-    pub fn root_issued_at_seconds(&self) -> u64 {
-        self.hops[0].issued_at_seconds
+    pub fn root_issued_since_seconds(&self) -> u64 {
+        self.hops[0].issued_at_seconds.saturating_sub(SKEW_SECONDS)
     }
 }
 

@@ -20,7 +20,11 @@ use crate::token::{ALGORITHMS, sign_compact};
 /// Most bytes of a proof.
 pub const PROOF_MAX: usize = 4 * 1024;
 
-/// Longest id of a proof, bytes: the caller keeps it for a minute.
+/// How long the id of a proof must not be taken again, seconds. A proof is fresh in the second it names and for as long
+/// as clocks may differ on both sides of it; and whoever sees it next may have a clock that is as much behind.
+pub const PROOF_MEMORY_SECONDS: u64 = 3 * SKEW_SECONDS + 1;
+
+/// Longest id of a proof, bytes: the caller keeps it for [`PROOF_MEMORY_SECONDS`].
 const ID_MAX: usize = 128;
 
 const TYPE: &str = "dpop+jwt";

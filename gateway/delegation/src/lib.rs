@@ -34,7 +34,7 @@
 //!
 //! [`Chain::parse`], [`Verifier::verify`], [`Checked::present`], then, which this crate cannot do:
 //!
-//! 1. Let every [`Presented::proof_id`] be used once only within a minute.
+//! 1. Let every [`Presented::proof_id`] be used once only within [`PROOF_MEMORY_SECONDS`].
 //! 2. Ask whether any of [`Delegation::revocation_members`] has been revoked, of a list that is fresh. Not to know is
 //!    not to be allowed: with a list older than a few seconds the answer is 503, never 200. A server without a list
 //!    takes a revoked chain until it expires: up to an hour for a root, 15 and then 5 minutes below.
@@ -64,7 +64,7 @@ pub use chain::{Chain, PRESENTED_MAX, SEPARATOR};
 pub use claims::{AUDIENCES_MAX, Claims, Confirmation, HOPS_MAX, REASON_MAX};
 pub use constraint::{CONSTRAINTS_MAX, Constraint};
 pub use delegation::{Delegation, Hop};
-pub use dpop::{PROOF_MAX, Proof, prove};
+pub use dpop::{PROOF_MAX, PROOF_MEMORY_SECONDS, Proof, prove};
 pub use key::{Jwk, KeyError, PublicKey};
 pub use lifetime::{AboveCap, Lifetimes, SKEW_SECONDS};
 pub use mint::{DEPTH_DEFAULT, Grant, mint};

@@ -74,8 +74,8 @@ pub struct Checked {
 pub struct Presented {
     /// What it says.
     pub delegation: Arc<Delegation>,
-    /// The id of the proof, which the caller must let be used once only while it is not stale (a minute). `None`: a
-    /// bearer token, without a proof.
+    /// The id of the proof, which the caller must let be used once only within
+    /// [`PROOF_MEMORY_SECONDS`](crate::PROOF_MEMORY_SECONDS). `None`: a bearer token, without a proof.
     pub proof_id: Option<String>,
 }
 

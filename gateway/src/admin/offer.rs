@@ -25,11 +25,12 @@ pub struct AdminOffer {
 }
 
 impl AdminOffer {
-    /// Offers these operations, or all if none is named; those that change something only if writes are allowed.
+    /// Offers these operations, or all without a list; those that change something only if writes are allowed.
     ///
     /// # Errors
     ///
-    /// A line for each name that no operation has.
+    /// A line for each name that no operation has, and one if there is a list and it names nothing: that is no way to
+    /// ask for everything.
     pub fn new(allow_writes: bool, operations: &[String]) -> Result<Self, Vec<String>> {
         let known = openapi::admin_operations();
         let named: BTreeSet<String> =
@@ -41,6 +42,9 @@ impl AdminOffer {
             .collect();
         if !unknown.is_empty() {
             return Err(unknown);
+        }
+        if named.is_empty() && !operations.is_empty() {
+            return Err(vec!["names no operation; leave it out to offer all".to_owned()]);
         }
         Ok(Self { without_writes: !allow_writes, operations: (!named.is_empty()).then_some(named) })
     }
@@ -89,9 +93,18 @@ mod tests {
 
     #[test]
     fn everything_is_offered_unless_it_is_said_otherwise() {
-        for offer in [AdminOffer::default(), offer(true, &[]).unwrap(), offer(true, &["", " "]).unwrap()] {
+        for offer in [AdminOffer::default(), offer(true, &[]).unwrap()] {
             assert!(openapi::admin_operations().iter().all(|operation| offer.has(operation)));
         }
+    }
+
+    #[test]
+    fn a_list_that_names_nothing_offers_nothing() {
+        for list in [&[""][..], &[" "], &["", ""], &["\t", " "]] {
+            assert_eq!(offer(true, list).unwrap_err().len(), 1, "{list:?}");
+        }
+        let offer = offer(true, &["read_queues", ""]).unwrap();
+        assert!(offer.has("read_queues") && !offer.has("read_config"), "a comma at the end is no fault");
     }
 
     #[test]

@@ -10,11 +10,13 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use portcullis_config::Scope;
+use portcullis_lua::ScopeStore;
 
 use crate::admission::session::{self, Identity};
 use crate::admission::writes;
 use crate::bearer_token::BearerToken;
 use crate::caller::Source;
+use crate::dev_token;
 use crate::refusal::Refused;
 use crate::right;
 use crate::state::Gateway;
@@ -27,7 +29,7 @@ const PRIVILEGED: &str = "privileged";
 pub(crate) enum Operator {
     /// The bearer of the admin token.
     Token,
-    /// A privileged caller whose credential was given for `admin`, and not a development token.
+    /// A privileged caller whose credential was given for `admin`, and neither is a development token nor came of one.
     Caller(Identity),
 }
 
@@ -47,9 +49,14 @@ impl Operator {
             return Ok(Self::Token);
         }
         let identity = session::resolve_admitted(gateway, parts, peer, address).await?;
-        // Every process and web page of a machine reaches loopback, where a development token makes anyone anybody.
+        // Every process and web page of a machine reaches loopback, where a development token makes anyone anybody, and
+        // then opens sessions and delegates as that.
         let somebody = !matches!(identity.source(), Source::DevToken | Source::Vouched | Source::Address);
-        if somebody && identity.user_type().as_str() == PRIVILEGED && identity.may(right::ADMIN) {
+        if somebody
+            && !dev_token::names(identity.principal())
+            && identity.user_type().as_str() == PRIVILEGED
+            && identity.may(right::ADMIN)
+        {
             return Ok(Self::Caller(identity));
         }
         Err(Refused::unauthenticated())
@@ -60,6 +67,14 @@ impl Operator {
         match self {
             Self::Token => "admin_token".to_owned(),
             Self::Caller(identity) => writes::actor(identity),
+        }
+    }
+
+    /// The store, for what it changes.
+    pub(crate) fn store(&self, store: &ScopeStore) -> ScopeStore {
+        match self {
+            Self::Token => store.clone(),
+            Self::Caller(identity) => writes::store_for(store, identity),
         }
     }
 

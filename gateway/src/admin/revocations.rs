@@ -56,7 +56,8 @@ pub(crate) async fn revoke(State(admin): Shared, asked: Asked, id: RequestId, bo
     let revocation = wish.revocation(scoped.gateway().session_terms().lasts.lasts_ms);
     let by = scoped.operator().actor();
     let grounds = grounds(&scoped, &by, &wish.reason);
-    let revoked = scoped.read(scoped.store().revoke(std::slice::from_ref(&revocation), grounds)).await;
+    let store = scoped.store_for_changes();
+    let revoked = scoped.read(store.revoke(std::slice::from_ref(&revocation), grounds)).await;
     let (number, changed) = match revoked.map_err(|error| not_known(&error))? {
         Revoked::Done { number, changed } => (number, changed),
         Revoked::Full { .. } => return Err(writes::full()),
@@ -118,7 +119,8 @@ pub(crate) async fn acknowledge(State(admin): Shared, asked: Asked, id: RequestI
     // A loss that this gateway has not noticed yet would not be ended by an acknowledgement that came before.
     scoped.scope().catch_up_with_revocations().await.map_err(|error| not_known(&error))?;
     let by = scoped.operator().actor();
-    let acknowledged = scoped.read(scoped.store().acknowledge_loss(grounds(&scoped, &by, &reason))).await;
+    let store = scoped.store_for_changes();
+    let acknowledged = scoped.read(store.acknowledge_loss(grounds(&scoped, &by, &reason))).await;
     let number = acknowledged.map_err(|error| not_known(&error))?;
     let view = scoped.scope().catch_up_with_revocations().await.map_err(|error| not_known(&error))?;
     tracing::warn!(

@@ -50,6 +50,11 @@ impl Scoped {
         self.scope.store()
     }
 
+    /// The store, for what the operator changes.
+    pub(crate) fn store_for_changes(&self) -> ScopeStore {
+        self.operator.store(self.scope.store())
+    }
+
     pub(crate) fn live(&self) -> &LivePolicy<PolicyInForce> {
         self.scope.live()
     }

@@ -212,6 +212,7 @@ async fn the_configuration_is_shown_without_its_secrets() {
     assert_eq!(shown["effective"]["rate_limits"]["roles"]["anonymous"]["burst"], 10);
     assert!(!answer.body.contains("canary") && answer.head.contains("\r\ncache-control: no-store"), "{}", answer.head);
     assert!(answer.head.contains("\r\nx-policy-revision: 0"), "{}", answer.head);
+    assert!(answer.head.contains("\r\nx-content-type-options: nosniff"), "{}", answer.head);
     let other = json!({"redis_url": "redis://other:canary@db"});
     let answer = fixture.post("/admin/gateway/validate-config", &other).await;
     assert_eq!(answer.paths(), ["redis_url"], "a credential is not stored");

@@ -9,6 +9,7 @@ use portcullis_lua::{BreakerView, DecisionEvent, HourStatistics, ProcessorView, 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::redact;
 use crate::timestamp::rfc3339;
 
 /// A live or lately lost processor.
@@ -29,9 +30,9 @@ pub(crate) fn breaker(view: &BreakerView) -> Value {
     Value::Object(object(view))
 }
 
-/// What was decided about a request.
+/// What was decided about a request. Why a chain was handed on is said by whoever held it, in words that nobody checked.
 pub(crate) fn decision(event: &DecisionEvent) -> Value {
-    with_time(event, "at_ms", "at", event.at_ms)
+    redact::values(with_time(event, "at_ms", "at", event.at_ms))
 }
 
 /// An hour's admissions by user type, and its refusals by code and user type.

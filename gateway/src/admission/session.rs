@@ -45,11 +45,11 @@ pub(crate) use vouched::{Vouched, resolve_vouched};
 static NOBODY: LazyLock<UserType> =
     LazyLock::new(|| UserType::new("unresolved").unwrap_or_else(|_| UserType::anonymous()));
 
-/// Resolves the caller of a request that arrived from `peer`.
-pub(crate) async fn resolve(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<Identity, Refused> {
+/// Where a request came from that arrived from `peer`, if the public listener listens to it.
+pub(crate) fn admit_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr) -> Result<ClientAddress, Refused> {
     let address = client_address(gateway, parts, peer)?;
     gateway.door().admit(address)?;
-    resolve_admitted(gateway, parts, peer, address).await
+    Ok(address)
 }
 
 /// Where a request came from.
@@ -68,13 +68,14 @@ pub(crate) async fn resolve_admitted(
     address: ClientAddress,
 ) -> Result<Identity, Refused> {
     let door = gateway.door();
-    let twice = |header: &'static str| move |AmbiguousCredential| unattributable(header, "is given more than once");
-    let query_token = query_token(parts);
-    let credential = presented(&parts.headers, query_token.as_deref(), door.is_balancer(peer));
-    let identity = match credential.map_err(twice("Authorization"))? {
+    let twice = |AmbiguousCredential(name)| unattributable(name, "is given more than once");
+    let query_token = query_token(parts).map_err(twice)?;
+    let cookie = gateway.session_terms().cookie_name();
+    let credential = presented(&parts.headers, query_token.as_deref(), cookie, door.is_balancer(peer));
+    let identity = match credential.map_err(twice)? {
         Some(credential) => {
             door.hear(address)?;
-            let proof = proof(&parts.headers).map_err(twice("DPoP"))?;
+            let proof = proof(&parts.headers).map_err(twice)?;
             let presented = Presented { credential, method: &parts.method, uri: &parts.uri, peer, proof };
             let known = Box::pin(known(gateway, &presented, address)).await;
             known.map_err(|unproven| turned_away(gateway, &unproven, address))?
@@ -89,6 +90,7 @@ pub(crate) async fn resolve_admitted(
             return Err(Refused::forbidden("Pages of this origin may not ask with the credential of their reader."));
         }
     }
+    identity.scope().touch();
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
     let known = scope.knows(identity.user_type()).await;
@@ -134,7 +136,7 @@ fn turned_away(gateway: &Gateway, unproven: &Unproven, address: ClientAddress) -
             tracing::debug!(cause, "a credential was refused");
             metric::credential_refused(cause);
             // What was good once is no guess: who goes on with it must not lock out others at its address.
-            if !standing::ONCE_GOOD.contains(cause) {
+            if !standing::ONCE_GOOD.contains(cause) && *cause != opened::STILL_UNKNOWN {
                 gateway.door().note_failure(address);
             }
             Refused::unauthenticated()
@@ -188,7 +190,9 @@ mod tests {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        resolve(gateway, &parts, SocketAddr::new(peer.parse().unwrap(), 4000)).await
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4000);
+        let address = admit_address(gateway, &parts, peer)?;
+        resolve_admitted(gateway, &parts, peer, address).await
     }
 
     #[tokio::test]
@@ -249,6 +253,16 @@ mod tests {
         let refused = identity(&gateway, "203.0.113.7", Some("dev:acme/other:paid:ada")).await.unwrap_err();
         assert_eq!(refused.cause, Cause::StoreUnavailable);
         assert_eq!(gateway.scopes().served().len(), 1, "a scope that cannot be served is not kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_scope_of_who_names_none_is_in_use_like_any_other() {
+        let gateway = Gateway::new(options_without_redis());
+        for credential in [None, Some("dev:paid:ada")] {
+            tokio::time::advance(std::time::Duration::from_secs(600)).await;
+            let identity = identity(&gateway, "203.0.113.7", credential).await.unwrap();
+            assert!(identity.scope().unused_for().is_zero(), "{credential:?}");
+        }
     }
 
     #[tokio::test]

@@ -9,14 +9,14 @@ mod flags;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, Loaded, Scope};
+use portcullis_config::{Component, Fault, LoadError, Loaded, Scope, open_redis};
 use portcullis_lua::{Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
-use super::policy_source::{faults, variable};
+use super::policy_source::variable;
 use super::signals::Signals;
-use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in, open_redis};
+use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in};
 use super::{Exit, complain, descriptors, print};
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::UpstreamOptions;
@@ -104,7 +104,12 @@ fn prepare(
     if let Err(error) = logging::init(&args.log, args.log_format) {
         wrong.push(format!("PORTCULLIS_LOG: {error}"));
     }
-    let loaded = args.policy.load().map_err(|error| wrong.extend(faults(&error))).ok();
+    let mut open = Vec::new();
+    let loaded = args.policy.load().map_err(|error| match &error {
+        LoadError::Invalid { faults, .. } => sort(faults, "", &mut open, &mut wrong),
+        LoadError::Unreadable { .. } => wrong.push(error.to_string()),
+    });
+    let loaded = loaded.ok();
     let scope = loaded.as_ref().and_then(|loaded| match loaded.policy.scope() {
         Ok(scope) => Some(scope),
         Err(error) => {
@@ -116,15 +121,8 @@ fn prepare(
     let admin_offer = AdminOffer::new(args.admin_allow_writes, &args.admin_allowed_ops);
     let admin_offer =
         admin_offer.map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("ADMIN_ALLOWED_OPS: {fault}"))));
-    let mut open = Vec::new();
     let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
-    let identity = identity.map_err(|faults| {
-        for fault in faults {
-            let lines = if lets_in(&fault) { &mut open } else { &mut wrong };
-            lines.push(format!("PORTCULLIS_IDENTITY_PATH: {fault}"));
-        }
-    });
-    let identity = identity.ok();
+    let identity = identity.map_err(|faults| sort(&faults, "PORTCULLIS_IDENTITY_PATH: ", &mut open, &mut wrong)).ok();
     let redis_url = loaded.as_ref().map(|loaded| args.redis_url(loaded));
     let exposure = Exposure {
         public: args.listen,
@@ -154,6 +152,14 @@ fn prepare(
     }
 }
 
+/// Tells the faults of a document that would let somebody in from the others.
+fn sort(faults: &[Fault], document: &str, open: &mut Vec<String>, wrong: &mut Vec<String>) {
+    for fault in faults {
+        let lines = if lets_in(fault) { &mut *open } else { &mut *wrong };
+        lines.push(format!("{document}{fault}"));
+    }
+}
+
 impl ServeArgs {
     /// The application, if there is one, or what is wrong with what was said of it.
     fn upstream(&self) -> Result<Option<UpstreamOptions>, String> {
@@ -168,7 +174,8 @@ impl ServeArgs {
     /// The Redis to use.
     fn redis_url(&self, loaded: &Loaded) -> String {
         let url = self.redis_url.as_ref().map(|url| url.expose_secret().to_owned());
-        url.or_else(|| loaded.policy.redis_url.clone()).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned())
+        let written = || loaded.policy.redis_url.as_ref().map(|url| url.expose().to_owned());
+        url.or_else(written).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned())
     }
 
     fn prepared(self, checked: Checked) -> Prepared {

@@ -8,12 +8,11 @@
 //! - Serving anonymous callers only has to be asked for. Development tokens count as a credential provider.
 //! - A Redis off loopback has to ask for a password, unless that is said to be meant: who reaches it is everybody.
 //! - Session cookies go over plain HTTP on loopback only.
-//! - An identity document must not let in whom its author does not know: see [`lets_in`].
+//! - An identity document must not let in whom its author does not know, nor a policy the pages of anybody with the
+//!   cookies of their readers: see [`lets_in`].
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
-
-mod open_redis;
 
 use std::net::SocketAddr;
 
@@ -21,7 +20,6 @@ use portcullis_config::Fault;
 use secrecy::SecretString;
 
 use crate::identity::internal::weakness;
-pub(crate) use open_redis::open_redis;
 
 /// Bearer token of the admin listener.
 pub(crate) const ADMIN_TOKEN: &str = "PORTCULLIS_ADMIN_TOKEN";
@@ -109,8 +107,8 @@ impl Exposure {
     }
 }
 
-/// Whether a fault of the identity document would have let somebody in who should not be: tokens for others, keys that
-/// can be guessed, a service that is nobody. Anything else that is wrong with it is bad configuration.
+/// Whether a fault of a document would have let somebody in who should not be: tokens for others, keys that can be
+/// guessed, a service that is nobody, pages of any origin. Anything else that is wrong with it is bad configuration.
 pub(crate) fn lets_in(fault: &Fault) -> bool {
     let names: Vec<&str> = fault.path.split('.').map(|name| name.split('[').next().unwrap_or(name)).collect();
     matches!(
@@ -118,11 +116,14 @@ pub(crate) fn lets_in(fault: &Fault) -> bool {
         ["issuers", "audiences" | "client_ids" | "algorithms", ..]
             | ["alb", "signer" | "subnets", ..]
             | ["internal", "tokens" | "principal", ..]
+            | ["cors", "allow_credentials"]
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use portcullis_config::{Component, LoadError, open_redis};
+
     use super::*;
     use crate::identity;
 
@@ -213,6 +214,19 @@ mod tests {
         let open = Exposure { open_redis: open_redis("redis://10.0.0.1"), ..safe() };
         assert_eq!(settings(&open), ["PORTCULLIS_ALLOW_OPEN_REDIS"]);
         assert!(open.refusals()[0].contains("10.0.0.1"));
+    }
+
+    #[test]
+    fn pages_of_any_origin_with_the_cookies_of_their_readers_are_refused_as_open() {
+        let faults = |cors: &str| {
+            let document = format!("{{tenant: a, project: b, cors: {cors}}}");
+            match portcullis_config::parse(&document, Component::Ingress, &|_| None).unwrap_err() {
+                LoadError::Invalid { faults, .. } => faults,
+                error @ LoadError::Unreadable { .. } => panic!("{error}"),
+            }
+        };
+        assert!(faults("{allowed_origins: ['*'], allow_credentials: true}").iter().all(lets_in));
+        assert!(!faults("{allowed_origins: ['null'], allow_credentials: true}").iter().any(lets_in));
     }
 
     #[test]

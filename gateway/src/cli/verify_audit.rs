@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use portcullis_lua::{ChainEntry, ChainHead, ExportLine, verify_chain};
+use portcullis_lua::{ChainEntry, ChainHead, ChainRange, ExportLine, verify_chain};
 
 use super::document::read;
 use super::{Exit, complain, print};
@@ -25,10 +25,10 @@ pub(crate) struct VerifyAuditArgs {
 #[derive(Debug, Default)]
 struct Export {
     entries: Vec<ChainEntry>,
-    /// The newest head that it names.
-    head: Option<ChainHead>,
-    /// Whether it names one at all, even if there was none.
-    has_head: bool,
+    /// The heads that it names: of each piece its own.
+    heads: Vec<ChainHead>,
+    /// Whether its last line is a head, even of a chain that has none.
+    ended: bool,
 }
 
 /// Says what is in the export, and fails if something was taken out, put in, moved or changed.
@@ -50,36 +50,30 @@ pub(crate) fn verify_audit(args: &VerifyAuditArgs) -> Exit {
 fn parse(text: &str) -> Result<Export, Vec<String>> {
     let (mut export, mut faults) = (Export::default(), Vec::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        export.ended = false;
         match serde_json::from_str(line) {
             Ok(ExportLine::Entry(entry)) => export.entries.push(entry),
             Ok(ExportLine::Head { head }) => {
-                export.has_head = true;
-                let newest = |head: &ChainHead| export.head.as_ref().is_none_or(|known| known.number < head.number);
-                if let Some(head) = head.filter(newest) {
-                    export.head = Some(head);
-                }
+                export.ended = true;
+                export.heads.extend(head);
             }
             Err(_) => faults.push(format!("line {}: neither an entry nor a head of a chain", index + 1)),
         }
+    }
+    if export.entries.is_empty() && !export.ended && faults.is_empty() {
+        faults.push("there is no line: even of a chain that has no entry, an export has a head".to_owned());
     }
     if faults.is_empty() { Ok(export) } else { Err(faults) }
 }
 
 fn judge(export: &Export, noted: Option<&str>) -> Exit {
-    let range = match verify_chain(&export.entries, export.head.as_ref()) {
+    let range = match whole(export, noted) {
         Ok(range) => range,
         Err(broken) => {
             print(&format!("broken: {broken}\n"));
             return Exit::Failure;
         }
     };
-    let found = |noted: &str| export.entries.iter().filter_map(ChainEntry::claimed).any(|head| head.hash == noted);
-    if let Some(noted) = noted.filter(|noted| !found(&noted.to_ascii_lowercase())) {
-        print(&format!(
-            "broken: no entry has the hash {noted}: the chain is another, or its part with it is missing\n"
-        ));
-        return Exit::Failure;
-    }
     print(&match range {
         None => "whole: no entries\n".to_owned(),
         Some(range) => format!(
@@ -90,10 +84,28 @@ fn judge(export: &Export, noted: Option<&str>) -> Exit {
             range.last.hash
         ),
     });
-    if !export.has_head {
-        complain([
-            "warning: the export names no head: that its newest entries are missing would not be noticed".to_owned()
-        ]);
+    if !export.ended {
+        complain(["warning: the export does not end with a head: that its newest entries are missing would not be \
+                   noticed"
+            .to_owned()]);
     }
     Exit::Success
+}
+
+/// What the export holds, or where its chain breaks: within, or from a head that was noted, in it or elsewhere.
+fn whole(export: &Export, noted: Option<&str>) -> Result<Option<ChainRange>, String> {
+    let newest = export.heads.iter().max_by_key(|head| head.number);
+    let range = verify_chain(&export.entries, newest).map_err(|broken| broken.to_string())?;
+    let claimed: Vec<ChainHead> = export.entries.iter().filter_map(ChainEntry::claimed).collect();
+    let named = |entry: &ChainHead| export.heads.iter().find(|head| head.number == entry.number && *head != entry);
+    if let Some(head) = claimed.iter().find_map(named) {
+        return Err(format!("a head names another entry {}: the chain was written anew since", head.number));
+    }
+    let found = |noted: &str| claimed.iter().any(|head| head.hash.eq_ignore_ascii_case(noted));
+    match noted.filter(|noted| !found(noted)) {
+        Some(noted) => {
+            Err(format!("no entry has the hash {noted}: the chain is another, or its part with it is missing"))
+        }
+        None => Ok(range),
+    }
 }

@@ -128,7 +128,7 @@ fn whose_credential_is_revoked_is_nobody() {
     };
     let view = |members| {
         let (number, epoch) = (1, Some("e".to_owned()));
-        RevocationView::of(RevokedSet { now_ms: 1_000, number, epoch, acknowledged: None, members })
+        RevocationView::of(RevokedSet { now_ms: 1_000, number, epoch, members, ..RevokedSet::default() })
     };
     let issued = |members: &[&str], issued_at_ms| Provenance {
         members: members.iter().map(|member| (*member).to_owned()).collect(),

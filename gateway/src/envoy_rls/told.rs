@@ -41,7 +41,8 @@ impl Told {
             Cause::Decided(Reason::HourlyLimit) => Some("hourly".to_owned()),
             Cause::Decided(_) => refused.name.as_deref().map(str::to_owned),
             Cause::StoreUnavailable | Cause::Draining => return Err(Status::unavailable(refused.detail)),
-            Cause::Unauthenticated => return Err(Status::invalid_argument("user_type is not known to the policy")),
+            // Somebody who is revoked. Who lets pass what was not decided must not let pass that.
+            Cause::Unauthenticated => None,
             Cause::Invalid => return Err(Status::invalid_argument(faults(refused))),
             _ => return Err(Status::internal(refused.detail)),
         };
@@ -144,7 +145,7 @@ mod tests {
         let code = |cause| Told::refused(&Refused::new(cause, "t", "d")).err().map(|status| status.code());
         assert_eq!(code(Cause::StoreUnavailable), Some(tonic::Code::Unavailable));
         assert_eq!(code(Cause::Draining), Some(tonic::Code::Unavailable));
-        assert_eq!(code(Cause::Unauthenticated), Some(tonic::Code::InvalidArgument));
+        assert_eq!(code(Cause::Unauthenticated), None, "that is a decision");
         let invalid = Refused::invalid(vec![RequestFault::new("method", "is required")]);
         let status = Told::refused(&invalid).err().unwrap();
         assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "method is required"));

@@ -10,6 +10,7 @@
 mod keys;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -20,6 +21,7 @@ use jsonwebtoken::Algorithm;
 use portcullis_config::{Scope, from_json};
 use serde_json::Value;
 
+use crate::background::Background;
 use crate::identity::fetch::Fetcher;
 use crate::identity::ip_allow::contains;
 use crate::identity::jwt::{is_subject, words_at};
@@ -67,13 +69,13 @@ pub struct AlbSettings {
 #[derive(Debug)]
 pub struct AlbVerifier {
     settings: AlbSettings,
-    keys: AlbKeys,
+    keys: Arc<AlbKeys>,
 }
 
 impl AlbVerifier {
-    /// Of this load balancer. Its keys are fetched when they are first needed.
-    pub(crate) fn new(settings: AlbSettings, fetcher: Fetcher) -> Self {
-        let keys = AlbKeys::new(settings.key_url.clone(), fetcher);
+    /// Of this load balancer. Its keys are fetched when they are first needed, by tasks of `background`.
+    pub(crate) fn new(settings: AlbSettings, fetcher: Fetcher, background: &Background) -> Self {
+        let keys = AlbKeys::new(settings.key_url.clone(), fetcher, background.clone());
         Self { settings, keys }
     }
 

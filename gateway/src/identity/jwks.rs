@@ -1,9 +1,11 @@
 //! The keys of one issuer, as last fetched.
 //!
-//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and behind
-//! the back of requests once they are a while old. Must never fetch more often than the rules below, whatever tokens
-//! come, and never have two fetches under way: everybody who needs one waits for the same. Keys that are older than a
-//! day prove nothing: the issuer may have taken them back.
+//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and by
+//! themselves once they are a while old, whether or not anybody asks: what an issuer takes back on a quiet day must not
+//! count again on the next. Must never fetch more often than the rules below, whatever tokens come, never have two
+//! fetches under way (everybody who needs one waits for the same), nor give one up because whoever asked for it has
+//! gone: who keeps going away would keep the keys from everybody. Keys that are older than a day prove nothing: the
+//! issuer may have taken them back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,33 +15,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
 use portcullis_config::from_json;
-use quick_cache::sync::Cache;
 use serde_json::Value;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, sleep_until};
 
 use crate::background::Background;
 use crate::identity::Unproven;
 use crate::identity::fetch::{FetchError, Fetcher};
 use crate::identity::jwk::{self, KeySet, VerifyingKey};
 
-/// Age after which keys are fetched again, in the background.
+/// Age at which keys are fetched again.
 const SOFT: Duration = Duration::from_secs(10 * 60);
 
 /// Age after which keys prove nothing.
 const HARD: Duration = Duration::from_secs(24 * 3600);
 
-/// Least time between two fetches while keys are held.
+/// Least time between two fetches while keys are held, whichever names are asked for.
 const FETCH_EVERY: Duration = Duration::from_secs(30);
 
 /// Least time between two fetches while none are held: everybody waits for them.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a `kid` that the issuer did not know is not asked for again.
-const UNKNOWN_FOR: Duration = Duration::from_secs(60);
-
-/// Unknown `kid`s that are remembered.
-const MAX_UNKNOWN: usize = 1024;
 
 /// Where a set of keys comes from.
 #[async_trait]
@@ -55,9 +50,9 @@ pub(crate) struct IssuerKeys {
     source: Box<dyn KeySource>,
     background: Background,
     held: RwLock<Option<Arc<Held>>>,
-    last_look: Mutex<Option<Look>>,
-    refreshing: AtomicBool,
-    unknown: Cache<String, Instant>,
+    /// Held while a fetch is under way.
+    last_look: Arc<Mutex<Option<Look>>>,
+    kept_fresh: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,6 +67,13 @@ struct Look {
     failed: bool,
 }
 
+impl Look {
+    /// When keys that are held are to be fetched again.
+    fn next(self) -> Instant {
+        self.at + if self.failed { FETCH_EVERY } else { SOFT }
+    }
+}
+
 impl IssuerKeys {
     /// The keys from this source, none held yet. `issuer` is for the log.
     pub(crate) fn new(issuer: String, source: Box<dyn KeySource>, background: Background) -> Arc<Self> {
@@ -80,9 +82,8 @@ impl IssuerKeys {
             source,
             background,
             held: RwLock::default(),
-            last_look: Mutex::default(),
-            refreshing: AtomicBool::new(false),
-            unknown: Cache::new(MAX_UNKNOWN),
+            last_look: Arc::default(),
+            kept_fresh: AtomicBool::new(false),
         })
     }
 
@@ -90,76 +91,75 @@ impl IssuerKeys {
     ///
     /// # Errors
     ///
-    /// `unknown_kid`: the issuer has none; `idp_unavailable`: it could not be asked.
+    /// `unknown_kid`: the issuer had none when it was last asked; `idp_unavailable`: it could not be asked.
     pub(crate) async fn key(self: &Arc<Self>, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
-        if let Some(held) = self.held() {
-            if held.fetched.elapsed() >= SOFT {
-                self.refresh_behind();
-            }
-            if let Some(key) = held.keys.get(kid) {
-                return Ok(key.clone());
-            }
-            if self.unknown.get(kid).is_some_and(|since| since.elapsed() < UNKNOWN_FOR) {
-                return Err(Unproven::because("unknown_kid"));
-            }
+        match self.known(kid) {
+            Some(key) => Ok(key),
+            None => self.look_for(kid).await,
         }
-        self.look_for(kid).await
     }
 
-    async fn look_for(&self, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
-        let mut last_look = self.last_look.lock().await;
+    async fn look_for(self: &Arc<Self>, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
+        let mut last_look = self.last_look.clone().lock_owned().await;
         // Whoever held the lock before may have brought it.
-        if let Some(key) = self.held().and_then(|held| held.keys.get(kid).cloned()) {
+        if let Some(key) = self.known(kid) {
             return Ok(key);
         }
         let pause = if self.held().is_some() { FETCH_EVERY } else { RETRY_EVERY };
         if last_look.is_none_or(|look| look.at.elapsed() >= pause) {
-            self.look(&mut last_look).await;
+            last_look = self.look(last_look).await?;
         }
-        let failed = last_look.is_none_or(|look| look.failed);
-        let Some(held) = self.held() else { return Err(Unproven::idp_unavailable()) };
-        if let Some(key) = held.keys.get(kid) {
-            return Ok(key.clone());
+        if let Some(key) = self.known(kid) {
+            return Ok(key);
         }
-        if failed {
-            return Err(Unproven::idp_unavailable());
-        }
-        self.unknown.insert(kid.to_owned(), Instant::now());
-        Err(Unproven::because("unknown_kid"))
+        let asked = self.held().is_some() && last_look.is_some_and(|look| !look.failed);
+        Err(if asked { Unproven::because("unknown_kid") } else { Unproven::idp_unavailable() })
     }
 
-    /// Fetches once. The keys that are held stay when it fails.
-    async fn look(&self, last_look: &mut Option<Look>) {
-        // Noted first: a caller who goes away takes the fetch along, and the next must not begin at once.
-        *last_look = Some(Look { at: Instant::now(), failed: true });
-        match self.source.fetch().await {
+    /// Fetches once, to the end, whoever goes away meanwhile.
+    async fn look(
+        self: &Arc<Self>,
+        mut last_look: OwnedMutexGuard<Option<Look>>,
+    ) -> Result<OwnedMutexGuard<Option<Look>>, Unproven> {
+        let (keys, stop) = (self.clone(), self.background.stopping().clone());
+        let looking = self.background.spawn(async move {
+            stop.run_until_cancelled(keys.fetch(&mut last_look)).await;
+            if keys.held().is_some() && !keys.kept_fresh.swap(true, Ordering::AcqRel) {
+                keys.background.spawn_until_stopped(keys.clone().keep_fresh());
+            }
+            last_look
+        });
+        looking.await.map_err(|_| Unproven::idp_unavailable())
+    }
+
+    /// The keys that are held stay when it fails.
+    async fn fetch(&self, last_look: &mut Option<Look>) {
+        let fetched = self.source.fetch().await;
+        *last_look = Some(Look { at: Instant::now(), failed: fetched.is_err() });
+        match fetched {
             Ok(keys) => {
-                self.unknown.clear();
                 let held = Some(Arc::new(Held { keys, fetched: Instant::now() }));
                 *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
-                *last_look = Some(Look { at: Instant::now(), failed: false });
             }
-            Err(error) => {
-                *last_look = Some(Look { at: Instant::now(), failed: true });
-                tracing::warn!(issuer = self.issuer, %error, "the issuer's keys could not be fetched");
+            Err(error) => tracing::warn!(issuer = self.issuer, %error, "the issuer's keys could not be fetched"),
+        }
+    }
+
+    /// Fetches what has grown old, for ever.
+    async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            let next = self.last_look.lock().await.map_or_else(Instant::now, Look::next);
+            sleep_until(next).await;
+            let mut last_look = self.last_look.lock().await;
+            // Somebody may have asked meanwhile.
+            if last_look.is_none_or(|look| look.next() <= Instant::now()) {
+                self.fetch(&mut last_look).await;
             }
         }
     }
 
-    /// Starts a fetch that nobody waits for, unless one is under way or has just been.
-    fn refresh_behind(self: &Arc<Self>) {
-        if self.refreshing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let keys = self.clone();
-        self.background.spawn_until_stopped(async move {
-            let mut last_look = keys.last_look.lock().await;
-            if last_look.is_none_or(|look| look.at.elapsed() >= FETCH_EVERY) {
-                keys.look(&mut last_look).await;
-            }
-            drop(last_look);
-            keys.refreshing.store(false, Ordering::Release);
-        });
+    fn known(&self, kid: &str) -> Option<Arc<VerifyingKey>> {
+        self.held()?.keys.get(kid).cloned()
     }
 
     /// What is held and not too old to prove anything.

@@ -125,12 +125,6 @@ impl JwtVerifier {
         Self { issuers: issuers.into_iter().map(known).collect(), verdicts: Cache::new(MAX_VERDICTS) }
     }
 
-    /// Whether a bearer token has the form of a JSON Web Token, rather than of an opaque one.
-    #[must_use]
-    pub fn has_form(token: &str) -> bool {
-        token.starts_with("eyJ") && token.bytes().filter(|byte| *byte == b'.').count() == 2 && !token.contains('~')
-    }
-
     /// What this token proves.
     ///
     /// # Errors

@@ -31,7 +31,8 @@ impl Providers {
         let fetcher = if keys_are_fetched { Some(Fetcher::new(identity.egress.clone())?) } else { None };
         let jwt = fetcher.as_ref().filter(|_| !identity.issuers.is_empty());
         let jwt = jwt.map(|fetcher| JwtVerifier::new(identity.issuers.clone(), fetcher, background));
-        let alb = identity.alb.clone().zip(fetcher).map(|(settings, fetcher)| AlbVerifier::new(settings, fetcher));
+        let alb = identity.alb.clone().zip(fetcher);
+        let alb = alb.map(|(settings, fetcher)| AlbVerifier::new(settings, fetcher, background));
         Ok(Self { jwt, alb, identity })
     }
 }

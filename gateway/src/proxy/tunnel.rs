@@ -1,7 +1,8 @@
 //! A WebSocket, once the application has agreed to it: bytes both ways, unread.
 //!
 //! Responsible for its bounds: how many there are (`place.rs`), how long one may be silent, how much is held. Must
-//! never outlive the gateway: clients of a WebSocket resume elsewhere, so it ends when the listeners close.
+//! never outlive the gateway: clients of a WebSocket resume elsewhere, so it ends when the listeners close; nor the
+//! credential it was opened with, once that is revoked.
 
 mod place;
 
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::download::Account;
 use crate::admission::pass::Outcome;
+use crate::admission::session::Identity;
 use crate::state::Gateway;
 
 pub(crate) use place::{Place, Places};
@@ -31,6 +33,7 @@ pub(super) struct Tunnel {
     pub(super) client: OnUpgrade,
     pub(super) application: OnUpgrade,
     pub(super) account: Account,
+    pub(super) caller: Identity,
     /// Longest silence of both sides.
     pub(super) longest_pause: Duration,
     pub(super) place: Place,
@@ -41,13 +44,14 @@ impl Tunnel {
     pub(super) fn spawn(self, gateway: &Gateway) {
         let (closed, stopping) = (gateway.drain_state().closed(), gateway.background().stopping().clone());
         gateway.background().spawn(async move {
-            let Self { client, application, mut account, longest_pause, place } = self;
+            let Self { client, application, mut account, caller, longest_pause, place } = self;
             let opened = timeout(longest_pause, async { tokio::try_join!(client, application) }).await;
             let Ok(Ok((client, application))) = opened else { return };
             let outcome = tokio::select! {
                 outcome = join(client, application, longest_pause) => outcome,
                 () = closed.cancelled() => Outcome::Succeeded,
                 () = stopping.cancelled() => Outcome::Succeeded,
+                () = caller.revoked() => Outcome::Abandoned,
             };
             account.close(outcome);
             drop(place);

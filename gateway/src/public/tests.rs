@@ -51,6 +51,13 @@ fn gateway() -> Arc<Gateway> {
     Gateway::new(options_without_redis())
 }
 
+/// A policy that lists an origin.
+fn shared_with_an_app() -> crate::GatewayOptions {
+    let boot = json!({"tenant": "acme", "project": "demo", "cors": {"allowed_origins": ["https://app.example"]}});
+    let boot = portcullis_config::parse_value(boot, portcullis_config::Component::Ingress, &|_| None).unwrap();
+    crate::GatewayOptions { boot, ..options_without_redis() }
+}
+
 async fn ask(
     gateway: &Arc<Gateway>,
     method: &str,
@@ -84,6 +91,7 @@ async fn no_route_serves_a_credential_that_fails_and_all_say_it_alike() {
         for credential in credentials {
             let answer = ask(&gateway, method, &path, &[credential, ("x-request-id", "r")], SOUND).await;
             assert_eq!((answer.status, answer.header("x-user-type")), (401, ""), "{method} {path} {credential:?}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
             bodies.insert(answer.body);
         }
     }
@@ -103,6 +111,23 @@ async fn a_token_in_the_query_is_looked_at_on_event_streams_only() {
     assert_eq!(answer.status, 401);
     let answer = ask(&gateway, "GET", "/no/such/route?bearer_token=nonsense", &[], "").await;
     assert_eq!((answer.status, answer.header("x-user-type")), (404, "anonymous"));
+}
+
+#[tokio::test]
+async fn nothing_but_health_is_answered_to_an_address_that_is_not_listed() {
+    let mut options = shared_with_an_app();
+    options.identity.document.ip_allow.public = vec!["192.0.2.0/24".parse().unwrap()];
+    let gateway = Gateway::new(options);
+    let metadata = "/.well-known/oauth-protected-resource".to_owned();
+    let asked = routes().into_iter().chain([("GET", metadata.clone()), ("GET", format!("{metadata}/jwks.json"))]);
+    for (method, path) in asked.chain([("GET", "/openapi.json".to_owned()), ("GET", "/v1/decide".to_owned())]) {
+        let answer = ask(&gateway, method, &path, &[], SOUND).await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "ip_refused"), "{method} {path}");
+    }
+    let preflight = [("origin", "https://app.example"), ("access-control-request-method", "POST")];
+    let preflight = ask(&gateway, "OPTIONS", "/v1/tasks", &preflight, "").await;
+    assert_eq!((preflight.status, preflight.code().as_str()), (403, "ip_refused"));
+    assert_eq!(ask(&gateway, "GET", "/healthz", &[], "").await.status, 200);
 }
 
 #[tokio::test]
@@ -261,9 +286,7 @@ async fn contradictions_about_the_caller_are_refused() {
 
 #[tokio::test]
 async fn pages_are_told_by_the_policy_in_force_and_a_preflight_is_nobodys() {
-    let boot = json!({"tenant": "acme", "project": "demo", "cors": {"allowed_origins": ["https://app.example"]}});
-    let boot = portcullis_config::parse_value(boot, portcullis_config::Component::Ingress, &|_| None).unwrap();
-    let gateway = Gateway::new(crate::GatewayOptions { boot, ..options_without_redis() });
+    let gateway = Gateway::new(shared_with_an_app());
     let page = ("origin", "https://app.example");
     let preflight = [page, ("access-control-request-method", "POST"), ("authorization", "Bearer nonsense")];
     let answer = ask(&gateway, "OPTIONS", "/v1/tasks", &preflight, "").await;

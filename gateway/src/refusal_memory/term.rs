@@ -49,15 +49,22 @@ pub struct Term {
 }
 
 impl Shared {
-    /// The refusal as those are told it who share it: of pressure only what pressure itself needs, because the other
-    /// limits of whoever asked are nobody else's.
+    /// The refusal as those are told it who share it: only what the shared windows, or pressure, need themselves. The
+    /// other limits and budgets of whoever asked are nobody else's, not even within a session: agents have their own.
     #[must_use]
-    pub fn repeated(self, refusal: &Refusal) -> Refusal {
-        match self {
-            Self::BySession => refusal.clone(),
-            Self::ByUserType => Refusal { retry_after_ms: refusal.pressure_ms, ..refusal.clone() },
-        }
+    pub fn repeated(self, refusal: &Refusal, limits: &[LimitState]) -> Refusal {
+        let needed_ms = match self {
+            Self::BySession => full_ms(limits).min(refusal.retry_after_ms),
+            Self::ByUserType => refusal.pressure_ms,
+        };
+        Refusal { retry_after_ms: needed_ms, ..refusal.clone() }
     }
+}
+
+/// How long until none of the session's own windows is full, ms.
+fn full_ms(limits: &[LimitState]) -> u64 {
+    let full = limits.iter().filter(|limit| limit.is_of_session() && limit.remaining == 0);
+    full.map(|limit| limit.reset_ms).max().unwrap_or(0)
 }
 
 impl Term {

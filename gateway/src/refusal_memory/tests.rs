@@ -56,6 +56,33 @@ async fn nobody_is_told_the_limits_of_another_or_refused_as_another_type() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_caller_of_the_session_is_told_the_sessions_windows_and_none_of_who_asked() {
+    let memory = RefusalMemory::new();
+    let window = |name: &str, remaining, reset_ms| LimitState {
+        name: name.to_owned(),
+        limit: 10,
+        window_ms: 3_600_000,
+        remaining,
+        reset_ms,
+    };
+    let limits: Arc<[LimitState]> = [
+        window("burst", 0, 30_000),
+        window("hourly", 4, 900_000),
+        window("per_agent", 0, 1_800_000),
+        window("chain:0:calls_per_hour", 0, 3_000_000),
+    ]
+    .into();
+    // It has to wait for its chain, and for a budget of its own.
+    let refusal = refusal(Reason::BurstLimit, 86_400_000);
+    let told = memory.remember(subject(1, "s"), 1, &refusal, &limits, seventh(), Instant::now());
+    assert_eq!(told, 86_400_000, "who asked waits for all of it");
+    advance(Duration::from_millis(400)).await;
+    let recalled = memory.session(subject(1, "s"), seventh()).unwrap();
+    assert_eq!(recalled.refusal.retry_after_ms, 29_600);
+    assert_eq!(recalled.limits.states[..], limits[..2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pressure_is_told_to_others_without_what_the_one_who_asked_has_to_wait_for_besides() {
     for class in ["", "work"] {
         let of_class = Subject { class, ..subject(1, "s") };

@@ -1,10 +1,12 @@
 //! Statuses, bodies and headers of refusals.
 
 use axum::body::to_bytes;
+use portcullis_lua::Hop;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::session::identity_for_tests;
+use crate::admission::session::{identity_for_tests, known_for_tests};
+use crate::caller::Caller;
 use crate::policy_in_force::tests::policy_for_tests;
 use crate::refusal::RequestFault;
 use crate::state::Gateway;
@@ -124,6 +126,19 @@ async fn every_answer_says_who_was_served_under_which_policy() {
     assert_eq!(headers[POLICY_REVISION], "7");
     assert_eq!(headers[RATELIMIT_POLICY], r#""burst";q=10;w=60, "hourly";q=120;w=3600"#);
     assert!(!headers.contains_key(RATELIMIT) && !headers.contains_key(CONNECTION));
+}
+
+#[tokio::test]
+async fn the_policy_of_an_agent_names_every_limit_that_its_chain_brings_along() {
+    let hop = |per_min, per_hour| Hop { calls_per_min: per_min, calls_per_hour: per_hour, ..Hop::default() };
+    let hops = [hop(Some(5), None), hop(Some(5), Some(9))];
+    let caller = Caller { hops: hops.clone().into(), ..identity("paid").caller().clone() };
+    let agent = known_for_tests(&Gateway::new(options_without_redis()), caller);
+    let policy = policy_for_tests(&json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}}), 7);
+    let response = finish(Answered::of("ok".into_response()), &request_id(), Some(&agent), || policy, false);
+    let named = r#""burst";q=3;w=7, "chain:0:calls_per_min";q=5;w=60, "chain:1:calls_per_min";q=5;w=60, "#;
+    let named = format!(r#"{named}"chain:1:calls_per_hour";q=9;w=3600"#);
+    assert_eq!(response.headers()[RATELIMIT_POLICY], named);
 }
 
 #[tokio::test]

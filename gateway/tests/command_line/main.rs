@@ -100,11 +100,12 @@ fn help_and_version_are_no_failures() {
 
 #[test]
 fn bad_usage_is_64() {
-    let cases: [(Args<'_>, Variables<'_>); 4] = [
+    let cases: [(Args<'_>, Variables<'_>); 5] = [
         (&["--no-such-flag"], &[]),
         (&["no-such-command"], &[]),
         (&["serve"], &[("TRUSTED_PROXY_COUNT", "many")]),
         (&["serve"], &[("PORTCULLIS_ALLOW_ANONYMOUS_ONLY", "perhaps")]),
+        (&["serve"], &[("ADMIN_ALLOWED_OPS", " ,")]),
     ];
     for (args, variables) in cases {
         let output = run(args, variables, "");
@@ -133,6 +134,8 @@ fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
     let weak = [scope[0], scope[1], ("PORTCULLIS_ADMIN_TOKEN", "changeme-changeme-changeme-changeme")];
     let off_loopback = [scope[0], scope[1], with_token[2], ("REDIS_URL", "redis-cluster://127.0.0.1?node=10.0.0.1:1")];
     let nobody = [scope[0], scope[1], with_token[2], ("PORTCULLIS_INTERNAL_TOKEN", "6c1f0e9a7b3d5528c4e1f2a39b07d64e")];
+    let cors = r#"{"cors": {"allowed_origins": ["*"], "allow_credentials": true}}"#;
+    let any_page = [scope[0], scope[1], with_token[2], ("GATEWAY_CONFIG_JSON", cors)];
     let folder = tempfile::tempdir().unwrap();
     let document = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -145,10 +148,11 @@ fn a_gateway_that_would_be_open_is_78_and_names_the_setting() {
     let audience = document("audience.yaml", &issuer("algorithms: [RS256]"));
     let none = document("none.yaml", &issuer("algorithms: [none], audiences: [a]"));
     let insecure = ["--identity-path", &cookies, "--trusted-proxy-count", "1", "--listen", "0.0.0.0:0"];
-    let cases: [(Args<'_>, Variables<'_>, &str); 11] = [
+    let cases: [(Args<'_>, Variables<'_>, &str); 12] = [
         (&["--dev-tokens"], &weak, "PORTCULLIS_ADMIN_TOKEN"),
         (&["--dev-tokens"], &off_loopback, "PORTCULLIS_ALLOW_OPEN_REDIS"),
         (&["--dev-tokens"], &nobody, "internal.principal"),
+        (&["--dev-tokens"], &any_page, "cors.allow_credentials"),
         (&insecure, &with_token, "cookies.secure"),
         (&["--identity-path", &audience], &with_token, "issuers[0].audiences"),
         (&["--identity-path", &none], &with_token, "issuers[0].algorithms[0]"),

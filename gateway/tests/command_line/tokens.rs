@@ -230,7 +230,7 @@ fn an_export_that_was_tampered_with_is_found_out() {
     let (code, out, _) = judged(&lines, &["--head", &"0".repeat(40)]);
     assert!(code == Some(1) && out.starts_with("broken: no entry has the hash"), "{out}");
     let (code, _, err) = judged(&lines[..3], &[]);
-    assert!(code == Some(0) && err.contains("names no head"), "{err}");
+    assert!(code == Some(0) && err.contains("does not end with a head"), "{err}");
 
     let without =
         |place: usize| lines.iter().enumerate().filter(move |(at, _)| *at != place).map(|(_, line)| line.clone());
@@ -247,6 +247,20 @@ fn an_export_that_was_tampered_with_is_found_out() {
         let (code, out, _) = judged(&broken, &[]);
         assert!(code == Some(1) && out.starts_with("broken: ") && out.contains(says), "{out}");
     }
+    // Of several pieces one after the other, each has its say.
+    let head = |number: usize, hash: &str| format!(r#"{{"head":{{"number":{number},"hash":"{hash}"}}}}"#);
+    let second = json(&lines[1])["fields"][1][1].as_str().unwrap().to_owned();
+    let pieces = |head: String| [&lines[..2], &[head], &lines[2..]].concat();
+    assert_eq!(judged(&pieces(head(2, &second)), &[]), judged(&lines, &[]));
+    let (code, out, _) = judged(&pieces(head(2, &"0".repeat(40))), &[]);
+    assert!(code == Some(1) && out.contains("a head names another entry 2"), "{out}");
+    let (code, _, err) = judged(&pieces(head(2, &second))[..4], &[]);
+    assert!(code == Some(0) && err.contains("does not end with a head"), "{err}");
+    for nothing in [&[][..], &[String::new(), " ".to_owned()]] {
+        let (code, out, err) = judged(nothing, &[]);
+        assert!(code == Some(64) && out.is_empty() && err.contains("there is no line"), "{out}{err}");
+    }
+    assert_eq!(judged(&[r#"{"head":null}"#.to_owned()], &[]).0, Some(0));
     let (code, out, err) = judged(&["{}".to_owned(), lines[0].clone(), "x".to_owned()], &[]);
     assert_eq!((code, out.as_str(), err.lines().count()), (Some(64), "", 2), "{err}");
 }

@@ -177,7 +177,10 @@ pub(super) fn whose(per: Subject, event: &DecisionEvent) -> Whose<'_> {
         Subject::UserType => Whose::Subject(&event.user_type),
         Subject::Principal => Whose::Subject(&event.principal),
         Subject::Session => Whose::Subject(&event.session_id),
-        Subject::Agent => event.actor.as_deref().map_or(Whose::Nobody, Whose::Subject),
+        Subject::Agent => {
+            let named = event.origin.hops.first().map(|hop| hop.client_id.as_str());
+            named.or(event.actor.as_deref()).map_or(Whose::Nobody, Whose::Subject)
+        }
         Subject::ClientAddress => Whose::Unknown,
     }
 }

@@ -10,7 +10,7 @@ use super::verdict::Findings;
 use crate::record::Ending;
 
 /// Keys that may stay for ever, each of a bounded size (the table in `lua/src/key.rs`).
-const LASTING: [&str; 17] = [
+const LASTING: [&str; 18] = [
     "scope",
     "wake",
     "decision",
@@ -25,6 +25,7 @@ const LASTING: [&str; 17] = [
     "counted-head",
     "revoked",
     "revocation",
+    "revoked-order",
     "revocation-head",
     // Of dead letters.
     "dead",

@@ -43,12 +43,15 @@ impl Model {
             let units = units(request, &limit.unit, limit.default_estimate.unwrap_or(0));
             all.push(Used { subject, window, units });
         }
-        for hop in request.provenance.hops.iter() {
-            let limits = [("chain:calls_per_min", 60_000, hop.calls_per_min)];
-            let limits = limits.into_iter().chain([("chain:calls_per_hour", 3_600_000, hop.calls_per_hour)]);
-            for (name, length_ms, limit) in limits.filter_map(|(name, length, limit)| Some((name, length, limit?))) {
-                let known = self.named.get(&(name.to_owned(), hop.hash.clone()));
-                let window = self.window(request, known, &Window::new(name, limit, length_ms, 1));
+        for (place, hop) in request.provenance.hops.iter().enumerate() {
+            let bounds =
+                [("calls_per_min", 60_000, hop.calls_per_min), ("calls_per_hour", 3_600_000, hop.calls_per_hour)];
+            for (bound, length_ms, limit) in
+                bounds.into_iter().filter_map(|(name, length, limit)| Some((name, length, limit?)))
+            {
+                let name = format!("chain:{place}:{bound}");
+                let known = self.named.get(&(name.clone(), hop.hash.clone()));
+                let window = self.window(request, known, &Window::new(&name, limit, length_ms, 1));
                 all.push(Used { subject: hop.hash.clone(), window, units: request.cost.into() });
             }
         }
@@ -74,7 +77,7 @@ pub(super) fn subject(request: &AdmitRequest, per: Subject) -> Option<String> {
         Subject::Principal => Some(request.principal.clone()),
         Subject::Session => Some(request.session_id.clone()),
         Subject::ClientAddress => request.client_address.clone(),
-        Subject::Agent => request.actor.clone(),
+        Subject::Agent => request.provenance.hops.first().map(|hop| hop.client_id.clone()).or(request.actor.clone()),
     }
 }
 

@@ -6,3 +6,4 @@
 
 mod counted;
 mod export;
+mod unwritable;

@@ -9,4 +9,5 @@ mod flood;
 mod ancestors;
 mod queued;
 mod lost;
+mod many;
 mod unreachable;

@@ -27,6 +27,7 @@ mod shelf;
 mod look;
 mod session;
 mod revocation;
+mod revocation_read;
 mod revoked_task;
 mod write_limit;
 mod chain;

@@ -23,6 +23,10 @@ pub(super) struct Args {
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(super) redis_url: Option<String>,
 
+    /// Use a Redis off loopback although its URL has no password
+    #[arg(long, env = "PORTCULLIS_ALLOW_OPEN_REDIS", value_parser = BoolishValueParser::new())]
+    pub(super) allow_open_redis: bool,
+
     /// Tenant whose tasks to run [default: the policy's]
     #[arg(long, env = "TENANT_ID", value_name = "NAME")]
     pub(super) tenant: Option<String>,

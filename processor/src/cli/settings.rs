@@ -7,11 +7,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, LoadError, Loaded, Scope};
+use portcullis_config::{Component, LoadError, Loaded, Scope, open_redis};
 use portcullis_lua::StoreOptions;
 
 use super::args::Args;
-use crate::admin::{self, OpenToEveryone, TOKEN_BYTES_MIN};
+use crate::admin::{self, TOKEN_BYTES_MIN};
 use crate::handler::Handlers;
 use crate::processor::ProcessorOptions;
 
@@ -38,7 +38,7 @@ pub(super) enum StartFault {
     /// Bad usage or configuration: every fault.
     Usage(Vec<String>),
     /// It would be open to everyone.
-    Open(OpenToEveryone),
+    Open(String),
     /// Redis did not answer in the time given.
     Unreachable(String),
     /// The machine would not let it.
@@ -63,8 +63,7 @@ impl fmt::Display for StartFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(faults) => f.write_str(&faults.join("\n")),
-            Self::Open(fault) => fault.fmt(f),
-            Self::Unreachable(reason) | Self::Other(reason) => f.write_str(reason),
+            Self::Open(reason) | Self::Unreachable(reason) | Self::Other(reason) => f.write_str(reason),
         }
     }
 }
@@ -93,13 +92,23 @@ impl Settings {
         let (Some(boot), Some(scope), true) = (boot, scope, faults.is_empty()) else {
             return Err(StartFault::Usage(faults));
         };
-        admin::check(args.admin_listen, admin_token.as_deref()).map_err(StartFault::Open)?;
-        let redis_url = present(args.redis_url).or_else(|| boot.policy.redis_url.clone());
+        let open = |reason: String| Err(StartFault::Open(reason));
+        admin::check(args.admin_listen, admin_token.as_deref()).or_else(|fault| open(fault.to_string()))?;
+        let written = || boot.policy.redis_url.as_ref().map(|url| url.expose().to_owned());
+        let redis_url = present(args.redis_url).or_else(written).unwrap_or_else(|| REDIS_URL.to_owned());
+        match open_redis(&redis_url) {
+            Some(host) if !args.allow_open_redis => open(format!(
+                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: whoever \
+                 reaches it can do anything"
+            ))?,
+            Some(_) => tracing::warn!("a redis that asks for no password is used wherever it is"),
+            None => {}
+        }
         let instance =
             present(args.instance_id).or_else(|| boot.policy.instance_id.clone()).or_else(|| present(env("HOSTNAME")));
         Ok(Self {
             store: StoreOptions {
-                url: redis_url.unwrap_or_else(|| REDIS_URL.to_owned()),
+                url: redis_url,
                 connections: usize::from(args.redis_connections),
                 command_timeout: Duration::from_millis(args.store_timeout_ms),
             },
@@ -231,6 +240,16 @@ mod tests {
         assert_eq!(settings(&flags, &[]).unwrap_err().exit_code(), 78);
         let token = ["--admin-token", "0123456789abcdef0123456789abcdef"];
         assert!(settings(&[&flags[..], &token].concat(), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_redis_that_anybody_can_use_is_refused_unless_that_is_meant() {
+        let with = |flags: &[&str]| settings(&[&with_scope(&["--handler", "*=builtin:echo"])[..], flags].concat(), &[]);
+        let open = ["--redis-url", "redis://user:@10.0.0.1"];
+        let fault = with(&open).unwrap_err();
+        assert_eq!((fault.exit_code(), fault.to_string().split(' ').next()), (78, Some("PORTCULLIS_ALLOW_OPEN_REDIS")));
+        assert!(with(&[&open[..], &["--allow-open-redis"]].concat()).is_ok());
+        assert!(with(&["--redis-url", "redis://:secret@10.0.0.1"]).is_ok());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! audiences are those of the example.
 
 use portcullis_delegation::{
-    Chain, Constraint, Expected, Fault, Grant, Lifetimes, Narrowing, Presentation, Refused, attenuate, mint,
+    Chain, Constraint, Expected, Fault, Grant, Lifetimes, Narrowing, Presentation, Refused, SKEW_SECONDS, attenuate,
+    mint,
 };
 
 use crate::forge::{ISSUER, KEY_ID, NOW, RESOURCE, TENANT, TOOL, expected, key, verifier};
@@ -63,7 +64,7 @@ fn the_example_is_taken_by_the_tool_it_is_for() {
     assert_eq!(delegation.scopes.to_string(), "tools:call:search");
     assert_eq!(delegation.audience, [TOOL]);
     assert_eq!(delegation.expires_at_seconds, NOW + 300);
-    assert_eq!(delegation.root_issued_at_seconds(), NOW);
+    assert_eq!(delegation.root_issued_since_seconds(), NOW - SKEW_SECONDS);
     let bounds: Vec<_> = delegation.constraints.iter().map(|bound| (bound.key.as_str(), bound.max)).collect();
     assert_eq!(bounds, [("calls_per_min", 6), ("tokens", 1000)]);
     let reasons: Vec<_> = delegation.hops.iter().map(|hop| (hop.client_id.as_str(), hop.reason.as_str())).collect();

@@ -3,7 +3,9 @@
 //! Responsible for every member of a proof being looked at. Must never depend on the real time.
 
 use ed25519_dalek::{Signer, SigningKey};
-use portcullis_delegation::{Chain, Fault, PROOF_MAX, Presentation, Proof, TargetUri, prove};
+use portcullis_delegation::{
+    Chain, Fault, PROOF_MAX, PROOF_MEMORY_SECONDS, Presentation, Proof, SKEW_SECONDS, TargetUri, prove,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -88,6 +90,16 @@ fn a_proof_is_of_now() {
         let verdict = present(&own, now_seconds);
         assert_eq!(verdict, if taken { Ok(Some("one".into())) } else { Err(Fault::ProofStale) }, "{now_seconds}");
     }
+}
+
+#[test]
+fn a_proof_is_not_fresh_any_more_when_its_id_is_forgotten() {
+    let own = forged(&header(), &claims(), 2);
+    let fresh: Vec<u64> = (NOW - 300..NOW + 300).filter(|now_seconds| present(&own, *now_seconds).is_ok()).collect();
+    let (first, last) = (fresh[0], fresh[fresh.len() - 1]);
+    // Taken as the first of these seconds begins, it is fresh until the last one is over, and by another clock later.
+    let longest = last + 1 - first;
+    assert!(PROOF_MEMORY_SECONDS >= longest + SKEW_SECONDS, "fresh for {longest} s");
 }
 
 #[test]

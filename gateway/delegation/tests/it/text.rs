@@ -5,7 +5,7 @@
 
 use portcullis_delegation::{Chain, Fault, PRESENTED_MAX, Refused};
 
-use crate::forge::{Forge, verdict};
+use crate::forge::{Forge, base64, verdict};
 
 fn refusal(presented: &str) -> Refused {
     verdict(presented).map(|_| ()).expect_err("refused")
@@ -106,6 +106,13 @@ fn sizes_are_bounded_before_anything_is_read() {
 fn a_chain_is_told_apart_by_its_shape() {
     let own = Forge::genuine(2).encode();
     assert!(Chain::is_shape_of(&own) && Chain::is_shape_of(own.split('~').next().unwrap()));
+    // Of an issuer's tokens only one that says its place in a chain, as those of the IETF drafts do, is taken for one:
+    // a delegation is never taken for a token without limits.
+    let token = |payload: &str| format!("eyJhbGciOiJFZERTQSJ9.{}.AAAA", base64(payload.as_bytes()));
+    assert!(Chain::is_shape_of(&token(r#"{"sub":"u","del_depth":0}"#)));
+    for payload in ["[]", "0", "", r#"{"sub":"del_depth"}"#, r#"{"act":{"del_depth":0}}"#, r#"{"Del_depth":0}"#] {
+        assert!(!Chain::is_shape_of(&token(payload)), "{payload}");
+    }
     let jwt = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1In0.AAAA";
     for other in ["", "gs_abc", "dev:paid:ada", jwt, "a.b", &"A".repeat(PRESENTED_MAX * 2)] {
         assert!(!Chain::is_shape_of(other), "{other:?}");

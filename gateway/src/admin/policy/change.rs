@@ -166,7 +166,8 @@ async fn store(
     let new = NewRevision { document: amended.document.clone(), about, write_id: write_id.to_owned() };
     let retention = Retention::of(scoped.policy().policy());
     // Not cut short like a question: it looks up by itself what became of an answer that was lost.
-    Box::pin(scoped.store().revise(seen, retention, &new)).await.map_err(|error| {
+    let store = scoped.store_for_changes();
+    Box::pin(store.revise(seen, retention, &new)).await.map_err(|error| {
         tracing::warn!(%error, scope = %scoped.store().scope(), "it is not known whether a policy was stored");
         let detail = "Redis did not say whether the policy was stored: look at it before you repeat this.";
         Refused::new(Cause::StoreUnavailable, "Store unavailable", detail)

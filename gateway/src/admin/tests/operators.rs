@@ -89,7 +89,7 @@ async fn nobody_else_operates() {
     let dev = fixture.request("GET", "/admin/gateway/config", "Authorization: Bearer dev:privileged:ada\r\n", "").await;
     assert_eq!(dev.status, 401, "whoever reaches loopback could be it");
     // The admin token is not a credential of a caller, in whatever place.
-    for header in ["X-API-Key", "X-Internal-Token", "Cookie: portcullis_session=x; a"] {
+    for header in ["X-API-Key", "X-Internal-Token", "Cookie: __Host-portcullis_session=x; a"] {
         let answer = fixture.request("GET", "/admin/queues", &format!("{header}: {TOKEN}\r\n"), "").await;
         assert_eq!(answer.status, 401, "{header}");
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use portcullis_config::{Scope, UserType};
 use portcullis_delegation::{
-    Chain, Checked, Constraint, Delegation, Expected, Hop, Presentation, Presented as Shown, Proof, Refused, Verifier,
+    Chain, Checked, Constraint, Delegation, Expected, Hop, PROOF_MEMORY_SECONDS, Presentation, Presented as Shown,
+    Proof, Refused, Verifier,
 };
 use portcullis_lua::{Member, Store};
 use quick_cache::sync::Cache;
@@ -24,8 +25,8 @@ use crate::store_breaker::StoreBreaker;
 /// Verdicts remembered at once. At about two kilobytes each this is 20 MB; more only means signatures checked again.
 const MAX_VERDICTS: usize = 10_000;
 
-/// How long a proof must not be used again: as long as it is fresh, on both sides of the clock.
-const PROOF_ONCE_MS: u64 = 60_000;
+/// How long a proof must not be used again, at any gateway.
+const PROOF_ONCE_MS: u64 = PROOF_MEMORY_SECONDS * 1000;
 
 /// Verifies chains.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ fn caller_of(delegation: &Delegation, scope: Scope) -> Result<Caller, Unproven> 
         hops: delegation.hops.iter().map(hop).collect(),
         // In the form they are revoked by: of a long name, a digest.
         members: members.iter().filter_map(|text| Member::parse(text)).map(|member| member.to_string()).collect(),
-        issued_at_ms: delegation.root_issued_at_seconds() * 1000,
+        issued_at_ms: delegation.root_issued_since_seconds() * 1000,
         expires_at_ms: Some(delegation.expires_at_seconds * 1000),
         ..Caller::new(principal, user_type, session_id, Source::Delegation)
     })
@@ -150,4 +151,92 @@ fn parse_scope(text: &str) -> Option<Scope> {
 /// Why a chain is worth nothing, for the audit.
 fn failed(refused: Refused) -> Unproven {
     Unproven::Failed(refused.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_delegation::{Grant, Lifetimes, Narrowing, RootKey, SKEW_SECONDS, SecretKey, attenuate, mint};
+
+    use super::*;
+
+    const ISSUER: &str = "https://gw.example";
+    const NOW: u64 = 1_800_000_000;
+
+    /// What is proven by a root for `agent` of this principal, and by a token below it for `helper`.
+    fn proven(principal: &str, agent: &str, helper: &str) -> Delegation {
+        let [root, holder] = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let grant = Grant {
+            issuer: ISSUER.to_owned(),
+            principal: principal.to_owned(),
+            tenant: "acme/demo".to_owned(),
+            session: session_of(principal),
+            user_type: None,
+            client_id: agent.to_owned(),
+            audience: vec![ISSUER.to_owned()],
+            scopes: "tasks:*".parse().unwrap(),
+            constraints: Vec::new(),
+            lifetime_seconds: None,
+            max_depth: None,
+            holder: Some(holder.public_key()),
+            reason: "plans the work".to_owned(),
+        };
+        let chain = mint(grant, &root, "root", &Lifetimes::CAPS, NOW).unwrap();
+        let narrowing = Narrowing {
+            client_id: helper.to_owned(),
+            audience: None,
+            scopes: None,
+            constraints: Vec::new(),
+            lifetime_seconds: None,
+            max_depth: None,
+            holder: None,
+            reason: "helps".to_owned(),
+        };
+        let chain = attenuate(&chain, &holder, narrowing, NOW).unwrap();
+        let trusted = RootKey { issuer: ISSUER.to_owned(), key_id: "root".to_owned(), key: root.public_key() };
+        let expected = Expected { resource: ISSUER, tenant: None };
+        let checked = Verifier::new(vec![trusted], Lifetimes::CAPS).verify(&chain, &expected, NOW).unwrap();
+        checked.present(&Presentation::Bearer, NOW).unwrap().delegation.as_ref().clone()
+    }
+
+    fn caller(principal: &str, agent: &str, helper: &str) -> Caller {
+        caller_of(&proven(principal, agent, helper), Scope::new("acme", "demo").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn whoever_is_named_at_length_can_be_revoked_by_that_name_and_by_no_other() {
+        for length in [1, 64, 65, 71, 256] {
+            let [principal, agent, helper] = ["p", "a", "h"].map(|letter| letter.repeat(length));
+            let caller = caller(&principal, &agent, &helper);
+            let dies_with = |member: Member<'_>| caller.members.contains(&member.to_string());
+            assert!(dies_with(Member::Principal(&principal)) && dies_with(Member::Session(&session_of(&principal))));
+            assert!(dies_with(Member::Agent(&agent)) && dies_with(Member::Agent(&helper)), "{length}");
+            for hop in caller.hops.iter() {
+                assert!(dies_with(Member::Token(&hop.hash)));
+            }
+            let another = format!("{}x", &agent[1..]);
+            assert!(!dies_with(Member::Agent(&another)) && !dies_with(Member::Principal(&agent)), "{length}");
+            assert_eq!(caller.members.len(), 7, "two tokens and agents, a key, the principal and its session");
+            assert!(caller.members.iter().all(|member| member.len() <= 80), "{:?}", caller.members);
+            assert_eq!((caller.actor.as_deref(), caller.principal), (Some(&*helper), principal));
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_the_digest_of_another_is_not_that_other() {
+        let long = "a".repeat(65);
+        let digest = Member::Agent(&long).to_string();
+        let alike = digest.strip_prefix("c:").unwrap();
+        assert!(!caller("p", alike, "h").members.contains(&digest));
+        assert!(caller("p", &long, "h").members.contains(&digest));
+    }
+
+    #[test]
+    fn a_root_of_a_clock_that_is_ahead_is_not_issued_after_a_revocation_that_followed_it() {
+        assert_eq!(caller("p", "a", "h").issued_at_ms, (NOW - SKEW_SECONDS) * 1000);
+    }
+
+    #[test]
+    fn a_root_without_a_user_type_gives_the_least_that_a_credential_can() {
+        assert_eq!(caller("p", "a", "h").user_type.as_str(), "registered");
+    }
 }

@@ -4,17 +4,23 @@
 //! step: its fields are private, and so is its making.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use portcullis_config::UserType;
 use portcullis_lua::Provenance;
+use tokio::time::sleep;
 
+use super::standing::STALENESS;
 use crate::caller::{Caller, Source};
 use crate::refusal::Refused;
 use crate::right;
 use crate::scope::ServedScope;
+
+/// How often a request that goes on looks whether its caller was revoked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a caller comes from, as far as it may be kept.
 #[derive(Clone, Debug)]
@@ -79,6 +85,32 @@ impl Identity {
     /// Refuses where it was not. For what names no object: who may not see an object is told that there is none.
     pub(crate) fn require(&self, needed: &str) -> Result<(), Refused> {
         if self.may(needed) { Ok(()) } else { Err(Refused::insufficient_scope(needed)) }
+    }
+
+    /// Whether its credential was taken back since it was resolved, as far as can be known: for what goes on long after
+    /// its request. While Redis is away it is not known, and what has begun goes on.
+    pub(crate) async fn is_revoked(&self) -> bool {
+        let Resolved { caller, scope, .. } = &*self.0;
+        if caller.members.is_empty() {
+            return false;
+        }
+        let mut view = scope.revocations().load();
+        if !view.is_fresh(STALENESS)
+            && let Ok(newer) = Box::pin(scope.catch_up_with_revocations()).await
+        {
+            view = newer;
+        }
+        view.covers(&caller.members, caller.issued_at_ms).is_some()
+    }
+
+    /// Ends when its credential has been taken back.
+    pub(crate) async fn revoked(&self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if self.is_revoked().await {
+                return;
+            }
+        }
     }
 
     /// What decisions are told of its credential.

@@ -11,7 +11,7 @@ use portcullis_lua::Member;
 
 use crate::caller::{Caller, Source, session_of};
 use crate::credential::{Credential, Presented, SessionResolver, Unproven};
-use crate::identity::{self, Proven, Providers, api_key};
+use crate::identity::{self, LEEWAY_SECONDS, Proven, Providers, api_key};
 
 /// Asks the providers of the identity document.
 #[derive(Debug)]
@@ -78,8 +78,33 @@ fn caller_of(proven: Proven) -> Caller {
         scope: proven.scope,
         rights: proven.scopes.map(Into::into),
         members: members.into(),
-        issued_at_ms: proven.issued_at_ms,
+        // As early as the issuer's clock allows: what was issued before a revocation must not look as if after it.
+        issued_at_ms: proven.issued_at_ms.saturating_sub(LEEWAY_SECONDS * 1000),
         expires_at_ms: proven.expires_at_ms,
         ..Caller::new(proven.principal, proven.user_type, session_id, source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_config::UserType;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_as_old_as_its_issuers_clock_allows() {
+        let proven = |issued_at_ms| Proven {
+            principal: "acme:ada".to_owned(),
+            user_type: UserType::new("paid").unwrap(),
+            scopes: None,
+            scope: None,
+            issued_at_ms,
+            expires_at_ms: None,
+            class: "jwt",
+            issuer: "https://one.test".to_owned(),
+        };
+        // Issued at 100 s by a clock that is 30 s ahead: a revocation at 110 s is later.
+        assert_eq!(caller_of(proven(130_000)).issued_at_ms, 100_000);
+        assert_eq!(caller_of(proven(0)).issued_at_ms, 0);
     }
 }

@@ -17,7 +17,7 @@ const REVOKED: &str = "revoked";
 pub(super) const ONCE_GOOD: [&str; 2] = [REVOKED, "expired"];
 
 /// How old what is known of a scope's revocations may be.
-const STALENESS: Duration = Duration::from_secs(5);
+pub(super) const STALENESS: Duration = Duration::from_secs(5);
 
 /// Refuses a caller who has been revoked; lowers one whose principal has been.
 pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<(), Unproven> {

@@ -4,6 +4,7 @@
 //! reachable from a listener that clients reach: whoever may describe callers may be anybody.
 
 use portcullis_config::{Scope, UserType};
+use portcullis_lua::Member;
 
 use super::identity::Identity;
 use crate::admission::circuit_breaker;
@@ -46,10 +47,14 @@ pub(crate) async fn resolve_vouched(gateway: &Gateway, vouched: Vouched) -> Resu
         Some(principal) => format!("rls-{}", digest::short_hex(&["rls", user_type.as_str(), principal])),
         None => nobody.session_id().to_owned(),
     });
+    // Who is revoked is so by whichever way it comes; when it was vouched for first, nobody says.
+    let members = principal.iter().map(|principal| Member::Principal(principal).to_string());
+    let members = members.chain(actor.iter().map(|agent| Member::Agent(agent).to_string())).collect();
     let principal = principal.unwrap_or_else(|| session_id.clone());
-    let caller = Caller { scope, actor, ..Caller::new(principal, user_type, session_id, Source::Vouched) };
+    let caller = Caller { scope, actor, members, ..Caller::new(principal, user_type, session_id, Source::Vouched) };
     let identity = Identity::new(caller, served, nobody.place());
     let scope = identity.scope();
+    scope.touch();
     let known = scope.knows(identity.user_type()).await;
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });

@@ -84,7 +84,7 @@ pub(crate) struct ServeArgs {
     pub(super) decide_cidrs: Vec<IpNet>,
     /// Application behind this gateway, `http://HOST:PORT` or `https://HOST:PORT`: gets the requests for paths that are
     /// not the gateway's own [default: none: such paths are not found]
-    #[arg(long, value_name = "URL", env = "UPSTREAM_URL")]
+    #[arg(long, value_name = "URL", env = "UPSTREAM_URL", hide_env_values = true)]
     pub(super) upstream_url: Option<UpstreamUrl>,
     /// Certificate authorities that an `https://` application is known by, a PEM file [default: the system's]
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_UPSTREAM_CA", requires = "upstream_url")]

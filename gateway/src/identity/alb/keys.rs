@@ -1,7 +1,8 @@
 //! The keys a load balancer signs with, one by one as they are named.
 //!
 //! Responsible for fetching each once a day at most, and few in any minute whatever headers come. Must never be asked
-//! for a key whose id is not a UUID: the id becomes part of a URL.
+//! for a key whose id is not a UUID, because the id becomes part of a URL, nor give up a fetch because whoever asked for
+//! it has gone: so few are allowed that those who keep going away would keep the keys from everybody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::background::Background;
 use crate::identity::Unproven;
 use crate::identity::fetch::{FetchError, Fetcher};
 use crate::identity::jwk::VerifyingKey;
@@ -32,23 +34,25 @@ const FETCHES_PER_MINUTE: usize = 8;
 pub(super) struct AlbKeys {
     url: String,
     fetcher: Fetcher,
+    background: Background,
     keys: Cache<String, (Instant, Arc<VerifyingKey>)>,
     unknown: Cache<String, Instant>,
     /// When the last fetches began. Held while one is under way.
-    fetches: Mutex<VecDeque<Instant>>,
+    fetches: Arc<Mutex<VecDeque<Instant>>>,
 }
 
 impl AlbKeys {
-    pub(super) fn new(url: String, fetcher: Fetcher) -> Self {
-        Self { url, fetcher, keys: Cache::new(MAX_KEYS), unknown: Cache::new(MAX_KEYS), fetches: Mutex::default() }
+    pub(super) fn new(url: String, fetcher: Fetcher, background: Background) -> Arc<Self> {
+        let (keys, unknown) = (Cache::new(MAX_KEYS), Cache::new(MAX_KEYS));
+        Arc::new(Self { url, fetcher, background, keys, unknown, fetches: Arc::default() })
     }
 
     /// The key of this id, a UUID.
-    pub(super) async fn key(&self, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
+    pub(super) async fn key(self: &Arc<Self>, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
         if let Some(known) = self.known(kid) {
             return known;
         }
-        let mut fetches = self.fetches.lock().await;
+        let mut fetches = self.fetches.clone().lock_owned().await;
         // Whoever held the lock before may have brought it.
         if let Some(known) = self.known(kid) {
             return known;
@@ -60,6 +64,16 @@ impl AlbKeys {
             return Err(Unproven::idp_unavailable());
         }
         fetches.push_back(Instant::now());
+        let (keys, kid, stop) = (self.clone(), kid.to_owned(), self.background.stopping().clone());
+        let fetching = self.background.spawn(async move {
+            let fetched = stop.run_until_cancelled(keys.fetch(&kid)).await;
+            drop(fetches);
+            fetched
+        });
+        fetching.await.ok().flatten().unwrap_or(Err(Unproven::idp_unavailable()))
+    }
+
+    async fn fetch(&self, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
         let key = match self.fetcher.get(&format!("{}/{kid}", self.url)).await {
             Ok(pem) => DecodingKey::from_ec_pem(&pem).map_err(|_| "the answer is no key".to_owned()),
             Err(FetchError::Absent(_)) => {

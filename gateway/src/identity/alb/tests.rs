@@ -40,7 +40,7 @@ async fn setting() -> Setting {
     let server = TestServer::start().await;
     let key = TestKey::es256(KID);
     server.answer(&format!("/{KID}"), Answer::ok(key.pem().as_bytes().to_vec()));
-    let verifier = AlbVerifier::new(settings(server.url("")), fetcher());
+    let verifier = AlbVerifier::new(settings(server.url("")), fetcher(), &Background::default());
     Setting { server, key, verifier }
 }
 
@@ -139,6 +139,19 @@ async fn a_key_is_asked_for_by_a_uuid_and_nothing_else() {
         assert!(cause == "unknown_kid" || cause == "idp_unavailable", "{cause}");
     }
     assert_eq!(setting.server.asked_at_all(), 8, "so many in a minute");
+}
+
+#[tokio::test]
+async fn callers_who_go_away_do_not_use_up_the_fetches() {
+    let setting = setting().await;
+    let header = setting.header(&head(), &claims());
+    for _ in 0..20 {
+        // Polled once: the fetch has been asked for, and nobody waits for it any more.
+        let asking = std::pin::pin!(setting.verifier.verify("10.0.3.4".parse().unwrap(), header.as_bytes(), now(0)));
+        _ = futures_util::poll!(asking);
+    }
+    assert_eq!(setting.cause(&header).await, "proven");
+    assert_eq!(setting.server.asked_at_all(), 1);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(super) struct Document {
     pub(super) anonymous: AnonymousEntry,
     /// Delegations to agents.
     pub(super) delegation: DelegationEntry,
-    /// Hosts, each with or without a port, that keys may be fetched from although their addresses are not public.
+    /// Hosts, names or addresses without a port, that keys may be fetched from although they are not public.
     pub(super) egress_allow: Vec<String>,
 }
 

@@ -19,6 +19,10 @@ const MAX_WORDS: usize = 512;
 pub(super) fn judge(claims: &Value, issuer: &Issuer, now: u64) -> Result<Proven, Unproven> {
     let (issued_at, expires_at) = judge_times(claims, issuer, now)?;
     judge_audience(claims, issuer)?;
+    if claims.get("cnf").is_some() {
+        // RFC 7800: whoever presents it has to prove that it holds a key, and a bearer token proves nothing.
+        return Err(Unproven::because("proof_required"));
+    }
     let subject = claims["sub"].as_str().filter(|subject| is_subject(subject));
     let subject = subject.ok_or(Unproven::because("no_subject"))?;
     let groups = words_at(claims, &issuer.groups_claim).ok_or(Unproven::because("malformed_groups"))?;

@@ -50,7 +50,6 @@ impl Setting {
 async fn a_token_of_the_issuer_proves_its_user_and_is_remembered() {
     let setting = setting().await;
     let token = setting.key.token(&setting.claims());
-    assert!(JwtVerifier::has_form(&token));
     for _ in 0..3 {
         let proven = setting.verifier.verify(&token, now(0)).await.unwrap();
         assert_eq!((proven.principal.as_str(), proven.issuer.as_str()), ("acme:ada", setting.issuer.as_str()));

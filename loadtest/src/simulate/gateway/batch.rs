@@ -142,7 +142,8 @@ impl Gateway {
                     return tell(context, waiting, Told::Refused { retry_after_ms });
                 };
                 let retry_after_ms = term.asker_retry_after_ms(&refusal);
-                let remembered = Remembered { term, stamp, refusal: shared.repeated(&refusal), asked_ahead: false };
+                let repeated = shared.repeated(&refusal, &decision.limits);
+                let remembered = Remembered { term, stamp, refusal: repeated, asked_ahead: false };
                 match shared {
                     Shared::BySession => self.sessions.insert(request.session_id.clone(), remembered),
                     Shared::ByUserType => self.user_types.insert(request.user_type.clone(), remembered),

@@ -238,6 +238,14 @@ async fn bodies(scene: &mut Scene, session: &str) {
         let answer = admin.post("/admin/revocations", &wish).await.expect("an answer");
         scene.expect(what, &answer, 400);
     }
+    // So is why something is wished.
+    let said = format!("as {session} asked");
+    let change = json!({ "queue": { "lease_ms": 20_000 }, "reason": said });
+    let answer = admin.post("/admin/gateway/update-config", &change).await.expect("an answer");
+    scene.expect("reason of a change", &answer, 400);
+    let wish = json!({ "agent": "helper", "scopes": ["quota:read"], "reason": said });
+    let answer = client.post("/v1/delegations", &wish).await.expect("an answer");
+    scene.expect("reason of a delegation", &answer, 400);
     let [password, api_key, nested, number] = [(); 4].map(|()| random_text());
     let patches = [
         ("password in a URL", &password, json!({ "redis_url": format!("redis://:{password}@127.0.0.1:6379") })),

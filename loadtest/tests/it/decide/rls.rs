@@ -200,6 +200,30 @@ async fn pressure_and_classes_count_as_anywhere() {
 }
 
 #[tokio::test]
+async fn a_principal_that_is_revoked_is_so_by_whichever_way_it_comes() {
+    let (cluster, envoy) = served().await;
+    let guarded = [("user_type", "paid"), ("principal", "acme:ada"), ("kind", "work")];
+    let read = [("user_type", "paid"), ("principal", "acme:ada"), ("path", "/free")];
+    let by_agent = [("user_type", "paid"), ("principal", "acme:bob"), ("agent", "doomed"), ("kind", "work")];
+    for entries in [&guarded, &read] {
+        assert_eq!(envoy.ask(0, &[entries]).await.expect("a decision").overall_code, i32::from(Code::Ok));
+    }
+    for (kind, id) in [("principal", "acme:ada"), ("agent", "doomed")] {
+        let wish = json!({ "kind": kind, "id": id, "reason": "left" });
+        let answer = cluster.admin(0).post("/admin/revocations", &wish).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    for entries in [&guarded[..], &read[..], &by_agent[..]] {
+        let refused = envoy.ask(0, &[entries]).await.expect("a decision, not a fault that lets it pass");
+        assert_eq!(refused.overall_code, i32::from(Code::OverLimit), "{entries:?}");
+        let problem: Value = serde_json::from_slice(&refused.raw_body).expect("a problem");
+        assert_eq!(problem["code"], "unauthenticated");
+    }
+    let bob = [("user_type", "paid"), ("principal", "acme:bob"), ("kind", "work")];
+    assert_eq!(envoy.ask(0, &[&bob]).await.expect("a decision").overall_code, i32::from(Code::Ok));
+}
+
+#[tokio::test]
 async fn without_redis_there_is_no_decision_and_then_there_is_again() {
     let (mut cluster, envoy) = served().await;
     let ada = [("user_type", "paid"), ("principal", "ada"), ("kind", "work")];

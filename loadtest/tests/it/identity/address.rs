@@ -138,6 +138,28 @@ async fn an_address_that_keeps_failing_is_heard_no_more_and_nobody_else_suffers(
 }
 
 #[tokio::test]
+async fn who_goes_on_with_a_session_that_is_over_locks_nobody_out_and_who_guesses_sessions_does() {
+    let terms = Terms::new().api_key("ownerkey", "acme:owner", "privileged");
+    let mut cluster = start(terms.cluster()).await;
+    let terms = terms.section("failed_attempts", json!({ "per_minute": 20 }));
+    let anyone = gateway_behind_a_proxy(&mut cluster, &terms, "10.1.2.3").await;
+    let office = from(&anyone, "203.0.113.5");
+    let opened = with_api_key(&office, "ownerkey").post("/v1/sessions", &json!({})).await.expect("an answer");
+    let session = office.bearer_beside(opened.body["token"].as_str().expect("a token"));
+    assert_eq!(session.delete("/v1/sessions/current").await.expect("an answer").status, 204);
+    for attempt in 0..50 {
+        assert_eq!(session.limits().await.expect("an answer").status, 401, "attempt {attempt}");
+    }
+    assert_eq!(with_api_key(&office, "ownerkey").limits().await.expect("an answer").status, 200);
+    for guess in 0..20 {
+        let guess = office.bearer_beside(&format!("gs_{guess:x>43}"));
+        let status = guess.limits().await.expect("an answer").status;
+        assert!(status == 401 || status == 429, "{status}");
+    }
+    assert_eq!(with_api_key(&office, "ownerkey").limits().await.expect("an answer").status, 429);
+}
+
+#[tokio::test]
 async fn the_operators_listener_has_a_list_of_its_own_and_is_as_deaf_to_guessing() {
     let terms = Terms::new().api_key("ownerkey", "acme:owner", "privileged");
     let mut cluster = start(terms.cluster()).await;

@@ -2,6 +2,8 @@
 //!
 //! Responsible for the count being of callers, and of nothing a caller chooses. Must never wait for a window to pass.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use portcullis_loadtest::client::{Answer, Client};
 use serde_json::json;
@@ -56,8 +58,39 @@ async fn credentials_are_counted_by_whom_they_are_asked_for() {
     assert_enough(&ada.post("/v1/delegations/revoke", &again).await.expect("an answer"));
     assert_eq!(agent.get(&here, "/v1/limits").await.status, 200, "nothing was taken back");
     assert_eq!(open(&with_api_key(&there, "bobskey1")).await.status, 201, "nobody else suffers");
-    // An agent is counted by the name its delegation gives it.
+    // Agents are counted apart from who lets them act, or one could keep her from taking back what she gave.
     let below = agent.bearer("helper");
     let revoke = json!({ "chain": below.presented() });
     assert_eq!(agent.post(&here, "/v1/delegations/revoke", &revoke).await.status, 204);
+}
+
+#[tokio::test]
+async fn agents_are_counted_together_however_many_there_are_and_whatever_they_are_called() {
+    let terms = Terms::new().api_key("adaskey1", "acme:ada", "paid").api_key("bobskey1", "acme:bob", "paid");
+    let few = json!({ "writes": { "per_minute": 6, "per_hour": 100 } });
+    let cluster = start(terms.cluster().gateways(2).policy(few)).await;
+    let gateways = [cluster.gateway(0), cluster.gateway(1)];
+    let [ada, bob] = ["adaskey1", "bobskey1"].map(|id| with_api_key(&gateways[0], id));
+    // Two that she let in herself, and with each four that it named as it liked.
+    let mut agents = Vec::new();
+    for name in ["planner", "searcher"] {
+        let agent = Agent::of(&ada, name, &["quota:read"], json!({})).await;
+        agents.extend((0..4).map(|index| agent.below(&format!("{name}-{index}"))));
+    }
+    let mut statuses = BTreeMap::new();
+    for (index, agent) in agents.iter().enumerate() {
+        let revoke = json!({ "chain": agent.bearer("helper").presented() });
+        let answer = agent.post(&gateways[index % 2], "/v1/delegations/revoke", &revoke).await;
+        if answer.status == 429 {
+            assert_enough(&answer);
+        }
+        *statuses.entry(answer.status).or_insert(0) += 1;
+    }
+    assert_eq!(statuses, BTreeMap::from([(204, 6), (429, 2)]));
+    let theirs = Agent::of(&bob, "planner", &["quota:read"], json!({})).await;
+    let revoke = json!({ "chain": theirs.bearer("helper").presented() });
+    assert_eq!(theirs.post(&gateways[0], "/v1/delegations/revoke", &revoke).await.status, 204, "of the same name");
+    // She is not kept from taking back what she gave.
+    let revoke = json!({ "chain": agents[0].chain.presented() });
+    assert_eq!(ada.post("/v1/delegations/revoke", &revoke).await.expect("an answer").status, 204);
 }

@@ -73,7 +73,7 @@ async fn a_bound_on_calls_holds_for_all_who_act_under_it_together() {
     for client in helpers.iter().chain([&fresh]) {
         let answer = submit(client).await;
         let limit = answer.body["limit"].as_str().expect("the limit's name");
-        assert_eq!((answer.status, answer.code(), limit), (429, "rate_limit", "chain:calls_per_hour"));
+        assert_eq!((answer.status, answer.code(), limit), (429, "rate_limit", "chain:0:calls_per_hour"));
     }
     assert_eq!(agent.submit(&anyone).await.status, 429);
     assert_eq!(submit(&ada).await.status, 202, "who grants is not bound by what it grants");

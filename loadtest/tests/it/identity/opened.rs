@@ -190,6 +190,23 @@ async fn being_seen_is_written_once_a_minute_whatever_comes() {
 }
 
 #[tokio::test]
+async fn a_session_dies_with_the_key_it_was_opened_with_and_no_other_does() {
+    let terms = terms().api_key("adaskey2", "acme:ada", "paid");
+    let cluster = start(terms.cluster()).await;
+    let anyone = cluster.gateway(0);
+    let stolen = opened(&anyone).await;
+    let own = open(&with_api_key(&anyone, "adaskey2"), &json!({})).await;
+    let own = own.body["token"].as_str().expect("a token").to_owned();
+    assert_eq!([who(&anyone.bearer(&stolen)).await, who(&anyone.bearer(&own)).await], [ADA, ADA]);
+    let wish = json!({ "kind": "token", "id": "adaskey1", "reason": "stolen" });
+    let revoked = cluster.admin(0).post("/admin/revocations", &wish).await.expect("an answer");
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    assert_eq!(who(&with_api_key(&anyone, "adaskey1")).await, "401");
+    assert_eq!(who(&anyone.bearer(&stolen)).await, "401", "whoever stole the key may have opened it");
+    assert_eq!(who(&anyone.bearer(&own)).await, ADA);
+}
+
+#[tokio::test]
 async fn only_who_is_vouched_for_gets_a_session() {
     let cluster = start(terms().cluster()).await;
     let anyone = cluster.gateway(0);

@@ -38,7 +38,7 @@ fn malformed() -> Vec<Shown> {
         ("x-api-key", "guessed".to_owned()),
         ("x-api-key", String::new()),
         ("cookie", format!("__Host-portcullis_session=gs_{random}")),
-        ("cookie", "portcullis_session=".to_owned()),
+        ("cookie", "__Host-portcullis_session=".to_owned()),
     ]);
     shown
 }

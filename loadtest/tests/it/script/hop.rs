@@ -83,7 +83,7 @@ async fn nobody_comes_through_a_hop_more_often_than_any_of_its_chain_allows() {
         }
         act.strike().await;
     }
-    for name in ["chain:calls_per_min", "chain:calls_per_hour"] {
+    for name in ["chain:0:calls_per_min", "chain:0:calls_per_hour"] {
         assert!(refused.contains_key(name), "a load that hardly reaches the limits: {refused:?}");
     }
 }
@@ -110,14 +110,21 @@ async fn a_chain_is_bounded_and_what_one_of_its_hops_refuses_takes_nothing_from_
     assert!(matches!(decisions[0].verdict, Verdict::Admitted { .. }), "{decisions:?}");
     for (decision, helps) in decisions[1..].iter().zip([true, false]) {
         let Verdict::Refused(refusal) = &decision.verdict else { panic!("{decision:?}") };
-        assert_eq!((refusal.reason.code(), refusal.name.as_deref()), ("rate_limit", Some("chain:calls_per_min")));
+        assert_eq!((refusal.reason.code(), refusal.name.as_deref()), ("rate_limit", Some("chain:1:calls_per_min")));
         assert_eq!(refusal.retry_after_ms > 0, helps, "{refusal:?}");
         let left: Vec<u64> = decision.limits.iter().rev().take(2).map(|limit| limit.remaining).collect();
         assert_eq!(left, [0, 8], "of the leaf and of the root");
     }
     let told = store.decisions(1).await.expect("decisions").remove(0);
-    assert_eq!(told.name.as_deref(), Some("chain:calls_per_min"));
+    assert_eq!(told.name.as_deref(), Some("chain:1:calls_per_min"));
     assert_eq!(told.origin.hops, hops([10, 2]));
+    let mut none = hops([10, 0]);
+    none[1].hash = "nobody".to_owned();
+    let decisions = store.admit(&policy, &[through(none.clone(), 1), through(hops([10, 2])[..1].to_vec(), 1)]).await;
+    let decisions = decisions.expect("decisions");
+    let Verdict::Refused(refusal) = &decisions[0].verdict else { panic!("{decisions:?}") };
+    assert_eq!((refusal.name.as_deref(), refusal.retry_after_ms), (Some("chain:1:calls_per_min"), 0), "nobody, ever");
+    assert!(matches!(decisions[1].verdict, Verdict::Admitted { .. }), "and nobody else is the worse: {decisions:?}");
     let endless = through(vec![Hop::default(); MOST_HOPS + 1], 1);
     assert!(matches!(store.admit(&policy, &[endless]).await, Err(StoreError::Protocol(_))));
 }

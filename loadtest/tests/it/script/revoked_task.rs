@@ -51,7 +51,7 @@ async fn revoked_tasks_of_a_queue_end_cancelled_and_release_their_budgets() {
         let mut asked = AdmitRequest { ..request("paid", &format!("s{number}")) };
         let (members, issued_at_ms) = match number % 3 {
             0 => (vec![Member::Principal("bob")], 0),
-            1 => (vec![Member::Principal("eve"), Member::Agent("crawler")], u64::MAX >> 12),
+            1 => (vec![Member::Principal("eve"), Member::Agent("crawler")], revoked_at_ms + 60_000),
             _ => (vec![Member::Principal("ada")], if number % 2 == 0 { revoked_at_ms - 1 } else { u64::MAX >> 12 }),
         };
         asked.provenance.members = members.iter().map(ToString::to_string).collect();

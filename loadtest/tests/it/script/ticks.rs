@@ -3,7 +3,7 @@
 //! Responsible for telling the model what only a server can tell. Must never look at how a script does it.
 
 use portcullis_loadtest::model::Ticks;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, Hop, Provenance, Verdict};
+use portcullis_lua::{AdmitRequest, CompiledPolicy, Hop, MOST_HOPS, Provenance, Verdict};
 
 use super::stage::{Stage, request};
 
@@ -15,13 +15,18 @@ pub(crate) async fn ticks_of(stage: &Stage, policy: &CompiledPolicy, user_types:
     for (name, kind) in user_types.iter().flat_map(|name| ["k0", "k1"].map(|kind| (name, kind))) {
         let act = stage.act();
         act.beat(policy, 1, 1_000_000).await;
-        let hop = Hop { calls_per_min: Some(60), calls_per_hour: Some(60), ..Hop::default() };
+        let hop = |place: usize| Hop {
+            hash: place.to_string(),
+            calls_per_min: Some(60),
+            calls_per_hour: Some(60),
+            ..Hop::default()
+        };
         let request = AdmitRequest {
             kind: kind.to_owned(),
             actor: Some("agent".to_owned()),
             client_address: Some("address".to_owned()),
             estimates: vec![("tokens".to_owned(), 1)],
-            provenance: Provenance { hops: [hop].into(), ..Provenance::default() },
+            provenance: Provenance { hops: (0..MOST_HOPS).map(hop).collect(), ..Provenance::default() },
             ..request(name, name)
         };
         let decisions = act.store.at(1).admit(policy, &[request]).await.expect("a decision");

@@ -57,6 +57,15 @@ fn times_are_whole_seconds_within_the_leeway() {
 }
 
 #[test]
+fn a_token_for_the_holder_of_a_key_is_no_bearer_token() {
+    for confirmation in
+        [json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }), json!({ "x5t#S256": "x" }), json!("")]
+    {
+        assert_eq!(cause(&json!({ "cnf": confirmation })), "proof_required", "{confirmation}");
+    }
+}
+
+#[test]
 fn a_token_must_be_for_this_gateway() {
     for aud in [json!("gateway"), json!(["other", "gateway"])] {
         assert_eq!(cause(&json!({ "aud": aud })), "proven", "{aud}");

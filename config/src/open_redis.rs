@@ -6,10 +6,11 @@
 
 use std::net::IpAddr;
 
-use reqwest::Url;
+use url::Url;
 
 /// The first host off loopback of a URL without a password. A URL that cannot be read leads nowhere.
-pub(crate) fn open_redis(url: &str) -> Option<String> {
+#[must_use]
+pub fn open_redis(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     if url.password().is_some_and(|password| !password.is_empty()) {
         return None;

@@ -1,0 +1,50 @@
+//! An audit that cannot be written.
+//!
+//! Responsible for nothing being changed, opened or granted that would stand in no record. Must never break anything but
+//! the audit: what is refused has to be refused because of it.
+
+use portcullis_loadtest::client::Answer;
+use portcullis_loadtest::credentials::Credentials;
+use serde_json::json;
+
+use crate::fixture::{cluster, start};
+
+fn assert_closed(what: &str, answer: &Answer) {
+    assert_eq!((answer.status, answer.code()), (503, "store_unavailable"), "{what}: {}", answer.text);
+}
+
+#[tokio::test]
+async fn nothing_is_changed_opened_or_granted_that_cannot_be_recorded() {
+    let credentials = Credentials::new(&json!({})).await.expect("credentials");
+    let cluster = start(credentials.believed_by(cluster())).await;
+    let (admin, probe) = (cluster.admin(0), cluster.probe().await.expect("a connection"));
+    let ada = cluster.gateway(0).bearer(&credentials.jwt("ada", &["paid"]).expect("a token"));
+    let key = |name: &str| format!("{}:{name}", cluster.key_prefix());
+    let change = json!({ "queue": { "lease_ms": 20_000 } });
+    let wish = json!({ "agent": "helper", "scopes": ["quota:read"], "reason": "helps" });
+
+    // A value of another type: no event can be added to it.
+    probe.command("SET", [&key("audit"), "in the way"]).await.expect("set");
+    let answer = admin.post("/admin/gateway/update-config", &change).await.expect("an answer");
+    assert_closed("change", &answer);
+    let shown = admin.get("/admin/gateway/config").await.expect("an answer");
+    assert_eq!((&shown.body["stored_revision"], &shown.body["revision"]), (&json!(0), &json!(0)), "{}", shown.text);
+    assert_closed("session", &ada.post("/v1/sessions", &json!({})).await.expect("an answer"));
+    assert_closed("delegation", &ada.post("/v1/delegations", &wish).await.expect("an answer"));
+    let reason = json!({ "reason": "seen" });
+    assert_closed("loss", &admin.post("/admin/revocations/acknowledge", &reason).await.expect("an answer"));
+    let left = probe.keys(&cluster.key_prefix()).await.expect("keys");
+    for made in ["policy", "revision", "session", "session-of", "revocation-head"] {
+        let prefix = key(made);
+        let of_it = |key: &&String| **key == prefix || key.starts_with(&format!("{prefix}:"));
+        assert_eq!(left.iter().find(of_it), None, "{made}");
+    }
+
+    probe.command("DEL", [&key("audit")]).await.expect("deleted");
+    let answer = admin.post("/admin/gateway/update-config", &change).await.expect("an answer");
+    assert_eq!((answer.status, &answer.body["revision"]), (200, &json!(1)), "{}", answer.text);
+    assert_eq!(ada.post("/v1/sessions", &json!({})).await.expect("an answer").status, 201);
+    assert_eq!(ada.post("/v1/delegations", &wish).await.expect("an answer").status, 201);
+    let events = admin.get("/admin/audit").await.expect("an answer");
+    assert_eq!(events.body["events"].as_array().map(Vec::len), Some(3), "{}", events.text);
+}
