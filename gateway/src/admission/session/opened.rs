@@ -142,8 +142,7 @@ impl OpenedSessions {
         }
         let at = Instant::now();
         let store = self.store.scope(token.scope.as_ref().unwrap_or(&self.default_scope));
-        let found = self.breaker.call(store.recognize(&key)).await?;
-        let Some(session) = found.session else {
+        let Some(session) = self.breaker.call(store.recognize(&key)).await? else {
             self.unknown.insert(key, at);
             return Err(Unproven::Failed("unknown_session"));
         };
