@@ -95,7 +95,8 @@ pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
     let may_hold = gateway.decide_askers().include(caller.peer);
     let Asked { line, lease } = Asked::of(parts, may_hold).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
-    let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
+    let method = line.as_ref().and_then(RequestLine::method).map(str::to_owned);
+    let entry = Entry { in_flight: lease.is_some(), lease, trace, method, route: PATH, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
     let fits = |policy: &_, _: &str| RequestLine::has_one_class(line.as_ref(), policy);

@@ -12,7 +12,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_delegation::{Chain, Expected, REASON_MAX, is_name};
-use portcullis_lua::{Granted, Grounds, Member};
+use portcullis_lua::{Granted, Grounds, Member, ScopeStore};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -155,7 +155,7 @@ fn granted_by(terms: &DelegationTerms, chain: &Chain, identity: &Identity) -> bo
     }
 }
 
-/// A delegation that nobody can account for is not given out.
+/// A delegation that nobody can account for is not given out, nor one for who has been revoked meanwhile.
 async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Result<(), Refused> {
     let (store, policy, claims) = (identity.scope().store(), identity.scope().policy(), chain.root().claims());
     let by = writes::actor(identity);
@@ -167,9 +167,8 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
     });
     let (user_type, as_of_ms) = (identity.user_type().clone(), identity.caller().issued_at_ms);
     let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
-    let noted = async {
-        store.note_grant(identity.principal(), &granted, LONGEST_MS).await?;
-        store.witness("delegation.minted", grounds, &about).await
-    };
-    admission::ask(gateway, Box::pin(noted)).await
+    admission::ask(gateway, Box::pin(store.note_grant(identity.principal(), &granted, LONGEST_MS))).await?;
+    let about = &about;
+    let noted = move |store: ScopeStore| async move { store.witness("delegation.minted", grounds, about).await };
+    identity.scope().decider().vouch(&identity.provenance(), noted).await
 }

@@ -49,6 +49,11 @@ impl RequestLine {
         Some((self.method.as_ref()?.parse().ok()?, self.path.parse().ok()?))
     }
 
+    /// Its method; `None`: it was not said.
+    pub(crate) fn method(&self) -> Option<&str> {
+        self.method.as_deref()
+    }
+
     /// Its class under this policy; of a request nobody described, the built-in guarded one. Where the method was not
     /// said, the class with gates that any method would have.
     pub(crate) fn class_of(line: Option<&Self>, policy: &PolicyInForce) -> RouteClass {
