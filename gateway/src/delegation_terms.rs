@@ -17,6 +17,16 @@ use crate::identity::document;
 /// How long anything of a delegation lasts at most, ms: a root's hour and what clocks may differ by.
 pub(crate) const LONGEST_MS: u64 = 3_660_000;
 
+/// The bounds that gateways keep; all others are for whoever is behind them.
+pub(crate) const CALLS_PER_MIN: &str = "calls_per_min";
+/// The other one.
+pub(crate) const CALLS_PER_HOUR: &str = "calls_per_hour";
+
+/// Whether a bound is one on calls that nobody keeps: a slip would leave without a bound what was to have one.
+pub(crate) fn is_slip(constraint: &str) -> bool {
+    constraint.starts_with("calls") && ![CALLS_PER_MIN, CALLS_PER_HOUR].contains(&constraint)
+}
+
 /// How this deployment delegates.
 #[derive(Debug)]
 pub(crate) struct DelegationTerms {

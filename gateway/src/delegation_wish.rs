@@ -9,7 +9,7 @@ use portcullis_delegation::{
 use serde_json::Value;
 
 use crate::admission::session::Identity;
-use crate::delegation_terms::DelegationTerms;
+use crate::delegation_terms::{DelegationTerms, is_slip};
 use crate::refusal::RequestFault;
 use crate::submitted::Submitted;
 
@@ -125,6 +125,10 @@ fn constraints(body: &mut Submitted) -> Vec<Constraint> {
     let mut constraints = Vec::new();
     for (key, max) in given {
         match max.as_u64() {
+            Some(_) if is_slip(&key) => {
+                let message = "is no bound on calls that is kept; calls_per_min and calls_per_hour are";
+                body.wrong::<()>(&format!("constraints.{key}"), message);
+            }
             Some(max) => constraints.push(Constraint { key, max }),
             None => {
                 body.wrong::<()>(&format!("constraints.{key}"), "must be a whole number");
@@ -160,6 +164,22 @@ mod tests {
         assert!(DelegationWish::take(&mut body).is_none());
         let paths: Vec<&str> = body.faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(paths, ["agent", "scopes", "reason", "audience", "constraints.a", "key", "colour"]);
+    }
+
+    #[test]
+    fn a_bound_on_calls_that_nobody_keeps_is_a_slip_and_others_are_for_others() {
+        let faults = |key: &str| {
+            let text = format!(r#"{{"agent": "a", "scopes": ["x"], "reason": "r", "constraints": {{"{key}": 5}}}}"#);
+            let mut body = Submitted::parse(text.as_bytes()).unwrap();
+            let _ = DelegationWish::take(&mut body);
+            body.faults.iter().map(|fault| fault.path.clone()).collect::<Vec<_>>()
+        };
+        for key in ["calls_per_min", "calls_per_hour", "max_spend", "rows"] {
+            assert!(faults(key).is_empty(), "{key}");
+        }
+        for key in ["calls_per_minute", "calls_per_sec", "calls"] {
+            assert_eq!(faults(key), [format!("constraints.{key}")]);
+        }
     }
 
     #[test]

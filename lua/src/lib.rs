@@ -24,9 +24,10 @@
 //! | `restore` | [`ScopeStore::restore`] | gives Redis back the policy it lost |
 //! | `login`, `recognize` | [`ScopeStore::login`], [`ScopeStore::recognize`] | sessions, by their digests |
 //! | `revoke` | [`ScopeStore::revoke`], [`ScopeStore::set_ceiling`] | kills credentials, lowers principals |
-//! | `revoked` | [`ScopeStore::revoked`] | what is revoked, a page at a time |
+//! | `revoked` | [`ScopeStore::revocations`] | what is revoked, a page at a time |
 //! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
 //! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
+//! | `grant` | [`ScopeStore::note_grant`] | as what a principal delegated at most |
 //! | `witness` | [`ScopeStore::witness`] | audit events about what changes nothing in Redis |
 //! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::caller::{Caller, Source, session_of};
 use crate::credential::{Credential, Presented, SessionResolver, Unproven};
-use crate::delegation_terms::DelegationTerms;
+use crate::delegation_terms::{CALLS_PER_HOUR, CALLS_PER_MIN, DelegationTerms};
 use crate::store_breaker::StoreBreaker;
 
 use verdicts::Verdicts;
@@ -133,8 +133,8 @@ fn hop(hop: &Hop) -> portcullis_lua::Hop {
         scope: hop.scopes.to_string(),
         exp: hop.expires_at_seconds,
         reason: hop.reason.clone(),
-        calls_per_min: bound("calls_per_min"),
-        calls_per_hour: bound("calls_per_hour"),
+        calls_per_min: bound(CALLS_PER_MIN),
+        calls_per_hour: bound(CALLS_PER_HOUR),
     }
 }
 

@@ -11,6 +11,7 @@ use portcullis_delegation::{Chain, Constraint, PublicKey, Scope, ScopeSet, Secre
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::document::read;
+use crate::delegation_terms::is_slip;
 
 /// What is wrong so far, a line each.
 #[derive(Debug, Default)]
@@ -135,6 +136,9 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
 fn constraint(text: &str) -> Result<Constraint, &'static str> {
     let (key, max) = text.split_once('=').ok_or("must be KEY=MAX")?;
     let max = max.parse().map_err(|_| "MAX must be a whole number")?;
+    if is_slip(key) {
+        return Err("of bounds on calls, gateways keep calls_per_min and calls_per_hour");
+    }
     Ok(Constraint { key: key.to_owned(), max })
 }
 
