@@ -18,7 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis_lua::{AdmitRequest, Decision, LimitState, Refusal, Step, StoreError, TaskId, Verdict};
+use portcullis_lua::{AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
 use crate::metric;
@@ -142,13 +142,30 @@ fn question(identity: &Identity, request_id: &str, submission: Submission) -> Qu
         estimates: submission.estimates,
         content_type: enqueue::PAYLOAD_CONTENT_TYPE.to_owned(),
         payload: submission.payload,
-        ..asked_by(identity, request_id, submission.kind, submission.trace)
+        ..asked_by(identity, request_id, submission.kind, submission.trace, SUBMISSION)
     };
     Question { request, wish: Wish { max_attempts: submission.max_attempts, ..Wish::default() } }
 }
 
-/// What every question says: who asks, for what kind of work, and in which trace.
-fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<TraceContext>) -> AdmitRequest {
+/// The request that every submission is.
+const SUBMISSION: Origin<'_> = Origin { method: Some("POST"), route: "/v1/tasks" };
+
+/// Which request a decision is about, as its event says it.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    method: Option<&'a str>,
+    route: &'a str,
+}
+
+/// What every question says: who asks, for what kind of work, in which trace, and by which request.
+fn asked_by(
+    identity: &Identity,
+    request_id: &str,
+    kind: String,
+    trace: Option<TraceContext>,
+    origin: Origin<'_>,
+) -> AdmitRequest {
+    let (method, route) = (origin.method.map(str::to_owned), Some(origin.route.to_owned()));
     let trace = trace.map(|trace| (trace.traceparent, trace.tracestate));
     let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     AdmitRequest {
@@ -167,7 +184,7 @@ fn asked_by(identity: &Identity, request_id: &str, kind: String, trace: Option<T
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
-        provenance: identity.provenance(),
+        provenance: Provenance { method, route, ..identity.provenance() },
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,

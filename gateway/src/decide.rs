@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use axum::body::Body;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use portcullis_lua::{PassEnd, TaskId};
 
@@ -53,6 +53,13 @@ pub(crate) fn takes(path: &str) -> bool {
     below(path).is_some()
 }
 
+/// The request that a decision is asked about, where it was described: its sender has proven to hold a key for that
+/// one, and knows nothing of this.
+pub(crate) fn asked_about(parts: &Parts) -> Option<(Method, Uri)> {
+    Profile::of(parts)?;
+    Asked::of(parts, true).ok()?.line?.said()
+}
+
 /// What stands behind the endpoint's own path; with a slash in front, or empty.
 fn below(path: &str) -> Option<&str> {
     path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -88,7 +95,8 @@ pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
     let may_hold = gateway.decide_askers().include(caller.peer);
     let Asked { line, lease } = Asked::of(parts, may_hold).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
-    let entry = Entry { in_flight: lease.is_some(), lease, trace, ..Entry::default() };
+    let method = line.as_ref().and_then(RequestLine::method).map(str::to_owned);
+    let entry = Entry { in_flight: lease.is_some(), lease, trace, method, route: PATH, ..Entry::default() };
     let (identity, request_id) = (caller.identity, caller.request_id.as_str());
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
     let fits = |policy: &_, _: &str| RequestLine::has_one_class(line.as_ref(), policy);

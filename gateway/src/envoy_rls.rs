@@ -112,7 +112,11 @@ async fn answer(
         _ => Told::refused(&refused).err().unwrap_or_else(|| Status::internal("refused")),
     };
     let identity = resolve_vouched(gateway, caller).await.map_err(refused_early)?;
-    let entry = Entry { hits, trace, ..Entry::default() };
+    let method = match &target {
+        Target::Line(Some(line)) => line.method().map(str::to_owned),
+        Target::Line(None) | Target::Named(_) => None,
+    };
+    let entry = Entry { hits, trace, method, route: "rls", ..Entry::default() };
     let classify = |policy: &PolicyInForce| class(&target, policy);
     let fits = |policy: &PolicyInForce, _: &str| match &target {
         Target::Line(line) => RequestLine::has_one_class(line.as_ref(), policy),

@@ -122,7 +122,8 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<C
         let too_large = length > Bounds::of(policy.policy(), class).request_bytes;
         if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(()) }
     };
-    let entry = Entry { in_flight: true, trace: TraceContext::of(&parts.headers), ..Entry::default() };
+    let (trace, method) = (TraceContext::of(&parts.headers), Some(parts.method.to_string()));
+    let entry = Entry { in_flight: true, trace, method, route: "proxied", ..Entry::default() };
     classed::admit(gateway, caller.identity, caller.request_id.as_str(), classify, fits, entry).await
 }
 

@@ -15,7 +15,7 @@ use portcullis_lua::{AdmitRequest, Decision, LimitState, PassHead, PassTerms, Re
 use tokio::time::Instant;
 
 use super::session::Identity;
-use super::{asked_by, backpressure, circuit_breaker, rate_limit, refused, subject};
+use super::{Origin, asked_by, backpressure, circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
@@ -40,6 +40,10 @@ pub(crate) struct Entry {
     pub(crate) estimates: Vec<(String, u64)>,
     /// The trace it belongs to.
     pub(crate) trace: Option<TraceContext>,
+    /// Its method, where that is known.
+    pub(crate) method: Option<String>,
+    /// By which way it is asked for, as metrics call it.
+    pub(crate) route: &'static str,
 }
 
 impl Default for Entry {
@@ -52,6 +56,8 @@ impl Default for Entry {
             hits: 1,
             estimates: Vec::new(),
             trace: None,
+            method: None,
+            route: "",
         }
     }
 }
@@ -132,7 +138,13 @@ fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
     let request = AdmitRequest {
         // How long the lease is, and the estimates, are settled when it is known under which policy.
         pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled, hits: entry.hits }),
-        ..asked_by(identity, request_id, entry.class.to_string(), entry.trace)
+        ..asked_by(
+            identity,
+            request_id,
+            entry.class.to_string(),
+            entry.trace,
+            Origin { method: entry.method.as_deref(), route: entry.route },
+        )
     };
     let lease_ms = entry.lease.map(|lease| lease.as_millis() as u64);
     Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms } }

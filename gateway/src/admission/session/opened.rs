@@ -40,8 +40,8 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Sessions that end within this are always asked about: the end is Redis's to know.
 const ENDING_MS: u64 = 120_000;
 
-/// The cause of a refusal of what Redis did not know when it was asked a moment ago: a client that goes on with a session
-/// that is over guesses no more often than once.
+/// The cause of a refusal of what Redis did not know when it was asked a moment ago: a client that goes on with a
+/// session that is over guesses no more often than once.
 pub(super) const STILL_UNKNOWN: &str = "still_unknown_session";
 
 /// Sessions remembered at once, and as many that are none. At about a kilobyte each this is 10 MB; more only means more questions.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use portcullis_delegation::Chain;
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_loadtest::credentials::{Credentials, Granted, handed_on, principal_of, random_text, secret_key};
-use portcullis_lua::{ScopeStore, TaskId};
+use portcullis_lua::{DecisionEvent, ScopeStore, TaskId};
 use serde_json::json;
 
 use super::export::{export, verdict};
@@ -43,6 +43,7 @@ async fn crowd() -> Crowd {
             "paid": { "burst": 100_000, "hourly": -1 },
         } },
         "limits": { "max_queue_size": QUEUE },
+        "guarded_rest_patterns": ["^/reports$"],
     });
     let mut cluster = start(credentials.believed_by(cluster()).gateways(2).policy(policy)).await;
     cluster.stand_in(100_000).await.expect("capacity");
@@ -164,8 +165,10 @@ async fn an_agents_decision_names_every_hop_in_order_and_why() {
     let crowd = crowd().await;
     let task = Submission::new("demo", json!(1));
     let task_id = accepted(&crowd.cluster.gateway(0).bearer(crowd.helper.presented()), &task).await;
-    let refused = crowd.cluster.gateway(0).bearer(&crowd.credentials.jwt("ada", &["paid"]).expect("a token"));
-    accepted(&refused, &task).await;
+    let ada = crowd.cluster.gateway(0).bearer(&crowd.credentials.jwt("ada", &["paid"]).expect("a token"));
+    accepted(&ada, &task).await;
+    let asking = ada.with_header("x-original-uri", "/reports?for=ada").with_header("x-original-method", "PATCH");
+    assert_eq!(asking.get("/v1/decide").await.expect("an answer").status, 200);
     let store = crowd.cluster.store().await.expect("a store");
     let events = store.decisions(10).await.expect("decisions");
     let event = events.iter().find(|event| event.task_id.as_deref() == Some(&task_id)).expect("it is told of");
@@ -178,6 +181,14 @@ async fn an_agents_decision_names_every_hop_in_order_and_why() {
     for (hop, token) in event.origin.hops.iter().zip(crowd.helper.tokens()) {
         assert_eq!((hop.hash.as_str(), &hop.jti, hop.exp), (token.hash(), &token.claims().jti, token.claims().exp));
     }
-    let own = events.iter().find(|event| event.actor.is_none()).expect("her own");
+    let own = events.iter().find(|event| event.actor.is_none() && event.pass.is_none()).expect("her own");
     assert_eq!((own.origin.source.as_deref(), own.origin.hops.len()), (Some("jwt"), 0));
+    let by = |event: &DecisionEvent| {
+        [event.origin.method.clone(), event.origin.route.clone()].map(Option::unwrap_or_default)
+    };
+    for event in events.iter().filter(|event| event.pass.is_none()) {
+        assert_eq!(by(event), ["POST", "/v1/tasks"]);
+    }
+    let asked = events.iter().find(|event| event.pass.is_some()).expect("the question");
+    assert_eq!(by(asked), ["PATCH", "/v1/decide"], "never an address, which may say more");
 }
