@@ -50,8 +50,8 @@ impl VerifyingKey {
     }
 }
 
-/// The keys of this set that may verify one of these algorithms; others are passed over, as RFC 7517 §5 asks. None is an
-/// answer too: the issuer has taken back what there was.
+/// The keys of this set that may verify one of these algorithms; others are passed over, as RFC 7517 §5 asks. None is
+/// an answer too: the issuer has taken back what there was.
 pub(crate) fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, &'static str> {
     let text = std::str::from_utf8(body).map_err(|_| "is not UTF-8")?;
     let document = from_json(text).map_err(|_| "is not JSON")?;

@@ -44,7 +44,8 @@ const ENDING_MS: u64 = 120_000;
 /// session that is over guesses no more often than once.
 pub(super) const STILL_UNKNOWN: &str = "still_unknown_session";
 
-/// Sessions remembered at once, and as many that are none. At about a kilobyte each this is 10 MB; more only means more questions.
+/// Sessions remembered at once, and as many that are none. At about a kilobyte each this is 10 MB; more only means more
+/// questions.
 const MAX_SEEN: usize = 10_000;
 
 /// The token of a session. Its form names the scope where it is not the gateway's default one: `gs_…`, or

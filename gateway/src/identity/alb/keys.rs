@@ -1,8 +1,8 @@
 //! The keys a load balancer signs with, one by one as they are named.
 //!
 //! Responsible for fetching each once a day at most, and few in any minute whatever headers come. Must never be asked
-//! for a key whose id is not a UUID, because the id becomes part of a URL, nor give up a fetch because whoever asked for
-//! it has gone: so few are allowed that those who keep going away would keep the keys from everybody.
+//! for a key whose id is not a UUID, because the id becomes part of a URL, nor give up a fetch because whoever asked
+//! for it has gone: so few are allowed that those who keep going away would keep the keys from everybody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,9 +66,9 @@ impl AlbKeys {
         fetches.push_back(Instant::now());
         let (keys, kid, stop) = (self.clone(), kid.to_owned(), self.background.stopping().clone());
         let fetching = self.background.spawn(async move {
-            let fetched = stop.run_until_cancelled(keys.fetch(&kid)).await;
+            let key = stop.run_until_cancelled(keys.fetch(&kid)).await;
             drop(fetches);
-            fetched
+            key
         });
         fetching.await.ok().flatten().unwrap_or(Err(Unproven::idp_unavailable()))
     }
