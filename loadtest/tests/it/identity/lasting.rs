@@ -1,4 +1,4 @@
-//! Requests that go on for long after their caller was resolved: event streams and WebSockets.
+//! Requests that go on for long after their caller was resolved: event streams and `WebSocket`s.
 //!
 //! Responsible for what becomes of them when the credential is taken back. Must never conclude from time: they are read
 //! to their end.
