@@ -3,20 +3,26 @@
 //! Responsible for what a change costs where the set is large, counted in commands. Must never give a command the time
 //! that the whole set would take.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use portcullis_loadtest::client::Submission;
 use portcullis_loadtest::credentials::principal_of;
 use portcullis_lua::{Grounds, Member, REVOKE_BATCH, Revocation, ScopeStore};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::cast::{Cast, boundless, read, revoke};
-use crate::fixture::{impatient_cluster, until};
+use crate::fixture::{cluster, impatient_cluster, until};
 
 /// Most that may be revoked, but for what the test itself adds.
 const MANY: usize = 96_000;
 const LASTS_MS: u64 = 3_600_000;
 /// Revocations while somebody is served.
 const CHANGES: usize = 10;
+/// Tasks of somebody whom nobody revokes.
+const SUBMISSIONS: usize = 200;
 
 /// So many agents nobody has met are revoked.
 async fn fill(store: &ScopeStore) {
@@ -59,4 +65,33 @@ async fn a_gateway_keeps_up_with_each_change_of_a_set_as_large_as_it_may_be() {
     // Of two gateways each asks what is revoked after a change, and reads what has changed.
     let reads = costs.get("hmget").map_or(0, |cost| cost.calls);
     assert!(reads <= 10 * CHANGES as u64, "{reads} reads for {CHANGES} changes: {costs:?}");
+}
+
+#[tokio::test]
+async fn who_is_alive_is_admitted_although_somebody_is_revoked_all_the_time() {
+    let mut cast = Cast::on(cluster().gateways(2).policy(json!({ "rate_limits": boundless() }))).await;
+    cast.cluster.stand_in(1000).await.expect("capacity");
+    let store = cast.cluster.store().await.expect("a store");
+    let clients = [0, 1].map(|gateway| cast.cluster.gateway(gateway));
+    let bobs = cast.log_in("bob").await;
+    let (task, over) = (Submission::new("demo", json!(1)), AtomicBool::new(false));
+    let revoking = async {
+        let mut revoked = 0;
+        while !over.load(Ordering::Relaxed) {
+            revoke(&store, Member::Token(&format!("token-{revoked}"))).await;
+            revoked += 1;
+            // Up to two hundred a second: more often than the largest scope logs out.
+            sleep(Duration::from_millis(5)).await;
+        }
+        revoked
+    };
+    let submitting = async {
+        for number in 0..SUBMISSIONS {
+            let answer = clients[number % 2].bearer(&bobs).submit(&task).await.expect("an answer");
+            assert_eq!(answer.status, 202, "{}", answer.text);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (revoked, ()) = tokio::join!(revoking, submitting);
+    assert!(revoked > 20, "hardly anything was revoked meanwhile: {revoked}");
 }
