@@ -339,6 +339,12 @@ local outcome = concat(outcomes)
 local reply = { outcome, concat(states) }
 if peek then return reply end
 
+-- First: nobody is admitted where it cannot be recorded, and no script takes back what it wrote.
+local prev = batches > 0 and sub(scope, 73, 112) or CHAIN_BEGIN
+local entry = { 'n', format('%d', batches + 1), 'batch', pack('<dd', stamp, now), 'about', about, 'outcome', outcome }
+local hash = chain_hash(prev, entry)
+call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'prev', prev, 'hash', hash, unpack(entry))
+call('SETRANGE', scope_key, CHAIN_AT, pack('<d', batches + 1) .. hash)
 if admitted then
   for session = 1, sessions do
     local lasts = session_changed[session]
@@ -378,9 +384,4 @@ if admitted then
   -- A queue that was not empty has a token out already, or only busy processors.
   if #tasks > 0 and (queued_before == 0 or #later > 0) then wake(wake_key) end
 end
-local prev = batches > 0 and sub(scope, 73, 112) or CHAIN_BEGIN
-local entry = { 'n', format('%d', batches + 1), 'batch', pack('<dd', stamp, now), 'about', about, 'outcome', outcome }
-local hash = chain_hash(prev, entry)
-call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'prev', prev, 'hash', hash, unpack(entry))
-call('SETRANGE', scope_key, CHAIN_AT, pack('<d', batches + 1) .. hash)
 return reply

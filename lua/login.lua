@@ -6,6 +6,7 @@ Guarantees
     that came of it, so that nobody lets it in who remembers it. Where as much is revoked as can be, it is only over.
   - No session is opened or ended when one would have to go that the caller did not name: others have
     logged in meanwhile.
+  - Nor for who knows of other revocations than are stored: whoever is revoked opens no session that would be spared.
 
 KEYS
   1 session HASH  2 session-of ZSET  3 scope STRING  4 revoked ZSET  5 revocation HASH  6 revoked-order ZSET
@@ -15,20 +16,23 @@ ARGV
   1 now ms (tests only, else '')  2 digest of the new one  3 record (only Rust reads it)  4 lasts ms
   5 most sessions of a principal  6 an epoch of the revocations, should there be none  7 most audit events kept
   8 by whom  9 about (JSON)  10 channel of policies  11 most members revoked  12 ms that a session stays revoked
-  13 what is kept of that (only Rust reads it)
+  13 what is kept of that (only Rust reads it)  14 number of revocations known
   then the digest of each that may have to go, those which end first first (at most 64)
 Returns  {created ms, expires ms, sessions that went}, or {} for one that was not named
+  or error STALEREVOCATIONS <number stored>
 ]]
 local session_key, of_key = KEYS[1], KEYS[2]
 local keys = { scope = KEYS[3], revoked = KEYS[4], revocation = KEYS[5], order = KEYS[6], head = KEYS[7] }
 local call, format = redis.call, string.format
 local now, now_ceil = now_ms(ARGV[1])
 local expires = now + tonumber(ARGV[4])
+local stale = revocations_stale(keys.scope, keys.head, ARGV[14])
+if stale then return stale end
 call('ZREMRANGEBYSCORE', of_key, '-inf', format('%d', now))
 local excess, going = math.min(64, call('ZCARD', of_key) + 1 - tonumber(ARGV[5])), {}
 if excess > 0 then going = call('ZRANGE', of_key, '0', format('%d', excess - 1)) end
 local named = {}
-for i = 14, #ARGV do named[ARGV[i]] = KEYS[i - 4] end
+for i = 15, #ARGV do named[ARGV[i]] = KEYS[i - 5] end
 for i = 1, #going do
   if not named[going[i]] then return {} end
 end

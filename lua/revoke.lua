@@ -68,16 +68,18 @@ if new > 0 then
   if alive + new > tonumber(ARGV[3]) then return { 0, alive } end
 end
 
-local ended = 0
+local count, sessions = #entries / 2, 0
+for i = 8, #KEYS, 2 do sessions = sessions + call('EXISTS', KEYS[i]) end
+if count + sessions == 0 then return { 1, number, 0 } end
+-- First: nothing is taken back where it cannot be recorded, and no script takes back what it wrote.
+audit_append(KEYS[6], KEYS[7], ARGV[4], {
+  'event', ARGV[6], 'at', format('%d', now), 'by', ARGV[7], 'about', ARGV[8],
+  'revocations', format('%d', count > 0 and revocations_next(number, revoked_what(fresh, entries)) or number),
+})
 for i = 8, #KEYS, 2 do
-  ended = ended + call('DEL', KEYS[i])
+  call('DEL', KEYS[i])
   call('ZREM', KEYS[i + 1], ARGV[10 + 5 * members + (i - 8) / 2])
 end
-local count = #entries / 2
-if count + ended == 0 then return { 1, number, 0 } end
 if epoch == '' then call('HSET', keys.head, 'epoch', ARGV[5]) end
 if count > 0 then number = revoked_store(keys, now, number, fresh, entries, ARGV[2]) end
-audit_append(KEYS[6], KEYS[7], ARGV[4], {
-  'event', ARGV[6], 'at', format('%d', now), 'by', ARGV[7], 'about', ARGV[8], 'revocations', format('%d', number),
-})
 return { 1, number, count }

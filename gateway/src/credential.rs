@@ -63,9 +63,9 @@ impl fmt::Debug for Credential<'_> {
 pub struct Presented<'a> {
     /// What was presented.
     pub credential: Credential<'a>,
-    /// The method, to which a proof of possession is bound.
+    /// The method, to which a proof of possession is bound; where another proxy asks about a request, that one's.
     pub method: &'a Method,
-    /// The target, to which it is bound as well.
+    /// The target, to which it is bound as well, and likewise.
     pub uri: &'a Uri,
     /// The other end of the connection.
     pub peer: SocketAddr,

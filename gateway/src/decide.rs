@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use axum::body::Body;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use portcullis_lua::{PassEnd, TaskId};
 
@@ -51,6 +51,13 @@ pub(crate) struct Caller<'a> {
 /// Whether a path is under this endpoint.
 pub(crate) fn takes(path: &str) -> bool {
     below(path).is_some()
+}
+
+/// The request that a decision is asked about, where it was described: its sender has proven to hold a key for that
+/// one, and knows nothing of this.
+pub(crate) fn asked_about(parts: &Parts) -> Option<(Method, Uri)> {
+    Profile::of(parts)?;
+    Asked::of(parts, true).ok()?.line?.said()
 }
 
 /// What stands behind the endpoint's own path; with a slash in front, or empty.

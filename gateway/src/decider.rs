@@ -6,12 +6,13 @@
 //! does not allow to be asked about, or whose credential is revoked: bodies are read under one policy and may be
 //! decided under the next.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{
-    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore,
-    StoreError, Verdict,
+    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore, StoreError,
+    Verdict,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -174,6 +175,31 @@ impl ScopeDecider {
                     revocation_round += 1;
                 }
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Does for a caller what would outlive a revocation that spares what is issued later, such as opening a session:
+    /// by what is revoked when the script runs.
+    pub(crate) async fn vouch<T, F>(
+        &self,
+        caller: &Provenance,
+        act: impl Fn(ScopeStore) -> F + Send,
+    ) -> Result<T, Refused>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let unavailable = |error: StoreError| circuit_breaker::unavailable(&error);
+        let mut round = 1;
+        loop {
+            let known = self.revocations.load();
+            alive(caller, &known)?;
+            match self.breaker.call(act(self.store.knowing(known.number()))).await {
+                Err(StoreError::StaleRevocations { current, .. }) if round < REVOCATION_ROUNDS => {
+                    self.learn_of(News::of(current)).await.map_err(unavailable)?;
+                    round += 1;
+                }
+                done => return done.map_err(unavailable),
             }
         }
     }

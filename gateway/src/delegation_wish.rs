@@ -3,11 +3,14 @@
 //! Responsible for reading it completely, every fault with its path. Must never fill in what decides how far it
 //! reaches: scopes, agent and reason have to be said.
 
-use portcullis_delegation::{Constraint, Grant, Jwk, PublicKey, REASON_MAX, Scope, ScopeSet};
+use portcullis_delegation::{
+    AUDIENCES_MAX, Constraint, Fault, Grant, Jwk, NAME_MAX, PublicKey, REASON_MAX, Refused, Scope, ScopeSet, is_name,
+};
 use serde_json::Value;
 
 use crate::admission::session::Identity;
 use crate::delegation_terms::DelegationTerms;
+use crate::refusal::RequestFault;
 use crate::submitted::Submitted;
 
 const KNOWN: &str = "agent, scopes, reason, audience, ttl_seconds, max_depth, constraints, key";
@@ -28,10 +31,10 @@ pub(crate) struct DelegationWish {
 impl DelegationWish {
     /// Takes it out of a body; faults are noted there. `None` where there are some.
     pub(crate) fn take(body: &mut Submitted) -> Option<Self> {
-        let agent = body.take_text("agent");
+        let agent = agent(body);
         let scopes = scopes(body);
         let reason = body.take_reason("reason", REASON_MAX);
-        let audience = list(body, "audience");
+        let audience = audience(body);
         let ttl_seconds = body.take_whole("ttl_seconds");
         let max_depth = body.take_whole("max_depth").map(|depth| u8::try_from(depth).unwrap_or(u8::MAX));
         let constraints = constraints(body);
@@ -69,6 +72,19 @@ impl DelegationWish {
     }
 }
 
+/// Why what was wished for cannot be minted, under the name of what was wished for.
+pub(crate) fn fault(refused: Refused) -> RequestFault {
+    let name = match refused.fault {
+        Fault::LifetimeExceeded => "ttl_seconds",
+        Fault::TooDeep => "max_depth",
+        Fault::HolderKeyRequired => "key",
+        // Names, key and scopes were looked at before.
+        Fault::Malformed => "constraints",
+        _ => "",
+    };
+    RequestFault::new(name, refused.fault.to_string())
+}
+
 fn scopes(body: &mut Submitted) -> Option<ScopeSet> {
     let list = list(body, "scopes")?;
     let parsed: Result<Vec<Scope>, _> = list.iter().map(|scope| scope.parse()).collect();
@@ -79,6 +95,17 @@ fn scopes(body: &mut Submitted) -> Option<ScopeSet> {
             "must be 1 to 64 different scopes: words of a-z, 0-9, `_`, `.` and `-` joined by `:`, the last maybe `*`",
         )
     })
+}
+
+fn agent(body: &mut Submitted) -> Option<String> {
+    let name = body.take_name("agent", NAME_MAX)?;
+    if is_name(&name) { Some(name) } else { body.wrong("agent", "must be printable ASCII without spaces") }
+}
+
+fn audience(body: &mut Submitted) -> Option<Vec<String>> {
+    let list = list(body, "audience")?;
+    let fits = (1..=AUDIENCES_MAX).contains(&list.len()) && list.iter().all(|name| is_name(name));
+    if fits { Some(list) } else { body.wrong("audience", "must be 1 to 4 resources, of up to 256 characters each") }
 }
 
 fn list(body: &mut Submitted, name: &str) -> Option<Vec<String>> {
@@ -133,6 +160,30 @@ mod tests {
         assert!(DelegationWish::take(&mut body).is_none());
         let paths: Vec<&str> = body.faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(paths, ["agent", "scopes", "reason", "audience", "constraints.a", "key", "colour"]);
+    }
+
+    #[test]
+    fn names_are_those_that_a_token_takes() {
+        let faults = |agent: &str, audience: &str| {
+            let text = format!(r#"{{"agent": "{agent}", "scopes": ["x"], "reason": "r", "audience": {audience}}}"#);
+            let mut body = Submitted::parse(text.as_bytes()).unwrap();
+            let _ = DelegationWish::take(&mut body);
+            body.faults.iter().map(|fault| fault.path.clone()).collect::<Vec<_>>()
+        };
+        assert!(faults(&"a".repeat(256), r#"["a", "b", "c", "d"]"#).is_empty());
+        for audience in ["[]", r#"["a", "b", "c", "d", "e"]"#, r#"["a b"]"#, r#"[""]"#] {
+            assert_eq!(faults("a", audience), ["audience"], "{audience}");
+        }
+        for agent in ["", "a b", "é", &"a".repeat(257)] {
+            assert_eq!(faults(agent, r#"["a"]"#), ["agent"], "{agent:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_minted_is_told_by_the_name_it_was_wished_for() {
+        let told = |fault: Fault| super::fault(fault.into()).path;
+        let faults = [Fault::LifetimeExceeded, Fault::TooDeep, Fault::HolderKeyRequired, Fault::Malformed];
+        assert_eq!(faults.map(told), ["ttl_seconds", "max_depth", "key", "constraints"]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_delegation::{Chain, Expected, REASON_MAX};
-use portcullis_lua::{Grounds, Member};
+use portcullis_delegation::{Chain, Expected, REASON_MAX, is_name};
+use portcullis_lua::{Granted, Grounds, Member, ScopeStore};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -21,9 +21,10 @@ use crate::admission::session::Identity;
 use crate::admission::{self, writes};
 use crate::caller::Source;
 use crate::delegation_terms::{DelegationTerms, LONGEST_MS};
-use crate::delegation_wish::DelegationWish;
+use crate::delegation_wish::{DelegationWish, fault};
+use crate::identity::rank;
 use crate::openapi::{Minting, TakingBack};
-use crate::refusal::{Refused, RequestFault};
+use crate::refusal::Refused;
 use crate::right;
 use crate::state::Gateway;
 use crate::submitted::Submitted;
@@ -60,6 +61,9 @@ pub(crate) async fn mint(
 ) -> Result<Response, Refused> {
     let terms = gateway.delegation_terms().ok_or_else(Refused::not_found)?;
     may_delegate(&identity)?;
+    if !is_name(identity.principal()) {
+        return Err(Refused::forbidden("A token takes no name like this principal's, so nobody can act for it."));
+    }
     let mut submitted = Submitted::read(body).await?;
     let wish = DelegationWish::take(&mut submitted);
     submitted.sound()?;
@@ -69,9 +73,7 @@ pub(crate) async fn mint(
         return Err(Refused::insufficient_scope(scope.as_str()));
     }
     writes::count(&gateway, &identity).await?;
-    let chain = terms
-        .mint(wish.grant(terms, &identity))
-        .map_err(|refused| Refused::invalid(vec![RequestFault::new(refused.code(), refused.to_string())]))?;
+    let chain = terms.mint(wish.grant(terms, &identity)).map_err(|refused| Refused::invalid(vec![fault(refused)]))?;
     witness(&gateway, &identity, &chain).await?;
     let (root, claims) = (chain.root(), chain.root().claims());
     let view = DelegationView {
@@ -153,7 +155,7 @@ fn granted_by(terms: &DelegationTerms, chain: &Chain, identity: &Identity) -> bo
     }
 }
 
-/// A delegation that nobody can account for is not given out.
+/// A delegation that nobody can account for is not given out, nor one for who has been revoked meanwhile.
 async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Result<(), Refused> {
     let (store, policy, claims) = (identity.scope().store(), identity.scope().policy(), chain.root().claims());
     let by = writes::actor(identity);
@@ -163,11 +165,10 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
         "principal": claims.sub, "agent": claims.client_id, "jti": claims.jti, "token": chain.root().hash(),
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,
     });
-    let issued_at_ms = identity.caller().issued_at_ms;
-    let noted = async {
-        store.note_grant(identity.principal(), identity.user_type(), issued_at_ms, LONGEST_MS).await?;
-
-        store.witness("delegation.minted", grounds, &about).await
-    };
-    admission::ask(gateway, Box::pin(noted)).await
+    let (user_type, as_of_ms) = (identity.user_type().clone(), identity.caller().issued_at_ms);
+    let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
+    admission::ask(gateway, Box::pin(store.note_grant(identity.principal(), &granted, LONGEST_MS))).await?;
+    let about = &about;
+    let noted = move |store: ScopeStore| async move { store.witness("delegation.minted", grounds, about).await };
+    identity.scope().decider().vouch(&identity.provenance(), noted).await
 }

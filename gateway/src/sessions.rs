@@ -12,14 +12,15 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use portcullis_lua::{Grounds, Member, Opened, SessionRecord};
+use portcullis_lua::{Grounds, Member, Opened, ScopeStore, SessionRecord};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::admission::session::Identity;
 use crate::admission::session::opened::{self, SessionToken};
-use crate::admission::{self, writes};
+use crate::admission::writes;
 use crate::caller::Source;
+use crate::delegation_terms::LONGEST_MS;
 use crate::openapi::{EndingSession, OpeningSession, Reading};
 use crate::refusal::{Cause, Refused};
 use crate::right;
@@ -105,8 +106,9 @@ pub(crate) async fn open(
     let (by, policy) = (writes::actor(&identity), scope.policy());
     let grounds = Grounds { by: &by, reason: "login", max_audit_events: policy.policy().monitoring.max_audit_events };
     let key = token.key();
-    let login = scope.store().login(&key, &record, gateway.session_terms().lasts, grounds);
-    let Opened { created_ms, expires_ms, .. } = admission::ask(&gateway, Box::pin(login)).await?;
+    let (key, record, terms) = (&key, &record, gateway.session_terms().lasts);
+    let login = move |store: ScopeStore| async move { store.login(key, record, terms, grounds).await };
+    let Opened { created_ms, expires_ms, .. } = scope.decider().vouch(&identity.provenance(), login).await?;
     let view = OpenedView {
         token: token.expose(),
         session_id: identity.session_id(),
@@ -155,8 +157,8 @@ pub(crate) async fn current(identity: Identity) -> Response {
 )]
 pub(crate) async fn end(State(gateway): State<Arc<Gateway>>, identity: Identity) -> Result<Response, Refused> {
     let key = identity.caller().login.as_ref().ok_or_else(Refused::not_found)?;
-    let lasts_ms = gateway.session_terms().lasts.lasts_ms;
-    writes::revoke(&gateway, &identity, Member::Session(key.as_str()), lasts_ms, "logout").await?;
+    // Its record is gone: what is left of it is what was delegated.
+    writes::revoke(&gateway, &identity, Member::Session(key.as_str()), LONGEST_MS, "logout").await?;
     gateway.opened_sessions().forget(key);
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = gateway.session_terms().no_cookie() {

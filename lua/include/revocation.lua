@@ -18,6 +18,12 @@ local function revocations_read(scope_key, head_key)
   return math.max(number, kept), head[2] or '', head[3] or '', head[4] or '', number ~= kept
 end
 
+--- The error for whoever knows of other revocations than are stored; nil for who knows of the same.
+local function revocations_stale(scope_key, head_key, known)
+  local number = revocations_read(scope_key, head_key)
+  if number ~= tonumber(known) then return redis.error_reply('STALEREVOCATIONS ' .. string.format('%d', number)) end
+end
+
 --- Stores a number, in both places.
 local function revocations_store(scope_key, head_key, number)
   redis.call('HSET', head_key, 'number', string.format('%d', number))

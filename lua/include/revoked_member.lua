@@ -6,6 +6,9 @@ local function revoked_alive(revoked_key, now)
   return redis.call('ZCOUNT', revoked_key, '(' .. string.format('%d', now), '+inf')
 end
 
+--- What a change that stores these tells of itself, for its number.
+local function revoked_what(fresh, entries) return table.concat(fresh, ' ') .. table.concat(entries) end
+
 --- Stores members: `fresh` is expiry and member in turn, `entries` member and what is kept of it. What has expired goes
 -- with the change, some of it: it kills nothing, and whoever holds it knows when it ends. Returns the new number.
 local function revoked_store(keys, now, number, fresh, entries, channel)
@@ -18,8 +21,7 @@ local function revoked_store(keys, now, number, fresh, entries, channel)
   end
   call('ZADD', keys.revoked, unpack(fresh))
   call('HSET', keys.revocation, unpack(entries))
-  local what = table.concat(fresh, ' ') .. table.concat(entries)
-  number = revocations_advance(keys.scope, keys.head, number, what, channel)
+  number = revocations_advance(keys.scope, keys.head, number, revoked_what(fresh, entries), channel)
   local order = {}
   for i = 2, #fresh, 2 do order[i - 1], order[i] = format('%d', number), fresh[i] end
   call('ZADD', keys.order, unpack(order))

@@ -116,6 +116,16 @@ fn decision(
     Ok(Decision { verdict, depth, capacity, limits, budgets })
 }
 
+impl ScopeStore {
+    /// What a script answered that acts only by the revocations that are stored.
+    pub(crate) fn by_what_is_known(
+        &self,
+        answer: Result<fred::types::Value, StoreError>,
+    ) -> Result<fred::types::Value, StoreError> {
+        answer.map_err(|error| stale(error, PolicyStamp::NONE, self.revocations))
+    }
+}
+
 /// The script's refusal of another policy than the stored one, or of other revocations, as its own error.
 fn stale(error: StoreError, held: PolicyStamp, revocations: u64) -> StoreError {
     let StoreError::Protocol(details) = &error else { return error };

@@ -40,10 +40,11 @@ pub enum Chain {
     Counts,
 }
 
-/// An entry as it is stored.
+/// An entry as it is stored. What else stands in a line of an export, nobody has hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChainEntry {
-    /// Its id in the stream.
+    /// Its id in the stream: Redis gives it, so that it is in no hash. When something was, its fields say.
     pub id: String,
     /// Names and values in their order.
     fields: Vec<(String, Text)>,
@@ -51,6 +52,7 @@ pub struct ChainEntry {
 
 /// The newest entry of a chain, as the scripts keep it apart from the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChainHead {
     /// Its number, from 1.
     pub number: u64,

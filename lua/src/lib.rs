@@ -110,7 +110,7 @@ pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use question::chain_limits;
 pub use reclaim::Reclaimed;
-pub use recognize::{Recognized, Session};
+pub use recognize::Session;
 pub use renew::Renewal;
 pub use replica::{Convergence, ReplicaView, Role};
 pub use revise::{NewRevision, Revised};

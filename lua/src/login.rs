@@ -95,7 +95,8 @@ pub struct Opened {
 }
 
 impl ScopeStore {
-    /// Opens a session. Tried again after a lost answer it needs a token of its own: there may be one nobody has.
+    /// Opens a session for who is alive by the revocations that are known ([`knowing`](Self::knowing)); where others
+    /// are stored, none. Tried again after a lost answer it needs a token of its own: there may be one nobody has.
     pub async fn login(
         &self,
         key: &SessionKey,
@@ -136,9 +137,10 @@ impl ScopeStore {
                 REVOKED_MOST_OWN.to_string().into(),
                 GONE_MS.to_string().into(),
                 gone.as_str().into(),
+                self.revocations.to_string().into(),
             ];
             args.extend(named.into_iter().map(Value::from));
-            let mut reply = Reply::new("login", LOGIN.call(&self.store, keys, args).await?)?;
+            let mut reply = Reply::new("login", self.by_what_is_known(LOGIN.call(&self.store, keys, args).await)?)?;
             if reply.is_empty() {
                 continue;
             }

@@ -9,15 +9,6 @@ use crate::script::RECOGNIZE;
 use crate::store::ScopeStore;
 use crate::stored_policy::json;
 
-/// What is known of a session's key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recognized {
-    /// The scope's number of revocations: whoever holds another reads them before trusting the session.
-    pub revocations: u64,
-    /// The session, if there is one that is not over.
-    pub session: Option<Session>,
-}
-
 /// A session that is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -32,20 +23,18 @@ pub struct Session {
 }
 
 impl ScopeStore {
-    /// Looks a session up and notes that it was seen.
-    pub async fn recognize(&self, key: &SessionKey) -> Result<Recognized, StoreError> {
-        let keys = vec![self.keys.session(key.as_str()), self.keys.scope()];
+    /// Looks a session up and notes that it was seen; `None`: there is none that is not over.
+    pub async fn recognize(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+        let keys = vec![self.keys.session(key.as_str())];
         let mut reply = Reply::new("recognize", RECOGNIZE.call(&self.store, keys, vec![self.now_arg()]).await?)?;
-        let revocations = reply.int()?.unsigned_abs();
         if reply.is_empty() {
-            return Ok(Recognized { revocations, session: None });
+            return Ok(None);
         }
-        let session = Session {
+        Ok(Some(Session {
             record: json(&reply.bytes()?)?,
             created_ms: reply.int()?.unsigned_abs(),
             expires_ms: reply.int()?.unsigned_abs(),
             seen_ms: reply.int()?.unsigned_abs(),
-        };
-        Ok(Recognized { revocations, session: Some(session) })
+        }))
     }
 }

@@ -146,24 +146,24 @@ impl RevocationView {
     }
 
     /// What follows it, now that a set was read to its end, of which the last page says so much.
-    pub(crate) fn followed_by(&self, draft: Draft, last: &RevokedSet, asked: Instant) -> Self {
+    pub(crate) fn followed_by(&self, draft: Draft, read: &RevokedSet, asked: Instant) -> Self {
         let Draft { mut terms, whole } = draft;
         let noticed =
-            if self.held.lost { !self.is_acknowledged_by(last) } else { whole && self.is_more_than(&terms, last) };
-        let lost = noticed || last.lost.is_some();
+            if self.held.lost { !self.is_acknowledged_by(read) } else { whole && self.is_more_than(&terms, read) };
+        let lost = noticed || read.lost.is_some();
         if lost && whole {
             terms.keep(&self.held.terms);
         }
         let held = Held {
-            number: last.number,
-            epoch: last.epoch.clone(),
+            number: read.number,
+            epoch: read.epoch.clone(),
             // Of a loss that goes on, what was there when it began: the next one ends it.
-            acknowledged: if lost && self.held.lost { &self.held.acknowledged } else { &last.acknowledged }.clone(),
+            acknowledged: if lost && self.held.lost { &self.held.acknowledged } else { &read.acknowledged }.clone(),
             terms,
             lost,
-            told: last.lost.is_some(),
+            told: read.lost.is_some(),
         };
-        let synced = Some(Synced { asked, answered: Instant::now(), now_ms: last.now_ms });
+        let synced = Some(Synced { asked, answered: Instant::now(), now_ms: read.now_ms });
         Self { held: Arc::new(held), synced }
     }
 

@@ -65,13 +65,14 @@ scripts! {
     RESTORE = "restore" ["now", "scope", "chain", "audit", "stamp"];
     FOLLOW = "follow" ["now", "report"];
     LOGIN = "login" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
-    RECOGNIZE = "recognize" ["now", "scope"];
+    RECOGNIZE = "recognize" ["now"];
     REVOKE = "revoke" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
     REVOKED = "revoked" ["now", "scope", "revocation"];
     LOSS = "loss" ["now", "scope", "chain", "audit", "revocation"];
     ACKNOWLEDGE = "acknowledge" ["now", "scope", "chain", "audit", "revocation"];
     WRITE_LIMIT = "write_limit" ["now", "window"];
-    WITNESS = "witness" ["now", "chain", "audit"];
+    WITNESS = "witness" ["now", "scope", "chain", "audit", "revocation"];
+    GRANT = "grant" [];
 }
 
 /// Name and assembled source of every script, in alphabetical order.

@@ -6,8 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Changes of policy by privileged callers, sessions opened, delegations minted and revoked: of one principal, or of all
-/// its agents, all together.
+/// Changes of policy by privileged callers, sessions opened, delegations minted and revoked: of one principal, or of
+/// all its agents, all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Writes {

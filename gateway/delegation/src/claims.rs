@@ -22,7 +22,7 @@ pub const AUDIENCES_MAX: usize = 4;
 pub const REASON_MAX: usize = 200;
 
 /// Longest name of anybody or anything, bytes.
-pub(crate) const NAME_MAX: usize = 256;
+pub const NAME_MAX: usize = 256;
 
 /// What a token says. Whoever and whatever is named is named in printable ASCII without spaces, at most 256 bytes, so
 /// that it can stand in a header and in an audit event. Registered names are those of RFC 7519, RFC 8693 (`client_id`,
@@ -141,7 +141,9 @@ impl Claims {
     }
 }
 
-/// Whether a text can name somebody in an audit event and in a header of a request: printable ASCII without spaces.
-fn is_name(text: &str) -> bool {
+/// Whether a text can name anybody or anything in a token, and so in an audit event and in a header of a request: 1 to
+/// 256 characters of printable ASCII without spaces.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

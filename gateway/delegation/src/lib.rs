@@ -61,7 +61,7 @@ mod verify;
 
 pub use attenuate::{Narrowing, attenuate};
 pub use chain::{Chain, PRESENTED_MAX, SEPARATOR};
-pub use claims::{AUDIENCES_MAX, Claims, Confirmation, HOPS_MAX, REASON_MAX};
+pub use claims::{AUDIENCES_MAX, Claims, Confirmation, HOPS_MAX, NAME_MAX, REASON_MAX, is_name};
 pub use constraint::{CONSTRAINTS_MAX, Constraint};
 pub use delegation::{Delegation, Hop};
 pub use dpop::{PROOF_MAX, PROOF_MEMORY_SECONDS, Proof, prove};

@@ -1,7 +1,8 @@
 //! What Redis says about a scope, as the admin interface shows it.
 //!
 //! Responsible for the JSON of processors, queues, breakers, statistics and decisions. Points in time become RFC 3339
-//! UTC under a name in `_at`; durations keep their unit in the name. Must never leave anything out that the store told.
+//! UTC under a name in `_at`; durations keep their unit in the name. Must never leave anything out that the store told,
+//! but what has the shape of a credential.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,8 @@ pub(crate) fn breaker(view: &BreakerView) -> Value {
     Value::Object(object(view))
 }
 
-/// What was decided about a request. Why a chain was handed on is said by whoever held it, in words that nobody checked.
+/// What was decided about a request. Why a chain was handed on is said by whoever held it, in words that nobody has
+/// checked.
 pub(crate) fn decision(event: &DecisionEvent) -> Value {
     redact::values(with_time(event, "at_ms", "at", event.at_ms))
 }

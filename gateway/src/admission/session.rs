@@ -33,6 +33,7 @@ use crate::caller::Caller;
 use crate::caller::Source;
 use crate::client_address::{AbsurdForwarding, ClientAddress};
 use crate::credential::{AmbiguousCredential, Presented, Unproven, presented, proof, query_token};
+use crate::decide;
 use crate::metric;
 use crate::page;
 use crate::refusal::{Cause, Refused, RequestFault};
@@ -76,7 +77,9 @@ pub(crate) async fn resolve_admitted(
         Some(credential) => {
             door.hear(address)?;
             let proof = proof(&parts.headers).map_err(twice)?;
-            let presented = Presented { credential, method: &parts.method, uri: &parts.uri, peer, proof };
+            let about = proof.and_then(|_| decide::asked_about(parts));
+            let (method, uri) = about.as_ref().map_or((&parts.method, &parts.uri), |(method, uri)| (method, uri));
+            let presented = Presented { credential, method, uri, peer, proof };
             let known = Box::pin(known(gateway, &presented, address)).await;
             known.map_err(|unproven| turned_away(gateway, &unproven, address))?
         }

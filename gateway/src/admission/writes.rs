@@ -48,8 +48,8 @@ pub(crate) fn actor(identity: &Identity) -> String {
     }
 }
 
-/// The store, for what this caller changes: of an agent, events also say whom it acts for, and by which delegations. Its
-/// own name is whatever the holder of the chain above it chose.
+/// The store, for what this caller changes: of an agent, events also say whom it acts for, and by which delegations.
+/// Its own name is whatever the holder of the chain above it chose.
 pub(crate) fn store_for(store: &ScopeStore, identity: &Identity) -> ScopeStore {
     store.acting_for(identity.principal(), &identity.caller().hops)
 }

@@ -3,7 +3,7 @@
 //! Responsible for handing the flags to the loader under the names of their variables, so that a flag and its variable
 //! are the same thing. Must never read or check a document: `portcullis-config` does.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -67,12 +67,12 @@ impl PolicySource {
 
 /// A variable of this process's environment; one that is set but empty is not set.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var_os(name).and_then(text)
+    std::env::var_os(name).and_then(|value| text(&value))
 }
 
 /// What is not UTF-8 is set all the same: left out, a token would protect nothing. Nothing that is checked takes the
 /// sign that stands in for it.
-fn text(value: OsString) -> Option<String> {
+fn text(value: &OsStr) -> Option<String> {
     (!value.is_empty()).then(|| value.to_string_lossy().into_owned())
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn faults(error: &LoadError) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::ffi::OsStrExt;
 
     use secrecy::SecretString;
 
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn a_variable_that_is_not_utf_8_is_set_and_no_token() {
-        assert_eq!(text(OsString::new()), None);
-        assert_eq!(text("value".into()).as_deref(), Some("value"));
-        let token = text(OsString::from_vec(b"\xff6c1f0e9a7b3d5528c4e1f2a39b07d64e".to_vec())).unwrap();
+        assert_eq!(text(OsStr::new("")), None);
+        assert_eq!(text(OsStr::new("value")).as_deref(), Some("value"));
+        let token = text(OsStr::from_bytes(b"\xff6c1f0e9a7b3d5528c4e1f2a39b07d64e")).unwrap();
         assert!(weakness(&SecretString::from(token)).is_some());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use portcullis_config::RouteClass;
 use portcullis_config::policy::GUARDED;
 
@@ -47,6 +47,11 @@ impl RequestLine {
     /// Its method; `None`: it was not said.
     pub(crate) fn method(&self) -> Option<&str> {
         self.method.as_deref()
+    }
+
+    /// Method and target, where both were said.
+    pub(crate) fn said(&self) -> Option<(Method, Uri)> {
+        Some((self.method.as_ref()?.parse().ok()?, self.path.parse().ok()?))
     }
 
     /// Its class under this policy; of a request nobody described, the built-in guarded one. Where the method was not
@@ -106,6 +111,14 @@ mod tests {
 
     fn guarded(class: &str) -> RouteClass {
         RouteClass::Guarded { class: class.into(), throttled: true }
+    }
+
+    #[test]
+    fn a_request_is_known_where_method_and_target_were_said() {
+        let said =
+            |method: Option<&str>| RequestLine::new(method.map(str::to_owned), "http://a/b%20c?d").unwrap().said();
+        assert_eq!(said(Some("PUT")), Some((Method::PUT, Uri::from_static("/b%20c"))));
+        assert_eq!(said(None), None);
     }
 
     #[test]

@@ -50,7 +50,8 @@ impl VerifyingKey {
     }
 }
 
-/// The keys of this set that may verify one of these algorithms; others are passed over, as RFC 7517 §5 asks.
+/// The keys of this set that may verify one of these algorithms; others are passed over, as RFC 7517 §5 asks. None is an
+/// answer too: the issuer has taken back what there was.
 pub(crate) fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, &'static str> {
     let text = std::str::from_utf8(body).map_err(|_| "is not UTF-8")?;
     let document = from_json(text).map_err(|_| "is not JSON")?;
@@ -70,7 +71,7 @@ pub(crate) fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, &'s
     for kid in twice {
         keys.remove(kid);
     }
-    if keys.is_empty() { Err("has no usable key") } else { Ok(keys) }
+    Ok(keys)
 }
 
 fn usable<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Option<(&'a str, VerifyingKey)> {
@@ -202,10 +203,13 @@ mod tests {
 
     #[test]
     fn a_set_that_is_none_or_too_large_is_refused() {
-        for body in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#] {
+        for body in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":null}"#] {
             assert!(parse(body.as_bytes(), &[RS256]).is_err(), "{body}");
         }
         assert!(parse(&[0xff, 0xfe], &[RS256]).is_err());
+        assert!(parse(br#"{"keys":[]}"#, &[RS256]).is_ok_and(|keys| keys.is_empty()));
+        let other = json!({ "keys": [TestKey::es256("k").jwk()] }).to_string();
+        assert!(parse(other.as_bytes(), &[RS256]).is_ok_and(|keys| keys.is_empty()), "none that is believed");
         let many: Vec<Value> = (0..=MAX_KEYS).map(|_| json!({})).collect();
         assert_eq!(parse(json!({ "keys": many }).to_string().as_bytes(), &[RS256]).unwrap_err(), "has too many keys");
     }

@@ -138,6 +138,9 @@ impl IssuerKeys {
         *last_look = Some(Look { at: Instant::now(), failed: fetched.is_err() });
         match fetched {
             Ok(keys) => {
+                if keys.is_empty() {
+                    tracing::warn!(issuer = self.issuer, "the issuer publishes no key that is believed");
+                }
                 let held = Some(Arc::new(Held { keys, fetched: Instant::now() }));
                 *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
             }

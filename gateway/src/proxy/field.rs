@@ -59,8 +59,9 @@ const OURS: [&str; 21] = [
 const OUR_FAMILIES: [&str; 3] = ["x-portcullis-", "x-admit-", "x-forwarded-"];
 
 /// The caller's credentials: they were given to this gateway. Cookies are looked through one by one.
-const CREDENTIALS: [&str; 6] = [
+const CREDENTIALS: [&str; 7] = [
     "authorization",
+    "dpop",
     "x-internal-token",
     "x-api-key",
     "x-amzn-oidc-data",

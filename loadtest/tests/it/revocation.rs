@@ -8,6 +8,7 @@ mod cast;
 mod flood;
 mod ancestors;
 mod queued;
+mod late;
 mod lost;
 mod many;
 mod unreachable;

@@ -30,4 +30,5 @@ mod revocation;
 mod revocation_read;
 mod revoked_task;
 mod write_limit;
+mod grant;
 mod chain;

@@ -10,7 +10,7 @@ use super::{ChainEntry, ChainHead};
 
 /// A line of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum ExportLine {
     /// `{"id":…,"fields":[[NAME,VALUE],…]}`.
     Entry(ChainEntry),
@@ -38,6 +38,13 @@ mod tests {
             let line: ExportLine = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&line).unwrap(), text);
         }
-        assert!(serde_json::from_str::<ExportLine>(r#"{"tail":1}"#).is_err());
+        for text in [
+            r#"{"tail":1}"#,
+            r#"{"id":"1-0","fields":[],"approved":"by everybody"}"#,
+            r#"{"head":null,"approved":"by everybody"}"#,
+            r#"{"head":{"number":3,"hash":"abc","at":"noon"}}"#,
+        ] {
+            assert!(serde_json::from_str::<ExportLine>(text).is_err(), "{text}");
+        }
     }
 }

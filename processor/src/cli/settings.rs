@@ -98,8 +98,8 @@ impl Settings {
         let redis_url = present(args.redis_url).or_else(written).unwrap_or_else(|| REDIS_URL.to_owned());
         match open_redis(&redis_url) {
             Some(host) if !args.allow_open_redis => open(format!(
-                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: whoever \
-                 reaches it can do anything"
+                "PORTCULLIS_ALLOW_OPEN_REDIS is not set and REDIS_URL has no password while Redis is at {host}: \
+                 whoever reaches it can do anything"
             ))?,
             Some(_) => tracing::warn!("a redis that asks for no password is used wherever it is"),
             None => {}

@@ -5,6 +5,8 @@
 //! a proof twice, nor let a cached verdict stand for anything but signatures and structure: proof, revocations and user
 //! type are looked at anew for every request.
 
+mod verdicts;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +16,6 @@ use portcullis_delegation::{
     Proof, Refused, Verifier,
 };
 use portcullis_lua::{Member, Store};
-use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use crate::caller::{Caller, Source, session_of};
@@ -22,8 +23,7 @@ use crate::credential::{Credential, Presented, SessionResolver, Unproven};
 use crate::delegation_terms::DelegationTerms;
 use crate::store_breaker::StoreBreaker;
 
-/// Verdicts remembered at once. At about two kilobytes each this is 20 MB; more only means signatures checked again.
-const MAX_VERDICTS: usize = 10_000;
+use verdicts::Verdicts;
 
 /// How long a proof must not be used again, at any gateway.
 const PROOF_ONCE_MS: u64 = PROOF_MEMORY_SECONDS * 1000;
@@ -35,13 +35,12 @@ pub(crate) struct Delegated {
     verifier: Verifier,
     store: Store,
     breaker: Arc<StoreBreaker>,
-    /// By SHA-256 of the presented text.
-    verdicts: Cache<[u8; 32], Checked>,
+    verdicts: Verdicts,
 }
 
 impl Delegated {
     pub(crate) fn new(terms: Arc<DelegationTerms>, store: Store, breaker: Arc<StoreBreaker>) -> Self {
-        Self { verifier: terms.verifier(), terms, store, breaker, verdicts: Cache::new(MAX_VERDICTS) }
+        Self { verifier: terms.verifier(), terms, store, breaker, verdicts: Verdicts::new() }
     }
 
     fn checked(&self, text: &str, now_seconds: u64) -> Result<(Checked, Scope), Unproven> {
@@ -56,7 +55,7 @@ impl Delegated {
         let resource = self.terms.resource_of(&scope);
         let expected = Expected { resource: &resource, tenant: None };
         let checked = self.verifier.verify(&chain, &expected, now_seconds).map_err(failed)?;
-        self.verdicts.insert(digest, checked.clone());
+        self.verdicts.keep(digest, &chain, &checked);
         Ok((checked, scope))
     }
 
@@ -162,8 +161,8 @@ mod tests {
     const ISSUER: &str = "https://gw.example";
     const NOW: u64 = 1_800_000_000;
 
-    /// What is proven by a root for `agent` of this principal, and by a token below it for `helper`.
-    fn proven(principal: &str, agent: &str, helper: &str) -> Delegation {
+    /// A root for `agent` of this principal, and a token below it for `helper`.
+    pub(super) fn chain(principal: &str, agent: &str, helper: &str, scopes: &str) -> Chain {
         let [root, holder] = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
         let grant = Grant {
             issuer: ISSUER.to_owned(),
@@ -173,7 +172,7 @@ mod tests {
             user_type: None,
             client_id: agent.to_owned(),
             audience: vec![ISSUER.to_owned()],
-            scopes: "tasks:*".parse().unwrap(),
+            scopes: scopes.parse().unwrap(),
             constraints: Vec::new(),
             lifetime_seconds: None,
             max_depth: None,
@@ -191,15 +190,20 @@ mod tests {
             holder: None,
             reason: "helps".to_owned(),
         };
-        let chain = attenuate(&chain, &holder, narrowing, NOW).unwrap();
+        attenuate(&chain, &holder, narrowing, NOW).unwrap()
+    }
+
+    pub(super) fn checked(chain: &Chain) -> Checked {
+        let root = SecretKey::from_seed(&[1; 32]);
         let trusted = RootKey { issuer: ISSUER.to_owned(), key_id: "root".to_owned(), key: root.public_key() };
         let expected = Expected { resource: ISSUER, tenant: None };
-        let checked = Verifier::new(vec![trusted], Lifetimes::CAPS).verify(&chain, &expected, NOW).unwrap();
-        checked.present(&Presentation::Bearer, NOW).unwrap().delegation.as_ref().clone()
+        Verifier::new(vec![trusted], Lifetimes::CAPS).verify(chain, &expected, NOW).unwrap()
     }
 
     fn caller(principal: &str, agent: &str, helper: &str) -> Caller {
-        caller_of(&proven(principal, agent, helper), Scope::new("acme", "demo").unwrap()).unwrap()
+        let checked = checked(&chain(principal, agent, helper, "tasks:*"));
+        let shown = checked.present(&Presentation::Bearer, NOW).unwrap();
+        caller_of(&shown.delegation, Scope::new("acme", "demo").unwrap()).unwrap()
     }
 
     #[test]

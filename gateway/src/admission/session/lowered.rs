@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::caller::{Caller, Source};
 use crate::delegation_terms::LONGEST_MS;
+use crate::identity::rank;
 use crate::scope::ServedScope;
 use crate::store_breaker::StoreBreaker;
 
@@ -71,12 +72,14 @@ impl Lowered {
 
 async fn compare(scope: &ServedScope, caller: &Caller) -> Result<(), portcullis_lua::StoreError> {
     let store = scope.store();
-    let Some(Granted { user_type, as_of_ms }) = store.granted_as(&caller.principal).await? else { return Ok(()) };
-    if user_type == caller.user_type.as_str() || caller.issued_at_ms < as_of_ms {
+    let Some(granted) = store.granted_as(&caller.principal).await? else { return Ok(()) };
+    if granted.user_type == caller.user_type || caller.issued_at_ms < granted.as_of_ms {
         return Ok(());
     }
     let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
     let grounds = Grounds { by: "gateway", reason: "said by the provider", max_audit_events };
     store.set_ceiling(&caller.principal, Some(&caller.user_type), LONGEST_MS, grounds).await?;
-    store.note_grant(&caller.principal, &caller.user_type, caller.issued_at_ms, LONGEST_MS).await
+    let (user_type, as_of_ms) = (caller.user_type.clone(), caller.issued_at_ms);
+    let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
+    store.replace_grant(&caller.principal, &granted, LONGEST_MS).await
 }

@@ -40,8 +40,8 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Sessions that end within this are always asked about: the end is Redis's to know.
 const ENDING_MS: u64 = 120_000;
 
-/// The cause of a refusal of what Redis did not know when it was asked a moment ago: a client that goes on with a session
-/// that is over guesses no more often than once.
+/// The cause of a refusal of what Redis did not know when it was asked a moment ago: a client that goes on with a
+/// session that is over guesses no more often than once.
 pub(super) const STILL_UNKNOWN: &str = "still_unknown_session";
 
 /// Sessions remembered at once, and as many that are none. At about a kilobyte each this is 10 MB; more only means more questions.
@@ -141,8 +141,7 @@ impl OpenedSessions {
         }
         let at = Instant::now();
         let store = self.store.scope(token.scope.as_ref().unwrap_or(&self.default_scope));
-        let found = self.breaker.call(store.recognize(&key)).await?;
-        let Some(session) = found.session else {
+        let Some(session) = self.breaker.call(store.recognize(&key)).await? else {
             self.unknown.insert(key, at);
             return Err(Unproven::Failed("unknown_session"));
         };

@@ -7,13 +7,10 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use portcullis_delegation::{Chain, Constraint, PublicKey, Scope, ScopeSet, SecretKey};
+use portcullis_delegation::{Chain, Constraint, PublicKey, Scope, ScopeSet, SecretKey, is_name};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::document::read;
-
-/// Longest name of a principal or an agent, bytes: what a token takes.
-const NAME_MAX: usize = 256;
 
 /// What is wrong so far, a line each.
 #[derive(Debug, Default)]
@@ -88,8 +85,7 @@ impl Faults {
 
     /// Notes a name that cannot stand in a token.
     pub(super) fn name(&mut self, argument: &str, name: &str) {
-        let well_formed = (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
-        let checked = if well_formed { Ok(()) } else { Err("must be 1 to 256 visible ASCII characters") };
+        let checked = if is_name(name) { Ok(()) } else { Err("must be 1 to 256 visible ASCII characters") };
         self.note(argument, checked);
     }
 

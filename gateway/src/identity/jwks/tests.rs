@@ -114,6 +114,18 @@ async fn a_key_that_was_taken_back_is_forgotten_though_nobody_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_that_takes_all_keys_back_is_not_one_that_is_down() {
+    let (keys, source) = keys(&["a"]);
+    assert_eq!(cause(&keys, "a").await, "found");
+    source.publish(&[]);
+    sleep(SOFT + Duration::from_secs(1)).await;
+    assert_eq!(cause(&keys, "a").await, "unknown_kid");
+    source.publish(&["a"]);
+    sleep(FETCH_EVERY).await;
+    assert_eq!(cause(&keys, "a").await, "found");
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_outlive_an_issuer_that_is_down_by_a_day_and_no_more() {
     let (keys, source) = keys(&["a"]);
     assert_eq!(cause(&keys, "a").await, "found");

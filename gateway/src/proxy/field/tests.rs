@@ -110,6 +110,7 @@ async fn credentials_stay_here_and_other_cookies_do_not() {
             ("authorization", "Bearer secret"),
             ("x-internal-token", "secret"),
             ("x-api-key", "secret"),
+            ("dpop", "secret"),
             ("x_api_key", "secret"),
             ("x-amzn-oidc-data", "secret"),
             ("cookie", "a=1; portcullis_session=secret; b=2"),

@@ -1,13 +1,13 @@
 //! An audit that cannot be written.
 //!
-//! Responsible for nothing being changed, opened or granted that would stand in no record. Must never break anything but
-//! the audit: what is refused has to be refused because of it.
+//! Responsible for nothing being changed, opened or granted that would stand in no record. Must never break anything
+//! but the audit: what is refused has to be refused because of it.
 
-use portcullis_loadtest::client::Answer;
+use portcullis_loadtest::client::{Answer, Submission};
 use portcullis_loadtest::credentials::Credentials;
 use serde_json::json;
 
-use crate::fixture::{cluster, start};
+use crate::fixture::{accepted, cluster, start};
 
 fn assert_closed(what: &str, answer: &Answer) {
     assert_eq!((answer.status, answer.code()), (503, "store_unavailable"), "{what}: {}", answer.text);
@@ -32,9 +32,11 @@ async fn nothing_is_changed_opened_or_granted_that_cannot_be_recorded() {
     assert_closed("session", &ada.post("/v1/sessions", &json!({})).await.expect("an answer"));
     assert_closed("delegation", &ada.post("/v1/delegations", &wish).await.expect("an answer"));
     let reason = json!({ "reason": "seen" });
+    let left_us = json!({ "kind": "agent", "id": "indexer", "reason": "left" });
+    assert_closed("revocation", &admin.post("/admin/revocations", &left_us).await.expect("an answer"));
     assert_closed("loss", &admin.post("/admin/revocations/acknowledge", &reason).await.expect("an answer"));
     let left = probe.keys(&cluster.key_prefix()).await.expect("keys");
-    for made in ["policy", "revision", "session", "session-of", "revocation-head"] {
+    for made in ["policy", "revision", "session", "session-of", "revoked", "revocation", "revocation-head"] {
         let prefix = key(made);
         let of_it = |key: &&String| **key == prefix || key.starts_with(&format!("{prefix}:"));
         assert_eq!(left.iter().find(of_it), None, "{made}");
@@ -45,6 +47,24 @@ async fn nothing_is_changed_opened_or_granted_that_cannot_be_recorded() {
     assert_eq!((answer.status, &answer.body["revision"]), (200, &json!(1)), "{}", answer.text);
     assert_eq!(ada.post("/v1/sessions", &json!({})).await.expect("an answer").status, 201);
     assert_eq!(ada.post("/v1/delegations", &wish).await.expect("an answer").status, 201);
+    let revoked = admin.post("/admin/revocations", &left_us).await.expect("an answer");
+    assert_eq!((revoked.status, &revoked.body["changed"]), (200, &json!(1)), "{}", revoked.text);
     let events = admin.get("/admin/audit").await.expect("an answer");
-    assert_eq!(events.body["events"].as_array().map(Vec::len), Some(3), "{}", events.text);
+    assert_eq!(events.body["events"].as_array().map(Vec::len), Some(4), "{}", events.text);
+}
+
+#[tokio::test]
+async fn nobody_is_admitted_whose_admission_cannot_be_recorded() {
+    let mut cluster = start(cluster()).await;
+    cluster.stand_in(1000).await.expect("capacity");
+    let (ada, probe) = (cluster.gateway(0).caller("paid", "ada"), cluster.probe().await.expect("a connection"));
+    let (key, task) = (|name: &str| format!("{}:{name}", cluster.key_prefix()), Submission::new("demo", json!(1)));
+    probe.command("SET", [&key("decision"), "in the way"]).await.expect("set");
+    assert_closed("task", &ada.submit(&task).await.expect("an answer"));
+    let left = probe.keys(&cluster.key_prefix()).await.expect("keys");
+    for made in ["task", "queue", "limit:"] {
+        assert!(left.iter().all(|key_left| !key_left.starts_with(&key(made))), "{made}: {left:?}");
+    }
+    probe.command("DEL", [&key("decision")]).await.expect("deleted");
+    accepted(&ada, &task).await;
 }

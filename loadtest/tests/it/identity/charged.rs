@@ -3,10 +3,11 @@
 //! Responsible for agents spending what their principal has, and being what their principal is now. Must never count on
 //! times: limits here are counts within windows far longer than a test.
 
+use portcullis_delegation::{Constraint, Narrowing};
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use serde_json::{Value, json};
 
-use super::agent::{Agent, mint};
+use super::agent::{Agent, mint, narrowing};
 use super::key::{Key, now_seconds};
 use super::key_server::KeyServer;
 use super::sight::who;
@@ -81,6 +82,49 @@ async fn a_bound_on_calls_holds_for_all_who_act_under_it_together() {
     assert_eq!(other.submit(&anyone).await.status, 202, "another delegation has its own");
 }
 
+/// The names in a field of limits, in their order.
+fn names<'a>(answer: &'a Answer, field: &str) -> Vec<&'a str> {
+    answer.header(field).unwrap_or_default().split('"').skip(1).step_by(2).collect()
+}
+
+#[tokio::test]
+async fn what_a_chain_has_left_is_told_to_who_acts_under_it_and_to_nobody_else() {
+    let terms = Terms::new().api_key("adaskey1", "acme:ada", "paid");
+    let mut cluster = start(terms.cluster().policy(five_an_hour())).await;
+    cluster.stand_in(100).await.expect("capacity");
+    let anyone = cluster.gateway(0);
+    let ada = with_api_key(&anyone, "adaskey1");
+    let agent = Agent::of(&ada, "orchestrator", &SUBMIT, json!({ "constraints": { "calls_per_min": 50 } })).await;
+    let tighter = vec![Constraint { key: "calls_per_min".to_owned(), max: 40 }];
+    let chain = agent.narrowed(Narrowing { constraints: tighter, ..narrowing("helper") });
+    let (helper, other) = (anyone.bearer(chain.presented()), anyone.bearer(agent.bearer("other").presented()));
+    let answer = submit(&helper).await;
+    let own = ["burst", "chain:0:calls_per_min", "chain:1:calls_per_min"];
+    assert_eq!((answer.status, names(&answer, "ratelimit")), (202, own.to_vec()), "{}", answer.text);
+    assert_eq!(names(&answer, "ratelimit-policy"), own);
+    let shown = helper.limits().await.expect("an answer");
+    let left =
+        |name: &str| shown.body["limits"].as_array()?.iter().find(|limit| limit["name"] == name)?["remaining"].as_u64();
+    assert_eq!(own.map(left), [Some(4), Some(49), Some(39)], "{}", shown.text);
+
+    // Answers that decide nothing repeat what was told last, each to its own.
+    let current = async |client: &Client| client.get("/v1/sessions/current").await.expect("an answer");
+    assert_eq!(names(&current(&helper).await, "ratelimit-policy"), own);
+    for (client, policy) in [(&ada, &["burst"][..]), (&other, &own)] {
+        let answer = current(client).await;
+        assert_eq!((names(&answer, "ratelimit"), names(&answer, "ratelimit-policy")), (vec![], policy.to_vec()));
+    }
+    for _ in 0..4 {
+        assert_eq!(submit(&helper).await.status, 202);
+    }
+    for (client, may_see) in [(&helper, true), (&ada, false), (&helper, true), (&ada, false)] {
+        let answer = submit(client).await;
+        assert_eq!((answer.status, answer.code()), (429, "burst_limit"), "{}", answer.text);
+        let told = names(&answer, "ratelimit");
+        assert!(told.contains(&"burst") && (may_see || told == ["burst"]), "{told:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_credential_reaches_as_far_as_it_was_given_and_no_further() {
     let terms = Terms::new().api_key("adaskey1", "acme:ada", "paid");
@@ -115,6 +159,46 @@ async fn a_credential_reaches_as_far_as_it_was_given_and_no_further() {
     }
 }
 
+/// What the issuer `one` said of this subject so many seconds ago.
+fn token_of(issuer: &Key, subject: &str, groups: &[&str], age_seconds: u64) -> String {
+    let (head, now) = (json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" }), now_seconds() - age_seconds);
+    let claims = json!({
+        "iss": "https://one.test", "sub": subject, "aud": "portcullis", "iat": now, "exp": now + 600,
+        "cognito:groups": groups,
+    });
+    issuer.sign(&head, &claims)
+}
+
+#[tokio::test]
+async fn who_has_become_less_is_less_whatever_else_it_delegated_meanwhile() {
+    let issuer = Key::generate();
+    let keys = KeyServer::start(vec![issuer.published("one")]).await;
+    let map = json!({ "user_types": { "paid": "paid" } });
+    let terms = Terms::new().issuer("https://one.test", "one:", keys.url(), map);
+    let terms = terms.api_key("adaskey1", "one:ada", "registered");
+    let mut cluster = start(terms.cluster().gateways(2)).await;
+    cluster.stand_in(100).await.expect("capacity");
+    let [here, there] = [cluster.gateway(0), cluster.gateway(1)];
+    let key = with_api_key(&here, "adaskey1");
+    let as_paid = here.bearer(&token_of(&issuer, "ada", &["paid"], 200));
+    let agent = Agent::of(&as_paid, "orchestrator", &SUBMIT, json!({})).await;
+    let helper = there.bearer(agent.bearer("helper").presented());
+    // By a key that never was worth more.
+    mint(&key, "other", &SUBMIT, json!({ "max_depth": 1 })).await;
+    assert_eq!(who(&helper).await, "one:ada by delegation as paid");
+    assert_eq!(who(&here.bearer(&token_of(&issuer, "ada", &[], 100))).await, "one:ada by jwt as registered");
+    until("the agent is less as well", || async {
+        (who(&helper).await == "one:ada by delegation as registered").then_some(())
+    })
+    .await;
+    // What a key says of itself is no newer word of the provider's, nor does it make an older one heard again.
+    mint(&key, "other", &SUBMIT, json!({ "max_depth": 1 })).await;
+    assert_eq!(who(&there.bearer(&token_of(&issuer, "ada", &["paid"], 150))).await, "one:ada by jwt as paid");
+    for listener in [&here, &there] {
+        assert_eq!(agent.submit(listener).await.header("x-user-type"), Some("registered"));
+    }
+}
+
 #[tokio::test]
 async fn who_has_become_less_is_less_through_its_agents_too() {
     let issuer = Key::generate();
@@ -124,15 +208,7 @@ async fn who_has_become_less_is_less_through_its_agents_too() {
     let mut cluster = start(terms.cluster().gateways(2)).await;
     cluster.stand_in(100).await.expect("capacity");
     let [here, there] = [cluster.gateway(0), cluster.gateway(1)];
-    let token_of = |subject: &str, groups: &[&str], age: u64| {
-        let (head, now) = (json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" }), now_seconds() - age);
-        let claims = json!({
-            "iss": "https://one.test", "sub": subject, "aud": "portcullis", "iat": now, "exp": now + 600,
-            "cognito:groups": groups,
-        });
-        issuer.sign(&head, &claims)
-    };
-    let token = |subject: &str, groups: &[&str]| token_of(subject, groups, 0);
+    let token = |subject: &str, groups: &[&str]| token_of(&issuer, subject, groups, 0);
     let paid = here.bearer(&token("ada", &["paid"]));
     let ada = Agent::of(&paid, "orchestrator", &SUBMIT, json!({})).await;
     let bob = Agent::of(&here.bearer(&token("bob", &["paid"])), "orchestrator", &SUBMIT, json!({})).await;
@@ -166,7 +242,7 @@ async fn who_has_become_less_is_less_through_its_agents_too() {
     assert_eq!(bob.submit(&there).await.header("x-user-type"), Some("paid"), "nobody else is less");
     // A token from before says what was before, however often it is shown beside a newer one.
     let number = store.revocations().await.expect("an answer").number;
-    let older = token_of("ada", &["paid"], 120);
+    let older = token_of(&issuer, "ada", &["paid"], 120);
     for listener in [&here, &there, &here, &there] {
         assert_eq!(who(&listener.bearer(&older)).await, "one:ada by jwt as paid");
         assert_eq!(who(&listener.bearer(&token("ada", &[]))).await, "one:ada by jwt as registered");

@@ -1,7 +1,7 @@
 //! Agents that operate a scope for a privileged principal.
 //!
-//! Responsible for how far they reach and for what stands in the audit of them: whatever an agent is called, it is known
-//! whom it acted for and who let it. Must never ask with the admin token what an agent should be refused.
+//! Responsible for how far they reach and for what stands in the audit of them: whatever an agent is called, it is
+//! known whom it acted for and who let it. Must never ask with the admin token what an agent should be refused.
 
 use portcullis_loadtest::client::{Answer, Client, http_client};
 use portcullis_loadtest::cluster::Cluster;

@@ -76,6 +76,35 @@ async fn a_proof_is_good_once_for_one_request_of_its_holder() {
     assert_eq!(with_query.status, 200, "a query is not part of what is proven");
 }
 
+#[tokio::test]
+async fn where_another_proxy_asks_the_proof_is_for_the_request_it_asks_about() {
+    let terms = Terms::new().api_key("adaskey1", "acme:ada", "paid");
+    let cluster = start(terms.cluster()).await;
+    let anyone = cluster.gateway(0);
+    let agent = Agent::of(&with_api_key(&anyone, "adaskey1"), "caller", &["routes:call:*"], json!({})).await;
+    let asked = async |proven: (&str, &str), said: [(&str, &str); 2], path: &str| {
+        let client = agent.at(&anyone, proven.0, proven.1);
+        let [uri, method] = said;
+        client.with_header(uri.0, uri.1).with_header(method.0, method.1).get(path).await.expect("an answer").status
+    };
+    let nginx = [("x-original-uri", "/reports/7?full=1"), ("x-original-method", "PUT")];
+    let traefik = [("x-forwarded-uri", "/reports/7?full=1"), ("x-forwarded-method", "PUT")];
+    let about = ("PUT", "/reports/7");
+    for (profile, said) in [("nginx", nginx), ("traefik", traefik), ("plain", nginx)] {
+        let path = format!("/v1/decide?profile={profile}");
+        let status = asked(about, said, &path).await;
+        assert!(status != 401, "{profile}: {status}");
+        for proven in [("GET", "/v1/decide"), ("GET", "/reports/7"), ("PUT", "/reports/8")] {
+            assert_eq!(asked(proven, said, &path).await, 401, "{profile}: a proof for {proven:?}");
+        }
+    }
+    // What one proxy would set, a client behind another may have written.
+    assert_eq!(asked(about, traefik, "/v1/decide?profile=nginx").await, 401);
+    assert_eq!(asked(about, nginx, "/v1/limits").await, 401, "an answer of its own has nobody else's request");
+    let envoy = agent.at(&anyone, "GET", "/reports/7").get("/v1/decide/envoy/reports/7").await.expect("an answer");
+    assert!(envoy.status != 401, "{}", envoy.text);
+}
+
 /// A proof by the key of this agent for another chain that is bound to it.
 async fn other_chain_of(ada: &Client, agent: &Agent) -> String {
     let chain = super::agent::mint(ada, "orchestrator", &["quota:read"], json!({ "key": agent.key.jwk() })).await;

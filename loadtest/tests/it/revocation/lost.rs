@@ -14,6 +14,8 @@ use crate::fixture::{cluster, until};
 const GATEWAYS: usize = 2;
 
 struct Agents {
+    /// Of the one that is alive.
+    token: String,
     alive: Vec<Client>,
     revoked: Vec<Client>,
     person: Vec<Client>,
@@ -25,7 +27,12 @@ async fn start() -> (Cast, Agents) {
     let [alive, revoked] = ["ada", "eve"].map(|principal| cast.crew(principal).reading.presented().to_owned());
     let person = cast.credentials.jwt("carol", &["paid"]).expect("a token");
     let everywhere = |token: &str| (0..GATEWAYS).map(|index| cast.cluster.gateway(index).bearer(token)).collect();
-    let agents = Agents { alive: everywhere(&alive), revoked: everywhere(&revoked), person: everywhere(&person) };
+    let agents = Agents {
+        token: alive.clone(),
+        alive: everywhere(&alive),
+        revoked: everywhere(&revoked),
+        person: everywhere(&person),
+    };
     (cast, agents)
 }
 
@@ -74,11 +81,17 @@ async fn acknowledge(cast: &Cast, agents: &Agents) {
 
 #[tokio::test]
 async fn after_a_loss_of_everything_no_agent_acts_until_it_is_acknowledged() {
-    let (cast, agents) = start().await;
+    let (mut cast, mut agents) = start().await;
     revoke_everywhere(&cast, &agents, "eve", &agents.revoked).await;
     let probe = cast.cluster.probe().await.expect("a connection");
     probe.command("FLUSHALL", []).await.expect("emptied");
     unknown_who_lives(&agents).await;
+    // Who was not there hears of it from those who were.
+    let newcomer = cast.cluster.add_gateway().await.expect("a gateway");
+    agents.alive.push(newcomer.bearer(&agents.token));
+    let newest = agents.alive.last().expect("the one");
+    until("it has heard", || async { (submit(newest).await.0 == 503).then_some(()) }).await;
+    assert_eq!((submit(newest).await.0, read(newest).await), (503, 503));
     acknowledge(&cast, &agents).await;
 }
 
