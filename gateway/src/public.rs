@@ -172,9 +172,9 @@ impl Public {
         // The futures of routes are large, and every submission would carry them.
         let answer = Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await);
         if let Err(refused) = &answer
-            && refused.cause.step() == Some(Step::Session)
+            && matches!(refused.cause.step(), Some(Step::Session | Step::RateLimit))
         {
-            // A credential that is shown for what it was not given for is told of, whatever it is shown for.
+            // Who asks for what it may not, or for too many credentials, is told of, whatever it asks for.
             admission::count_refused(identity, refused);
         }
         answer

@@ -44,6 +44,7 @@ async fn crowd() -> Crowd {
         } },
         "limits": { "max_queue_size": QUEUE },
         "guarded_rest_patterns": ["^/reports$"],
+        "writes": { "per_minute": 6, "per_hour": 100 },
     });
     let mut cluster = start(credentials.believed_by(cluster()).gateways(2).policy(policy)).await;
     cluster.stand_in(100_000).await.expect("capacity");
@@ -79,7 +80,7 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
     let client: Client = crowd.cluster.gateway(number);
     let task = Submission::new("demo", json!(number));
     let submit = async |token: &str, task: &Submission| client.bearer(token).submit(task).await.expect("an answer");
-    let answer = match number % 15 {
+    let answer = match number % 16 {
         0 => submit(&crowd.paid, &task).await,
         1 => submit(&crowd.registered, &task).await,
         2 => submit(&random_text(), &task).await,
@@ -106,6 +107,13 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
             client.bearer(crowd.helper.presented()).post("/v1/delegations", &wish).await.expect("an answer")
         }
         13 => client.bearer(&crowd.paid).get("/v1/decide").await.expect("an answer"),
+        14 => {
+            let answer = client.bearer(&crowd.registered).post("/v1/sessions", &json!({})).await.expect("an answer");
+            if answer.status == 201 {
+                return None;
+            }
+            answer
+        }
         // And so is whoever tries to operate without being an operator.
         _ => crowd.cluster.admin(number).bearer(&random_text()).get("/admin/queues").await.expect("an answer"),
     };
@@ -147,6 +155,7 @@ async fn every_answer_of_a_gate_is_told_of_once() {
     for status in [202, 400, 401, 403, 429, 503] {
         assert!(statuses.contains_key(&status), "{status} is missing: {statuses:?}");
     }
+    assert!(answers.contains_key("rate_limit"), "credentials were given out without end: {answers:?}");
     let all: u64 = answers.values().sum();
     until("every answer has been told of", || async {
         (told(&store).await.values().sum::<u64>() >= all).then_some(())

@@ -6,10 +6,10 @@
 use portcullis_loadtest::client::Client;
 use portcullis_loadtest::cluster::Member;
 use portcullis_loadtest::probe::CommandCost;
-use portcullis_lua::TaskId;
+use portcullis_lua::{Grounds, Revocation, TaskId};
 use serde_json::json;
 
-use super::terms::{Terms, with_api_key};
+use super::terms::{Terms, resource_of, with_api_key};
 use crate::fixture::{Fixture, cluster, start, until};
 
 /// The same listener as somebody behind a proxy that writes this.
@@ -157,6 +157,38 @@ async fn who_goes_on_with_a_session_that_is_over_locks_nobody_out_and_who_guesse
         assert!(status == 401 || status == 429, "{status}");
     }
     assert_eq!(with_api_key(&office, "ownerkey").limits().await.expect("an answer").status, 429);
+}
+
+#[tokio::test]
+async fn who_goes_on_with_what_was_revoked_or_is_over_locks_nobody_out() {
+    let terms =
+        Terms::new().api_key("ownerkey", "acme:owner", "privileged").api_key("revoked1", "acme:gone", "privileged");
+    let mut cluster = start(terms.cluster()).await;
+    let terms = terms.section("failed_attempts", json!({ "per_minute": 5 }));
+    let anyone = gateway_behind_a_proxy(&mut cluster, &terms, "10.1.2.3").await;
+    let own = cluster.scope().to_string();
+    let over = terms.expired_chain(&own, &resource_of(&own));
+    let revocation = Revocation {
+        member: portcullis_lua::Member::Token("revoked1").to_string(),
+        lasts_ms: 3_600_000,
+        spares_later: false,
+    };
+    let grounds = Grounds { by: "test", reason: "stolen", max_audit_events: 1000 };
+    cluster.store().await.expect("a store").revoke(&[revocation], grounds).await.expect("an answer");
+    let shared = from(&anyone, "203.0.113.5");
+    let status = async |client: &Client| client.limits().await.expect("an answer").status;
+    let revoked = with_api_key(&shared, "revoked1");
+    until("it is known to be revoked", || async { (status(&revoked).await == 401).then_some(()) }).await;
+    for client in [&revoked, &shared.bearer_beside(&over)] {
+        for _ in 0..10 {
+            assert_eq!(status(client).await, 401);
+        }
+    }
+    assert_eq!(status(&with_api_key(&shared, "ownerkey")).await, 200, "others at that address are heard");
+    for _ in 0..5 {
+        assert_eq!(status(&shared.bearer_beside("guess")).await, 401);
+    }
+    assert_eq!(status(&with_api_key(&shared, "ownerkey")).await, 429, "who guesses is not");
 }
 
 #[tokio::test]
