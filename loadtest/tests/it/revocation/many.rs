@@ -36,7 +36,9 @@ async fn fill(store: &ScopeStore) {
         .collect();
     for some in batches.chunks(50) {
         let answers = join_all(some.iter().map(|batch| store.revoke(batch, grounds))).await;
-        answers.into_iter().for_each(|answer| assert!(answer.is_ok(), "{answer:?}"));
+        for answer in answers {
+            assert!(answer.is_ok(), "{answer:?}");
+        }
     }
 }
 
