@@ -1,6 +1,7 @@
 //! The admin listener over a socket, with a Redis that is not there: what must hold whatever Redis does.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::{Component, parse_value};
@@ -42,6 +43,7 @@ impl Answered {
 
 struct Fixture {
     address: SocketAddr,
+    gateway: Arc<Gateway>,
     _server: Server,
 }
 
@@ -59,7 +61,8 @@ impl Fixture {
         let gateway = Gateway::new(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, _server: Server::start(listener, router(gateway), Duration::from_secs(75)) }
+        let server = Server::start(listener, router(Arc::clone(&gateway)), Duration::from_secs(75));
+        Self { address, gateway, _server: server }
     }
 
     async fn request(&self, method: &str, target: &str, headers: &str, body: &str) -> Answered {

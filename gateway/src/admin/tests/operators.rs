@@ -1,6 +1,7 @@
 //! Who gets in, how far, and who is kept out before being heard.
 
 use portcullis_config::{Scope, UserType};
+use portcullis_lua::{RevocationView, RevokedSet};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -29,7 +30,14 @@ async fn with_keys(keys: impl IntoIterator<Item = ApiKey>) -> Fixture {
 }
 
 impl Fixture {
+    /// Asks with the key of this id, as if Redis had just said that nothing is revoked.
     async fn ask_as(&self, id: &str, method: &str, target: &str, body: &str) -> Answered {
+        let nothing = RevocationView::of(RevokedSet::default());
+        self.gateway.scopes().default_scope().revocations().assume(nothing);
+        self.ask_unheard(id, method, target, body).await
+    }
+
+    async fn ask_unheard(&self, id: &str, method: &str, target: &str, body: &str) -> Answered {
         self.request(method, target, &format!("X-API-Key: {}\r\n", text_of(id)), body).await
     }
 }
@@ -93,6 +101,14 @@ async fn nobody_else_operates() {
         let answer = fixture.request("GET", "/admin/queues", &format!("{header}: {TOKEN}\r\n"), "").await;
         assert_eq!(answer.status, 401, "{header}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_of_whom_it_is_not_known_whether_he_was_revoked_is_not_one() {
+    let fixture = with_keys([key("operator", "privileged", &["admin"], None)]).await;
+    let answer = fixture.ask_unheard("operator", "GET", "/admin/gateway/config", "").await;
+    assert_eq!((answer.status, answer.code()), (503, json!("identity_unavailable")));
+    assert_eq!(fixture.get("/admin/gateway/config").await.status, 200, "the token of the listener needs no Redis");
 }
 
 #[tokio::test]

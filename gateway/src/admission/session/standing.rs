@@ -1,8 +1,9 @@
 //! Whether a caller whose credential is genuine still counts, and as what.
 //!
 //! Responsible for the revocations that this gateway knows of: a revoked caller is refused, a lowered one is served as
-//! less. Must never take "not known" for "not revoked" where a credential can only die by revocation. What admissions
-//! rest on is the script, which knows the number of revocations; this is for everything that does not ask it.
+//! less. Must never take "not known" for "not revoked" where a credential does not expire by itself, or is handed on.
+//! What admissions rest on is the script, which knows the number of revocations; this is for everything that does not
+//! ask it.
 
 use std::time::Duration;
 
@@ -34,18 +35,62 @@ pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<()
     if view.covers(&caller.members, caller.issued_at_ms).is_some() {
         return Err(Unproven::Failed(REVOKED));
     }
-    let dies_by_revocation = matches!(caller.source, Source::Session | Source::Delegation);
-    if dies_by_revocation && !view.is_fresh(STALENESS) {
+    if dies_by_revocation(caller.source) && !view.is_fresh(STALENESS) {
         return Err(Unproven::Unknown);
     }
     if caller.source == Source::Delegation && view.is_lost() {
         return Err(Unproven::Unknown);
     }
-    if dies_by_revocation
+    if matches!(caller.source, Source::Session | Source::Delegation)
         && let Some(ceiling) = view.ceiling(&caller.principal)
         && rank(ceiling) < rank(&caller.user_type)
     {
         caller.user_type = ceiling.clone();
     }
     Ok(())
+}
+
+/// Whether nothing but a revocation ends such a credential in time. Tokens of issuers and balancers expire: until then
+/// their issuer's word holds where no revocation is known.
+fn dies_by_revocation(source: Source) -> bool {
+    match source {
+        Source::Session | Source::Delegation | Source::ApiKey | Source::InternalToken => true,
+        Source::Address | Source::DevToken | Source::Vouched | Source::Jwt | Source::Balancer => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_config::UserType;
+    use portcullis_lua::Member;
+
+    use super::*;
+    use crate::state::Gateway;
+    use crate::state::tests::options_without_redis;
+
+    /// What becomes of a caller at a gateway that was started while Redis was away.
+    async fn standing(source: Source, members: &[Member<'_>]) -> Result<(), Unproven> {
+        let gateway = Gateway::new(options_without_redis());
+        let mut caller = Caller {
+            members: members.iter().map(Member::to_string).collect(),
+            ..Caller::new("ada".to_owned(), UserType::anonymous(), "user-ada".to_owned(), source)
+        };
+        check(gateway.scopes().default_scope(), &mut caller).await
+    }
+
+    #[tokio::test]
+    async fn what_dies_by_nothing_but_revocation_is_not_alive_because_nobody_knows_better() {
+        for source in [Source::Session, Source::Delegation, Source::ApiKey, Source::InternalToken] {
+            let standing = standing(source, &[Member::Principal("ada")]).await;
+            assert!(matches!(standing, Err(Unproven::Unknown)), "{source:?}: {standing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_its_issuer_lets_expire_is_alive_as_long_as_nothing_else_is_known() {
+        for source in [Source::Jwt, Source::Balancer] {
+            let standing = standing(source, &[Member::Principal("ada")]).await;
+            assert!(standing.is_ok(), "{source:?}: {standing:?}");
+        }
+    }
 }
