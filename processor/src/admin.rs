@@ -12,13 +12,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-/// Least length of an admin token, bytes.
-pub(crate) const TOKEN_BYTES_MIN: usize = 32;
 
 /// How often the recorder sorts what was measured into its buckets when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -27,7 +25,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     pub(crate) metrics: PrometheusHandle,
     /// Bearer token for the metrics; none only on loopback.
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<SecretString>,
     pub(crate) drain: CancellationToken,
 }
 
@@ -37,7 +35,7 @@ pub(crate) struct Admin {
 pub(crate) struct OpenToEveryone(SocketAddr);
 
 /// Refuses an address off loopback without a token, before anything is bound.
-pub(crate) fn check(listen: SocketAddr, token: Option<&str>) -> Result<(), OpenToEveryone> {
+pub(crate) fn check(listen: SocketAddr, token: Option<&SecretString>) -> Result<(), OpenToEveryone> {
     if listen.ip().is_loopback() || token.is_some() { Ok(()) } else { Err(OpenToEveryone(listen)) }
 }
 
@@ -87,10 +85,10 @@ async fn scrape(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response
     (content_type, admin.metrics.render()).into_response()
 }
 
-fn presents(headers: &HeaderMap, token: &str) -> bool {
+fn presents(headers: &HeaderMap, token: &SecretString) -> bool {
     let presented = headers.get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
     let Some((scheme, credential)) = presented.split_at_checked("Bearer ".len()) else { return false };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(credential.ct_eq(token.as_bytes()))
+    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(credential.ct_eq(token.expose_secret().as_bytes()))
 }
 
 #[cfg(test)]
@@ -103,7 +101,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut serving = tokio::task::JoinSet::new();
-        let admin = Admin { metrics: crate::metric::recorder(), token: token.map(str::to_owned), drain };
+        let admin = Admin { metrics: crate::metric::recorder(), token: token.map(SecretString::from), drain };
         serving.spawn(serve(listener, admin));
         (url, serving)
     }
@@ -144,7 +142,7 @@ mod tests {
         let everywhere: SocketAddr = "0.0.0.0:8082".parse().unwrap();
         let loopback: SocketAddr = "[::1]:8082".parse().unwrap();
         assert!(check(everywhere, None).is_err());
-        assert!(check(everywhere, Some(TOKEN)).is_ok());
+        assert!(check(everywhere, Some(&TOKEN.into())).is_ok());
         assert!(check(loopback, None).is_ok());
     }
 }

@@ -90,16 +90,15 @@ pub(crate) fn faults(error: &LoadError) -> Vec<String> {
 mod tests {
     use std::os::unix::ffi::OsStrExt;
 
-    use secrecy::SecretString;
+    use portcullis_config::weakness;
 
     use super::*;
-    use crate::identity::internal::weakness;
 
     #[test]
     fn a_variable_that_is_not_utf_8_is_set_and_no_token() {
         assert_eq!(text(OsStr::new("")), None);
         assert_eq!(text(OsStr::new("value")).as_deref(), Some("value"));
         let token = text(OsStr::from_bytes(b"\xff6c1f0e9a7b3d5528c4e1f2a39b07d64e")).unwrap();
-        assert!(weakness(&SecretString::from(token)).is_some());
+        assert!(weakness(&token).is_some());
     }
 }

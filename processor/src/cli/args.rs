@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
+use secrecy::SecretString;
 
 use crate::logging::LogFormat;
 
@@ -48,9 +49,9 @@ pub(super) struct Args {
     #[arg(long, env = "PORTCULLIS_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
     pub(super) admin_listen: SocketAddr,
 
-    /// Bearer token for /metrics, at least 32 bytes; better given in the environment than on the command line
+    /// Bearer token for /metrics, at least 32 random bytes; better given in the environment than on the command line
     #[arg(long, env = "PORTCULLIS_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub(super) admin_token: Option<String>,
+    pub(super) admin_token: Option<SecretString>,
 
     /// Name of this machine or container in heartbeats [default: the policy's instance_id, else HOSTNAME]
     #[arg(long, env = "INSTANCE_ID", value_name = "NAME")]

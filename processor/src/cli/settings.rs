@@ -7,11 +7,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, LoadError, Loaded, Scope, open_redis};
+use portcullis_config::{Component, LoadError, Loaded, Scope, open_redis, weakness};
 use portcullis_lua::StoreOptions;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::args::Args;
-use crate::admin::{self, TOKEN_BYTES_MIN};
+use crate::admin;
 use crate::handler::Handlers;
 use crate::processor::ProcessorOptions;
 
@@ -29,7 +30,7 @@ pub(super) struct Settings {
     pub(super) handlers: Handlers,
     pub(super) processor: ProcessorOptions,
     pub(super) admin_listen: SocketAddr,
-    pub(super) admin_token: Option<String>,
+    pub(super) admin_token: Option<SecretString>,
 }
 
 /// Why it does not start.
@@ -79,10 +80,9 @@ impl Settings {
             _ => env(name),
         };
         let handlers = handlers(&args.handlers, &mut faults);
-        let admin_token = present(args.admin_token);
-        if admin_token.as_ref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
-            faults.push(format!("PORTCULLIS_ADMIN_TOKEN: shorter than {TOKEN_BYTES_MIN} bytes"));
-        }
+        let admin_token = args.admin_token.filter(|token| !token.expose_secret().is_empty());
+        let weak = admin_token.as_ref().and_then(|token| weakness(token.expose_secret()));
+        let weak = weak.map(|reason| format!("PORTCULLIS_ADMIN_TOKEN {reason}"));
         let boot = boot(&overlaid, &mut faults);
         let scope = boot.as_ref().and_then(|Loaded { policy, .. }| {
             let (tenant, project) =
@@ -90,10 +90,12 @@ impl Settings {
             Scope::new(tenant, project).map_err(|fault| faults.push(fault.to_string())).ok()
         });
         let (Some(boot), Some(scope), true) = (boot, scope, faults.is_empty()) else {
+            faults.extend(weak);
             return Err(StartFault::Usage(faults));
         };
         let open = |reason: String| Err(StartFault::Open(reason));
-        admin::check(args.admin_listen, admin_token.as_deref()).or_else(|fault| open(fault.to_string()))?;
+        weak.map_or(Ok(()), open)?;
+        admin::check(args.admin_listen, admin_token.as_ref()).or_else(|fault| open(fault.to_string()))?;
         let written = || boot.policy.redis_url.as_ref().map(|url| url.expose().to_owned());
         let redis_url = present(args.redis_url).or_else(written).unwrap_or_else(|| REDIS_URL.to_owned());
         match open_redis(&redis_url) {
@@ -238,8 +240,15 @@ mod tests {
     fn it_refuses_to_start_open() {
         let flags = with_scope(&["--handler", "*=builtin:echo", "--admin-listen", "0.0.0.0:0"]);
         assert_eq!(settings(&flags, &[]).unwrap_err().exit_code(), 78);
-        let token = ["--admin-token", "0123456789abcdef0123456789abcdef"];
-        assert!(settings(&[&flags[..], &token].concat(), &[]).is_ok());
+        let with = |token: &str| settings(&[&flags[..], &["--admin-token", token]].concat(), &[]);
+        let started = with("0123456789abcdef0123456789abcdef").unwrap();
+        assert!(!format!("{started:?}").contains("0123456789abcdef"), "it is in no log");
+        for weak in ["short", &"secret".repeat(8), "change-me-change-me-now-or-else-0123"] {
+            let fault = with(weak).unwrap_err();
+            let text = fault.to_string();
+            assert_eq!((fault.exit_code(), text.starts_with("PORTCULLIS_ADMIN_TOKEN ")), (78, true), "{text}");
+            assert!(!text.contains(weak), "{text}");
+        }
     }
 
     #[test]
@@ -259,6 +268,6 @@ mod tests {
         let settings = settings(&flags, &[("HOSTNAME", "host-1")]).unwrap();
         assert_eq!(settings.store.url, REDIS_URL);
         assert_eq!(settings.processor.instance, "host-1");
-        assert_eq!(settings.admin_token, None);
+        assert!(settings.admin_token.is_none());
     }
 }

@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use portcullis_config::UserType;
+use portcullis_config::{UserType, weakness};
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::identity::alb::AlbSettings;
 use crate::identity::api_key::{self, ApiKey, ApiKeys};
@@ -15,7 +15,7 @@ use crate::identity::document::checks::Checks;
 use crate::identity::document::written::{AlbEntry, AnonymousEntry, ApiKeyEntry, DelegationEntry, InternalEntry};
 use crate::identity::document::{Anonymous, Delegation, DelegationKey, secret};
 use crate::identity::egress::Egress;
-use crate::identity::internal::{InternalToken, weakness};
+use crate::identity::internal::InternalToken;
 
 pub(super) fn alb(checks: &mut Checks<'_>, entry: &AlbEntry, egress: &Egress) -> AlbSettings {
     let signer_is_one = entry.signer.starts_with("arn:aws") && entry.signer.contains(":loadbalancer/");
@@ -141,7 +141,7 @@ pub(super) fn anonymous(checks: &mut Checks<'_>, entry: &AnonymousEntry) -> Anon
 /// The secret of this name, unless somebody could guess it.
 fn random_secret(checks: &mut Checks<'_>, place: &str, name: &str) -> Option<SecretString> {
     let secret = secret::read(name, checks.env).map_err(|reason| checks.fault(place, reason)).ok()?;
-    match weakness(&secret) {
+    match weakness(secret.expose_secret()) {
         Some(reason) => {
             checks.fault(place, reason);
             None
