@@ -10,6 +10,7 @@ use portcullis_config::Fault;
 
 use crate::delegation_terms::DelegationTerms;
 use crate::identity::document::Identity;
+use crate::identity::ip_allow::IpAllow;
 
 /// Whom a gateway believes about who a caller is.
 #[derive(Clone, Debug)]
@@ -36,6 +37,12 @@ impl IdentityTerms {
     #[must_use]
     pub fn has_insecure_cookie(&self) -> bool {
         !self.document.cookie_secure
+    }
+
+    /// The addresses that are listened to.
+    #[must_use]
+    pub fn ip_allow(&self) -> &IpAllow {
+        &self.document.ip_allow
     }
 
     /// Whether a caller can be anybody but an address.

@@ -137,6 +137,8 @@ fn prepare(
         open_redis: redis_url.as_deref().filter(|_| !args.allow_open_redis).and_then(open_redis),
         allow_anonymous_only: args.allow_anonymous_only,
         trusted_proxy_count: args.trusted_proxy_count,
+        knows_proxies: !args.trusted_proxy_cidrs.is_empty(),
+        ip_allow: identity.as_ref().map(IdentityTerms::ip_allow).cloned().unwrap_or_default(),
     };
     open.extend(exposure.refusals());
     let refusals = open.into_iter().map(|line| format!("refusing to start open: {line}"));

@@ -12,14 +12,15 @@
 //!   cookies of their readers: see [`lets_in`].
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
-//! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP.
+//! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP. Where it has a list of
+//!   addresses it listens to, that proxy has to be known, or whoever reaches the listener would choose his own.
 
 use std::net::SocketAddr;
 
-use portcullis_config::Fault;
-use secrecy::SecretString;
+use portcullis_config::{Fault, weakness};
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::identity::internal::weakness;
+use crate::identity::ip_allow::IpAllow;
 
 /// Bearer token of the admin listener.
 pub(crate) const ADMIN_TOKEN: &str = "PORTCULLIS_ADMIN_TOKEN";
@@ -45,6 +46,9 @@ pub(crate) struct Exposure {
     pub(crate) open_redis: Option<String>,
     pub(crate) allow_anonymous_only: bool,
     pub(crate) trusted_proxy_count: u8,
+    /// Whether the proxies are known by their addresses.
+    pub(crate) knows_proxies: bool,
+    pub(crate) ip_allow: IpAllow,
 }
 
 impl Exposure {
@@ -81,7 +85,18 @@ impl Exposure {
                 "{RLS_TOKEN} is not set while PORTCULLIS_RLS_LISTEN is {address}: who asks there says who the caller is"
             ));
         }
-        for (setting, address) in [("PORTCULLIS_LISTEN", self.public), ("PORTCULLIS_ADMIN_LISTEN", self.admin)] {
+        refusals.extend(self.reachable_listeners());
+        refusals
+    }
+
+    /// What is wrong with the listeners off loopback, a line for each reason.
+    fn reachable_listeners(&self) -> Vec<String> {
+        let mut refusals = Vec::new();
+        let listeners = [
+            ("PORTCULLIS_LISTEN", self.public, "public", &self.ip_allow.public),
+            ("PORTCULLIS_ADMIN_LISTEN", self.admin, "admin", &self.ip_allow.admin),
+        ];
+        for (setting, address, list, listened_to) in listeners {
             if address.ip().to_canonical().is_loopback() {
                 continue;
             }
@@ -95,6 +110,11 @@ impl Exposure {
                     "TRUSTED_PROXY_COUNT is 0 while {setting} is {address}: off loopback, a proxy with TLS must stand \
                      in front"
                 ));
+            } else if !self.knows_proxies && !listened_to.is_empty() {
+                refusals.push(format!(
+                    "TRUSTED_PROXY_CIDRS is not set while {setting} is {address} and ip_allow.{list} is: whoever reaches \
+                     it would choose the address that is looked for on the list"
+                ));
             }
         }
         refusals
@@ -103,7 +123,7 @@ impl Exposure {
     /// Tokens that somebody could guess, a line for each.
     fn weak_tokens(&self) -> impl Iterator<Item = String> {
         let given = [(ADMIN_TOKEN, &self.admin_token), (RLS_TOKEN, &self.rls_token)];
-        given.into_iter().filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?)?)))
+        given.into_iter().filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?.expose_secret())?)))
     }
 }
 
@@ -125,7 +145,7 @@ mod tests {
     use portcullis_config::{Component, LoadError, open_redis};
 
     use super::*;
-    use crate::identity;
+    use crate::identity::{self, ip_allow};
 
     /// On loopback with development tokens: nothing to refuse.
     fn safe() -> Exposure {
@@ -141,6 +161,8 @@ mod tests {
             open_redis: None,
             allow_anonymous_only: false,
             trusted_proxy_count: 0,
+            knows_proxies: false,
+            ip_allow: IpAllow::default(),
         }
     }
 
@@ -207,6 +229,26 @@ mod tests {
         assert_eq!(settings(&behind_a_proxy), ["cookies.secure"]);
         let secure = Exposure { insecure_cookie: false, ..behind_a_proxy };
         assert_eq!(settings(&secure), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_list_of_addresses_is_of_no_use_where_anybody_may_say_what_his_is() {
+        let off_loopback: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let behind_a_proxy = || Exposure { dev_tokens: false, has_provider: true, trusted_proxy_count: 1, ..safe() };
+        let lan = ip_allow::lan;
+        let public = || IpAllow { public: lan(), ..IpAllow::default() };
+        let admin = || IpAllow { admin: lan(), ..IpAllow::default() };
+        let table = [
+            (Exposure { public: off_loopback, ip_allow: public(), ..behind_a_proxy() }, 1),
+            (Exposure { admin: off_loopback, ip_allow: admin(), ..behind_a_proxy() }, 1),
+            (Exposure { public: off_loopback, ip_allow: public(), knows_proxies: true, ..behind_a_proxy() }, 0),
+            (Exposure { public: off_loopback, ip_allow: admin(), ..behind_a_proxy() }, 0),
+            (Exposure { public: off_loopback, ..behind_a_proxy() }, 0),
+            (Exposure { ip_allow: public(), ..behind_a_proxy() }, 0),
+        ];
+        for (exposure, refusals) in table {
+            assert_eq!(settings(&exposure), vec!["TRUSTED_PROXY_CIDRS"; refusals], "{exposure:?}");
+        }
     }
 
     #[test]
