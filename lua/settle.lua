@@ -5,7 +5,8 @@ task held, feeds the breaker and the measured service time, and keeps the outcom
 Guarantees
   - A settlement whose fencing token is not the task's newest changes nothing.
   - Every task that ends releases all it held, exactly once; cost does not depend on how many tasks are in flight.
-  - Tasks that end because their caller's credential was revoked are in the audit stream, one event a call.
+  - Tasks that end because their caller's credential was revoked are in the audit stream, one event a call. Where that
+    event cannot be written, nothing of the call is: whoever settles has to send the others without them.
   - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
 
 KEYS
@@ -44,6 +45,7 @@ local scope = scope_whole(call('GET', scope_key))
 local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed, revoked = false, {}
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
+local outcomes = {}
 
 local arg_at = 5
 for i = 1, #ids do
@@ -110,7 +112,8 @@ for i = 1, #ids do
       else
         over[#over + 1] = id
       end
-      call('SET', done_key, pack('<BdH', STATUS[outcome], now, #history) .. history .. kept, 'PX', result_px)
+      outcomes[#outcomes + 1] = done_key
+      outcomes[#outcomes + 1] = pack('<BdH', STATUS[outcome], now, #history) .. history .. kept
       holds_end(accounts, head, at, key_at + 2, holds, outcome == SUCCEEDED or outcome == FAILED, now)
     end
   end
@@ -118,6 +121,14 @@ for i = 1, #ids do
 end
 
 if #released == 0 then return reply end
+-- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
+if #revoked > 0 then
+  audit_append(KEYS[11], KEYS[12], format('%d', max_events), {
+    'event', 'tasks.revoked', 'at', format('%d', now), 'by', 'processor',
+    'about', '{"tasks":["' .. table.concat(revoked, '","') .. '"]}',
+  })
+end
+for n = 1, #outcomes, 2 do call('SET', outcomes[n], outcomes[n + 1], 'PX', result_px) end
 call('ZREM', lease_key, unpack(released))
 if #gone > 0 then
   call('HDEL', run_key, unpack(gone))
@@ -142,11 +153,5 @@ end
 if service_changed then call('SETRANGE', scope_key, SERVICE_AT, pack('<d', service_ms)) end
 for key, account in pairs(accounts) do account_store(key, account, now) end
 breakers_store(breakers, kind_key, now)
-if #revoked > 0 then
-  audit_append(KEYS[11], KEYS[12], format('%d', max_events), {
-    'event', 'tasks.revoked', 'at', format('%d', now), 'by', 'processor',
-    'about', '{"tasks":["' .. table.concat(revoked, '","') .. '"]}',
-  })
-end
 call('PUBLISH', channel, table.concat(changed))
 return reply

@@ -5,9 +5,14 @@
 
 use portcullis_loadtest::client::{Answer, Submission};
 use portcullis_loadtest::credentials::Credentials;
+use portcullis_lua::{
+    CompiledPolicy, Outcome, PolicyStamp, Settled, Settlement, TallyEntry, TallyFlush, TaskError, TaskResult,
+    TaskStatus,
+};
 use serde_json::json;
 
 use crate::fixture::{accepted, cluster, start};
+use crate::script::stage::{START_MS, Stage, request, roomy};
 
 fn assert_closed(what: &str, answer: &Answer) {
     assert_eq!((answer.status, answer.code()), (503, "store_unavailable"), "{what}: {}", answer.text);
@@ -67,4 +72,64 @@ async fn nobody_is_admitted_whose_admission_cannot_be_recorded() {
     }
     probe.command("DEL", [&key("decision")]).await.expect("deleted");
     accepted(&ada, &task).await;
+}
+
+#[tokio::test]
+async fn no_task_ends_as_revoked_that_cannot_be_recorded_and_the_others_need_not_wait_for_it() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
+    act.beat(&policy, START_MS, 1000).await;
+    for _ in 0..2 {
+        act.store.at(START_MS).admit(&policy, &[request("paid", "s")]).await.expect("a decision");
+    }
+    let [ran, dead]: [_; 2] =
+        act.store.at(START_MS).claim(&policy, 2).await.expect("leases").leases.try_into().expect("two");
+    let revoked = (ran.task_id.clone(), dead.task_id.clone());
+    let result = TaskResult { content_type: "text/plain".to_owned(), body: "done".into() };
+    let error = TaskError { code: TaskError::REVOKED.to_owned(), detail: String::new() };
+    let both = [
+        Settlement { lease: ran, outcome: Outcome::Succeeded { result, usage: Vec::new() } },
+        Settlement { lease: dead, outcome: Outcome::Revoked { error } },
+    ];
+    let settle = async |these: &[Settlement]| act.store.at(START_MS).settle(&policy, these).await;
+
+    act.probe.command("SET", [&act.key("audit"), "in the way"]).await.expect("set");
+    let before = act.probe.dump(&act.prefix).await.expect("a dump");
+    settle(&both).await.expect_err("it cannot be recorded");
+    assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
+    assert_eq!(settle(&both[..1]).await.expect("an answer"), [Settled::Done(TaskStatus::Succeeded)]);
+
+    act.probe.command("DEL", [&act.key("audit")]).await.expect("deleted");
+    assert_eq!(settle(&both).await.expect("an answer"), [Settled::Stale, Settled::Done(TaskStatus::Cancelled)]);
+    let (ran, dead) = revoked;
+    for (id, status) in [(&ran, TaskStatus::Succeeded), (&dead, TaskStatus::Cancelled)] {
+        let record = act.store.at(START_MS).task(id).await.expect("an answer").expect("it is known");
+        assert_eq!(record.status, status);
+    }
+    let events = act.store.audit(10).await.expect("events");
+    let told: Vec<_> = events.iter().map(|event| (event.event.as_str(), &event.about["tasks"])).collect();
+    assert_eq!(told, [("tasks.revoked", &json!([dead.as_str()]))]);
+}
+
+#[tokio::test]
+async fn what_was_refused_without_an_event_is_counted_when_that_can_be_recorded() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
+    let (code, user_type) = ("unauthenticated".to_owned(), "paid".to_owned());
+    let entries = vec![TallyEntry { code, user_type, count: 3, unrecorded: 3 }];
+    let flush = TallyFlush { counter: "one".to_owned(), number: 1, entries };
+    act.probe.command("SET", [&act.key("counted"), "in the way"]).await.expect("set");
+    let before = act.probe.dump(&act.prefix).await.expect("a dump");
+    act.store.tally(&policy, "gateway", &flush).await.expect_err("it cannot be recorded");
+    assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
+
+    act.probe.command("DEL", [&act.key("counted")]).await.expect("deleted");
+    for _ in 0..2 {
+        act.store.tally(&policy, "gateway", &flush).await.expect("an answer");
+    }
+    let events = act.store.counted(10).await.expect("events");
+    let told: Vec<_> = events.iter().map(|event| &event.about["counts"]).collect();
+    assert_eq!(told, [&json!({ "unauthenticated:paid": 3 })]);
+    let hours = act.store.statistics(2).await.expect("statistics");
+    assert_eq!(hours.iter().filter_map(|hour| hour.counts.get("unauthenticated:paid")).sum::<u64>(), 3);
 }
