@@ -215,6 +215,12 @@ pub(crate) fn bounded(subject: &str) -> Cow<'_, str> {
     format!("sha256:{}", digest(subject)).into()
 }
 
+/// Whether a subject looks like one that is long, as [`bounded`] writes it.
+pub(crate) fn is_bounded(subject: &str) -> bool {
+    let hex = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+    subject.strip_prefix("sha256:").is_some_and(|digest| digest.len() == 64 && digest.bytes().all(hex))
+}
+
 /// SHA-256 of a text, hexadecimal.
 pub(crate) fn digest(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());

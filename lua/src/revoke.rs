@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::error::StoreError;
 use crate::grounds::{Grounds, new_epoch};
-use crate::key::bounded;
+use crate::key::{bounded, is_bounded};
 use crate::login::{SessionKey, SessionRecord};
 use crate::reply::Reply;
 use crate::script::REVOKE;
@@ -71,17 +71,29 @@ impl<'a> Member<'a> {
         };
         Some(member(name))
     }
-}
 
-impl fmt::Display for Member<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, name) = match self {
+    /// As text, of a name as it was shown: the digest of a long one stands for that one here, and not for itself. For
+    /// operators, who name what they were shown; who may choose a name must not be taken for another by it.
+    #[must_use]
+    pub fn as_shown(self) -> String {
+        let (kind, name) = self.parts();
+        if is_bounded(name) { format!("{kind}{name}") } else { self.to_string() }
+    }
+
+    fn parts(self) -> (&'static str, &'a str) {
+        match self {
             Self::Token(name) => ("t:", name),
             Self::Key(name) => ("k:", name),
             Self::Agent(name) => ("c:", name),
             Self::Principal(name) => ("p:", name),
             Self::Session(name) => ("s:", name),
-        };
+        }
+    }
+}
+
+impl fmt::Display for Member<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.parts();
         write!(f, "{kind}{}", bounded(name))
     }
 }

@@ -70,7 +70,7 @@ impl RevocationWish {
             _ if is_api_key_id(id) => (Member::Token(id), API_KEY_MS, false),
             _ => (Member::Token(id), LONGEST_MS, false),
         };
-        Revocation { member: member.to_string(), lasts_ms, spares_later }
+        Revocation { member: member.as_shown(), lasts_ms, spares_later }
     }
 
     /// The login, if it is one that is meant.
@@ -157,6 +157,20 @@ mod tests {
         ];
         for (kind, id, member, lasts_ms, spares_later) in table {
             assert_eq!(revocation(kind, id), Revocation { member: member.to_owned(), lasts_ms, spares_later });
+        }
+    }
+
+    #[test]
+    fn a_long_name_and_the_digest_that_is_shown_of_it_are_the_same() {
+        for kind in ["principal", "agent", "session"] {
+            let long = revocation(kind, &"a".repeat(65));
+            let shown = long.member.split_once(':').unwrap().1;
+            assert!(shown.starts_with("sha256:"), "{shown}");
+            assert_eq!(revocation(kind, shown), long);
+            for other in [&shown[..70], &format!("{shown}0"), &shown.to_uppercase(), &format!("{shown} ")] {
+                let other = take(&json!({"kind": kind, "id": other, "reason": "left"})).0;
+                assert!(other.is_none_or(|other| other.revocation(SESSION_MS) != long));
+            }
         }
     }
 
