@@ -16,8 +16,10 @@ use portcullis_lua::{
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::time::timeout;
 
 use super::stage::{Act, START_MS, Stage, cases, request, roomy, user_type};
+use crate::fixture::PATIENCE;
 
 const LASTS_MS: u64 = 3_600_000;
 /// How long a task may wait and still hear of a revocation.
@@ -262,7 +264,8 @@ async fn nobody_is_admitted_once_a_revocation_has_answered() {
         answered.store(true, Ordering::SeqCst);
         act.store.queues(&policy).await.expect("an answer").queued
     };
-    let (here, there, queued) = tokio::join!(gateway(&gateways[0]), gateway(&gateways[1]), revoking);
+    let all = async { tokio::join!(gateway(&gateways[0]), gateway(&gateways[1]), revoking) };
+    let (here, there, queued) = timeout(PATIENCE, all).await.expect("both gateways hear of it");
     assert!(!admitted_late.load(Ordering::SeqCst), "admitted after the revocation had answered");
     assert_eq!(here + there, queued, "what was admitted was in the queue when the revocation had answered");
 }
