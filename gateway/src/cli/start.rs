@@ -12,8 +12,8 @@
 //!   cookies of their readers: see [`lets_in`].
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
-//! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP. Where it has a list of
-//!   addresses it listens to, that proxy has to be known, or whoever reaches the listener would choose his own.
+//! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP. Where there is a list
+//!   of addresses it listens to, that proxy has to be known, or whoever reaches the listener would choose his own.
 
 use std::net::SocketAddr;
 
@@ -123,7 +123,9 @@ impl Exposure {
     /// Tokens that somebody could guess, a line for each.
     fn weak_tokens(&self) -> impl Iterator<Item = String> {
         let given = [(ADMIN_TOKEN, &self.admin_token), (RLS_TOKEN, &self.rls_token)];
-        given.into_iter().filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?.expose_secret())?)))
+        given
+            .into_iter()
+            .filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?.expose_secret())?)))
     }
 }
 

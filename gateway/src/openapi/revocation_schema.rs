@@ -64,7 +64,8 @@ fn wish() -> Value {
     wish["properties"]["id"] = json!({
         "type": "string", "minLength": 1, "maxLength": MAX_ID,
         "description": "A principal's or agent's name; the id of a session, or the SHA-256 of its token in hexadecimal \
-            digits; the id of a delegation or of an API key; the thumbprint of a key. Never a credential.",
+            digits; the id of a delegation or of an API key; the thumbprint of a key. Never a credential. \
+            `sha256:…`, as a name of more than 64 bytes is shown, stands for that name.",
     });
     wish
 }
