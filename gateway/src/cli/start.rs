@@ -112,8 +112,8 @@ impl Exposure {
                 ));
             } else if !self.knows_proxies && !listened_to.is_empty() {
                 refusals.push(format!(
-                    "TRUSTED_PROXY_CIDRS is not set while {setting} is {address} and ip_allow.{list} is: whoever reaches \
-                     it would choose the address that is looked for on the list"
+                    "TRUSTED_PROXY_CIDRS is not set while {setting} is {address} and ip_allow.{list} is: whoever \
+                     reaches it would choose the address that is looked for on the list"
                 ));
             }
         }

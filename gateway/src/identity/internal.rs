@@ -1,7 +1,7 @@
 //! The internal service's token: `X-Internal-Token`, one principal.
 //!
-//! Responsible for comparing digests in constant time. Must never match an empty value, and knows no token at all unless
-//! one was set: there is no default.
+//! Responsible for comparing digests in constant time. Must never match an empty value, and knows no token at all
+//! unless one was set: there is no default.
 
 use portcullis_config::{Scope, UserType};
 use secrecy::{ExposeSecret, SecretString};
