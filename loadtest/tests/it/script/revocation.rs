@@ -264,7 +264,7 @@ async fn nobody_is_admitted_once_a_revocation_has_answered() {
         answered.store(true, Ordering::SeqCst);
         act.store.queues(&policy).await.expect("an answer").queued
     };
-    let all = async { tokio::join!(gateway(&gateways[0]), gateway(&gateways[1]), revoking) };
+    let all = Box::pin(async { tokio::join!(gateway(&gateways[0]), gateway(&gateways[1]), revoking) });
     let (here, there, queued) = timeout(PATIENCE, all).await.expect("both gateways hear of it");
     assert!(!admitted_late.load(Ordering::SeqCst), "admitted after the revocation had answered");
     assert_eq!(here + there, queued, "what was admitted was in the queue when the revocation had answered");
