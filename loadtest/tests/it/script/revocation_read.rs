@@ -87,14 +87,12 @@ async fn a_long_set_is_whole_although_it_changes_while_it_is_read() {
     // As a gateway reads: a page is a command. What is read already is changed again, and new members come.
     let view = loop {
         pages += 1;
-        match live.step(portcullis_lua::News::unknown()).await.expect("a page") {
-            Some(view) => break view,
-            None => {
-                fill(number..number + 10).await;
-                revoke(&act.store, member(pages), 5 * HOUR_MS, false).await;
-                number += 10;
-            }
+        if let Some(view) = live.step(portcullis_lua::News::unknown()).await.expect("a page") {
+            break view;
         }
+        fill(number..number + 10).await;
+        revoke(&act.store, member(pages), 5 * HOUR_MS, false).await;
+        number += 10;
     };
     assert!((3..=5).contains(&pages), "{pages} pages");
     assert_eq!(view.len(), number);
