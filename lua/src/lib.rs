@@ -24,7 +24,8 @@
 //! | `restore` | [`ScopeStore::restore`] | gives Redis back the policy it lost |
 //! | `login`, `recognize` | [`ScopeStore::login`], [`ScopeStore::recognize`] | sessions, by their digests |
 //! | `revoke` | [`ScopeStore::revoke`], [`ScopeStore::set_ceiling`] | kills credentials, lowers principals |
-//! | `revoked` | [`ScopeStore::revocations`] | what is revoked, a page at a time |
+//! | `revoked` | [`ScopeStore::revoked_set`] | what was revoked since a number, a page at a time |
+//! | `loss` | [`ScopeStore::note_loss`] | revocations that somebody holds and Redis does not |
 //! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
 //! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
 //! | `grant` | [`ScopeStore::note_grant`] | as what a principal delegated at most |
