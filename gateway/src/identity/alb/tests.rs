@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::identity::Egress;
-use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, fuzz_cases, now};
+use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, fuzz_cases, nobody, now};
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/main/0123456789abcdef";
 const KID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -40,7 +40,7 @@ async fn setting() -> Setting {
     let server = TestServer::start().await;
     let key = TestKey::es256(KID);
     server.answer(&format!("/{KID}"), Answer::ok(key.pem().as_bytes().to_vec()));
-    let verifier = AlbVerifier::new(settings(server.url("")), fetcher(), &Background::default());
+    let verifier = AlbVerifier::new(settings(server.url("")), fetcher(), &Background::default(), &nobody());
     Setting { server, key, verifier }
 }
 
