@@ -91,6 +91,8 @@ async fn witness(scope: &ServedScope, by: &str, issuer: &str, forbidden: &Forbid
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Gateway;
+    use crate::state::tests::options_without_redis;
 
     #[tokio::test(start_paused = true)]
     async fn an_issuer_has_one_turn_an_hour_unless_it_was_for_nothing() {
@@ -102,5 +104,21 @@ mod tests {
         assert!(told.take_turn("one"));
         told.give_back("one");
         assert!(told.take_turn("one") && !told.take_turn("one"));
+    }
+
+    #[tokio::test]
+    async fn without_redis_nobody_waits_and_the_turn_is_not_lost() {
+        let gateway = Gateway::new(options_without_redis());
+        let scope = gateway.scopes().default_scope().clone();
+        let refused = RefusedFetches::new(scope, gateway.instance(), Background::default());
+        let forbidden = Forbidden { host: "keys.example".to_owned(), address: None, reason: "is inside" };
+        refused.refused("one", &forbidden);
+        assert!(!refused.told.take_turn("one"), "it is being written");
+        let given_back = async {
+            while !refused.told.take_turn("one") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("whoever fails to write says so");
     }
 }

@@ -147,7 +147,7 @@ impl Gateway {
         let authorization_servers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
         let scopes = Scopes::new(options.store.clone(), &options.scope, options.boot, shared);
         let refused = RefusedFetches::new(scopes.default_scope().clone(), &options.instance, background.clone());
-        let providers = Providers::set_up(document, &background, Arc::new(refused));
+        let providers = Providers::set_up(document, &background, refused);
         // Nobody is believed whom nobody vouches for.
         resolvers
             .extend(providers.iter().map(|providers| Vouchers::new(providers.clone()) as Arc<dyn SessionResolver>));

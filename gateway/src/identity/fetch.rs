@@ -122,7 +122,7 @@ impl Fetcher {
     pub(crate) async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let forbidden = |reason| FetchError::Forbidden(Forbidden::url(url, reason));
         let url = self.egress.check_url(url).map_err(forbidden)?;
-        let mut answer = self.client.get(url).send().await.map_err(failed)?;
+        let mut answer = self.client.get(url).send().await.map_err(|error| failed(&error))?;
         let status = answer.status();
         if status != StatusCode::OK {
             let absent = matches!(status.as_u16(), 403 | 404 | 410);
@@ -131,7 +131,7 @@ impl Fetcher {
             return Err(if absent { FetchError::Absent(status) } else { FetchError::Failed(fault, error) });
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
             if body.len() + chunk.len() > MAX_BYTES {
                 let error = format!("the answer is larger than {MAX_BYTES} bytes");
                 return Err(FetchError::Failed(FetchFault::TooLarge, error));
@@ -143,13 +143,13 @@ impl Fetcher {
 }
 
 /// What became of a fetch that was begun.
-fn failed(error: reqwest::Error) -> FetchError {
-    let refused = causes(&error).find_map(|cause| cause.downcast_ref::<Forbidden>());
+fn failed(error: &reqwest::Error) -> FetchError {
+    let refused = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>());
     if let Some(forbidden) = refused {
         return FetchError::Forbidden(forbidden.clone());
     }
     let fault = if error.is_timeout() { FetchFault::Timeout } else { FetchFault::Unreachable };
-    FetchError::Failed(fault, said(&error))
+    FetchError::Failed(fault, said(error))
 }
 
 /// What an error came of, and what that came of, to the innermost.

@@ -56,8 +56,9 @@ impl Providers {
     pub(crate) fn set_up(
         identity: Identity,
         background: &Background,
-        witness: Arc<dyn FetchWitness>,
+        witness: impl FetchWitness + 'static,
     ) -> Option<Arc<Self>> {
+        let witness: Arc<dyn FetchWitness> = Arc::new(witness);
         let providers = Self::new(identity, background, &witness);
         providers
             .inspect_err(|error| tracing::error!(error, "no provider of identities can be asked"))
