@@ -16,6 +16,7 @@
 //! | `GET /admin/queues` | depth, capacity, pressure, thresholds |
 //! | `GET /admin/decisions` | what was decided lately, newest first |
 //! | `GET /admin/circuit-breakers` | the breaker of each task kind, and this gateway's breaker for Redis |
+//! | `GET /admin/identity/providers` | whose keys callers are believed by, and how fetching them goes here |
 //! | `POST /admin/gateway/validate-config` | what a patch or a document would mean, or all that is wrong with it |
 //! | `POST /admin/gateway/update-config` | patches the document or replaces it; `?wait=` waits for the replicas |
 //! | `POST /admin/gateway/reset-config` | back to the document the gateway was started with |
@@ -41,6 +42,7 @@ mod upkeep;
 mod scope_gauges;
 pub(crate) mod decisions;
 mod monitoring;
+pub(crate) mod providers;
 pub(crate) mod policy;
 pub(crate) mod revocations;
 pub(crate) mod audit;
@@ -90,6 +92,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/queues", "read_queues", get(queues))
         .route("/admin/decisions", "read_decisions", get(recent_decisions))
         .route("/admin/circuit-breakers", "read_circuit_breakers", get(circuit_breakers))
+        .route("/admin/identity/providers", "read_identity_providers", get(providers::list))
         .route("/admin/gateway/validate-config", "validate_config", post(policy::validate))
         .route("/admin/gateway/update-config", "update_config", post(policy::update))
         .route("/admin/gateway/reset-config", "reset_config", post(policy::reset))

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 /// Owner of the tasks of one gateway. Clones own the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Background {
+pub(crate) struct Background {
     tasks: TaskTracker,
     stop: CancellationToken,
 }

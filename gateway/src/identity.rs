@@ -8,6 +8,7 @@ pub mod document;
 mod user_type;
 mod egress;
 mod fetch;
+mod fetch_record;
 mod jwk;
 mod jwks;
 pub mod jwt;
@@ -26,6 +27,11 @@ use portcullis_config::{Scope, UserType};
 
 pub use document::load;
 pub use egress::Egress;
+pub(crate) use fetch::{FetchFault, Forbidden};
+pub(crate) use fetch_record::FetchWitness;
+#[cfg(test)]
+pub(crate) use fetch_record::Outcomes;
+pub(crate) use providers::Provider;
 pub use providers::Providers;
 pub use user_type::UserTypes;
 pub(crate) use user_type::rank;
@@ -84,6 +90,11 @@ pub(crate) const LEEWAY_SECONDS: u64 = 30;
 /// knows nothing of Redis.
 pub(crate) fn epoch_seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// Milliseconds since the epoch, for what is shown of this gateway alone.
+pub(crate) fn epoch_ms(now: SystemTime) -> u64 {
+    u64::try_from(now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub mod scope;
 pub mod scopes;
 mod watch_hub;
 mod news;
+mod refused_fetch;
 pub mod state;
 mod admission;
 mod problem;

@@ -61,9 +61,9 @@ struct PublicApi;
     info(title = "Portcullis: administration", description = ADMIN),
     paths(
         admin::metrics_text, admin::system, admin::processors, admin::queues, admin::recent_decisions,
-        admin::circuit_breakers, admin::policy::validate, admin::policy::update, admin::policy::reset,
-        admin::policy::config, admin::policy::revisions, admin::policy::revision, admin::policy::rollback,
-        admin::policy::convergence, admin::revocations::list, admin::revocations::revoke,
+        admin::circuit_breakers, admin::providers::list, admin::policy::validate, admin::policy::update,
+        admin::policy::reset, admin::policy::config, admin::policy::revisions, admin::policy::revision,
+        admin::policy::rollback, admin::policy::convergence, admin::revocations::list, admin::revocations::revoke,
         admin::revocations::acknowledge, admin::audit::events, admin::audit::export, admin_document,
         health::healthz, health::readyz
     )

@@ -36,6 +36,7 @@ use crate::pass_keeper::PassKeeper;
 use crate::proxy::TunnelPlaces;
 use crate::proxy::upstream::{Upstream, UpstreamOptions};
 use crate::refusal_memory::RefusalMemory;
+use crate::refused_fetch::RefusedFetches;
 use crate::scope::Shared;
 use crate::scopes::Scopes;
 use crate::session_terms::SessionTerms;
@@ -95,6 +96,7 @@ pub struct Gateway {
     trusted_proxies: TrustedProxies,
     decide_askers: DecideAskers,
     resolvers: Vec<Arc<dyn SessionResolver>>,
+    providers: Option<Arc<Providers>>,
     opened_sessions: Arc<OpenedSessions>,
     lowered: Lowered,
     session_terms: SessionTerms,
@@ -143,13 +145,14 @@ impl Gateway {
         let (challenge, door) = (Challenge::new(metadata.as_deref()), Door::new(&document));
         let (session_terms, strangers) = (SessionTerms::new(&document), Strangers::new(&document.anonymous));
         let authorization_servers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
-        match Providers::new(document, &background) {
-            Ok(providers) => resolvers.push(Arc::new(Vouchers::new(providers))),
-            // Nobody is believed whom nobody vouches for.
-            Err(error) => tracing::error!(error, "no provider of identities can be asked"),
-        }
+        let scopes = Scopes::new(options.store.clone(), &options.scope, options.boot, shared);
+        let refused = RefusedFetches::new(scopes.default_scope().clone(), &options.instance, background.clone());
+        let providers = Providers::set_up(document, &background, refused);
+        // Nobody is believed whom nobody vouches for.
+        resolvers
+            .extend(providers.iter().map(|providers| Vouchers::new(providers.clone()) as Arc<dyn SessionResolver>));
         Arc::new(Self {
-            scopes: Scopes::new(options.store.clone(), &options.scope, options.boot, shared),
+            scopes,
             store: options.store,
             force_boot: options.force_boot,
             admin_token: options.admin_token,
@@ -166,6 +169,7 @@ impl Gateway {
             door,
             strangers,
             resolvers,
+            providers,
             delegation_terms: delegation,
             refusal_memory: RefusalMemory::new(),
             limit_memory: LimitMemory::new(),
@@ -243,6 +247,11 @@ impl Gateway {
 
     pub(crate) fn resolvers(&self) -> &[Arc<dyn SessionResolver>] {
         &self.resolvers
+    }
+
+    /// Who vouches for callers; `None`: they could not be set up.
+    pub(crate) fn providers(&self) -> Option<&Providers> {
+        self.providers.as_deref()
     }
 
     /// What is decided by the address a request comes from.
@@ -344,55 +353,4 @@ impl Drop for EventStreamPlace {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use portcullis_lua::StoreOptions;
-    use serde_json::json;
-
-    use super::*;
-
-    /// The shipped policy, of acme/demo.
-    pub(crate) fn shipped() -> Loaded {
-        let document = json!({"tenant": "acme", "project": "demo"});
-        portcullis_config::parse_value(document, Component::Ingress, &|_| None).expect("the shipped policy is sound")
-    }
-
-    /// Options of a gateway whose Redis is not there: port 1 of loopback belongs to nobody. Call it on a runtime.
-    pub(crate) fn options_without_redis() -> GatewayOptions {
-        let boot = shipped();
-        let store_timeout = Duration::from_millis(40);
-        let url = "redis://127.0.0.1:1".to_owned();
-        let redis = StoreOptions { url, connections: 1, command_timeout: store_timeout };
-        GatewayOptions {
-            store: Store::open(&redis).expect("a sound URL"),
-            scope: boot.policy.scope().expect("sound names"),
-            boot,
-            force_boot: false,
-            component: Component::Ingress,
-            admin_token: "0123456789abcdef0123456789abcdef".into(),
-            admin_offer: AdminOffer::default(),
-            rls_token: None,
-            instance: "gateway-1".to_owned(),
-            trusted_proxies: TrustedProxies::default(),
-            decide_askers: DecideAskers::default(),
-            dev_tokens: true,
-            identity: crate::identity_terms::shipped(),
-            keep_alive: Duration::from_secs(75),
-            drain: Duration::ZERO,
-            store_timeout,
-            upstream: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn places_among_the_event_streams_are_bounded_and_given_back() {
-        let gateway = Gateway::new(options_without_redis());
-        let first = gateway.open_event_stream(2).unwrap();
-        let second = gateway.open_event_stream(2).unwrap();
-        assert!(gateway.open_event_stream(2).is_none());
-        assert!(gateway.open_event_stream(0).is_some(), "0 is no bound");
-        drop(first);
-        assert!(gateway.open_event_stream(2).is_some());
-        drop(second);
-        assert_eq!(gateway.event_streams(), 0);
-    }
-}
+pub(crate) mod tests;

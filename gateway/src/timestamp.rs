@@ -1,6 +1,7 @@
 //! Points in time as the public interface writes them: RFC 3339, UTC, milliseconds.
 //!
-//! Responsible for that one spelling. Must never read a clock: every time shown comes from Redis, ms since the epoch.
+//! Responsible for that one spelling. Must never read a clock: every time shown is given, ms since the epoch. It comes
+//! from Redis, or whoever shows it says whose clock it is.
 
 use time::OffsetDateTime;
 

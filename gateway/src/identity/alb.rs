@@ -23,8 +23,10 @@ use serde_json::Value;
 
 use crate::background::Background;
 use crate::identity::fetch::Fetcher;
+use crate::identity::fetch_record::{FetchRecord, FetchWitness};
 use crate::identity::ip_allow::contains;
-use crate::identity::jwt::{is_subject, words_at};
+use crate::identity::jwt::{Place, is_subject, words_at};
+use crate::identity::providers::Provider;
 use crate::identity::user_type::UserTypes;
 use crate::identity::{LEEWAY_SECONDS, Proven, Unproven, epoch_seconds};
 
@@ -73,10 +75,24 @@ pub struct AlbVerifier {
 }
 
 impl AlbVerifier {
-    /// Of this load balancer. Its keys are fetched when they are first needed, by tasks of `background`.
-    pub(crate) fn new(settings: AlbSettings, fetcher: Fetcher, background: &Background) -> Self {
-        let keys = AlbKeys::new(settings.key_url.clone(), fetcher, background.clone());
+    /// Of this load balancer. Its keys are fetched when they are first needed, by tasks of `background`; `witness` is
+    /// told where that is forbidden.
+    pub(crate) fn new(
+        settings: AlbSettings,
+        fetcher: Fetcher,
+        background: &Background,
+        witness: &Arc<dyn FetchWitness>,
+    ) -> Self {
+        let record = FetchRecord::new(settings.signer.clone(), witness.clone());
+        let keys = AlbKeys::new(record, settings.key_url.clone(), fetcher, background.clone());
         Self { settings, keys }
+    }
+
+    /// The load balancer, as this gateway has found it.
+    pub(crate) fn provider(&self) -> Provider {
+        let (keys, outcomes) = self.keys.status();
+        let place = Place::Fixed(self.settings.scope.clone());
+        Provider { issuer: self.settings.signer.clone(), kind: "alb", place, keys, outcomes }
     }
 
     /// Whether this peer is the load balancer; the header of any other means nothing and goes nowhere.

@@ -17,7 +17,9 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use portcullis_config::{Fault, UserType, from_either, merge_patch, shape_faults};
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::identity::alb::AlbSettings;
@@ -61,6 +63,19 @@ pub struct Identity {
     pub delegation: Option<Delegation>,
     /// Where the gateway may fetch keys from although the address is not a public one.
     pub egress: Egress,
+    /// Where it came from.
+    pub source: DocumentSource,
+}
+
+/// Where a document came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentSource {
+    /// The shipped one; no file was named.
+    #[default]
+    BuiltIn,
+    /// The file of `PORTCULLIS_IDENTITY_PATH`.
+    File,
 }
 
 /// Callers without a credential.
@@ -118,10 +133,11 @@ pub fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result
         Some(path) => read(path).map_err(|reason| whole(format!("{}: {reason}", path.display())))?,
         None => "{}".to_owned(),
     };
-    parse(&text, env)
+    let source = if path.is_some() { DocumentSource::File } else { DocumentSource::BuiltIn };
+    Ok(Identity { source, ..parse(&text, env)? })
 }
 
-/// [`load`] of a text.
+/// [`load`] of a text, which counts as built in.
 ///
 /// # Errors
 ///

@@ -3,13 +3,15 @@
 //! Responsible for the bounds of a fetch: no redirect, no proxy of the environment, a time, a size, and only addresses
 //! that were checked. Must never keep a connection: the next fetch resolves and checks anew.
 
-use std::io;
-use std::net::SocketAddr;
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, Url};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::identity::egress::Egress;
 
@@ -18,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest answer, bytes.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// Longest name of a host that is told of, characters (RFC 1035 §2.3.4); others may have chosen it.
+const MAX_HOST: usize = 255;
 
 /// Fetches from where the rules permit.
 #[derive(Clone, Debug)]
@@ -30,14 +35,68 @@ pub(crate) struct Fetcher {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     /// The rules forbid it.
-    #[error("the URL {0}")]
-    Forbidden(&'static str),
+    #[error("{0}")]
+    Forbidden(Forbidden),
     /// The server says there is no such thing.
     #[error("the server answered {0}")]
     Absent(StatusCode),
     /// The server cannot be reached, or its answer is none.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{1}")]
+    Failed(FetchFault, String),
+}
+
+impl FetchError {
+    /// The same in a word.
+    pub(crate) fn fault(&self) -> FetchFault {
+        match self {
+            Self::Forbidden(_) => FetchFault::AddressRefused,
+            Self::Absent(_) => FetchFault::Status,
+            Self::Failed(fault, _) => *fault,
+        }
+    }
+}
+
+/// A place that must not be connected to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{host:?} {reason}")]
+pub(crate) struct Forbidden {
+    /// The host of the URL; empty where it names none.
+    pub(crate) host: String,
+    /// The address it stands for, or the first that its name has; `None` where it was not asked for.
+    pub(crate) address: Option<IpAddr>,
+    /// What is wrong with it, said of the host or of the URL.
+    pub(crate) reason: &'static str,
+}
+
+impl Forbidden {
+    fn url(text: &str, reason: &'static str) -> Self {
+        let url = Url::parse(text).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        Self { host: host.chars().take(MAX_HOST).collect(), address, reason }
+    }
+}
+
+/// Why a fetch brought no key, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FetchFault {
+    /// No connection, or it broke off.
+    Unreachable,
+    /// No whole answer in time.
+    Timeout,
+    /// An answer with another status than 200.
+    Status,
+    /// An answer that is too large.
+    TooLarge,
+    /// An answer that leads elsewhere.
+    Redirected,
+    /// A URL or an address that the rules for where keys may come from forbid.
+    AddressRefused,
+    /// An answer that is no key set, no discovery document of the issuer's, or no key.
+    Malformed,
+    /// A key set without a key that is believed.
+    NoUsableKey,
 }
 
 impl Fetcher {
@@ -61,19 +120,21 @@ impl Fetcher {
 
     /// The body behind this URL.
     pub(crate) async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
-        let url = self.egress.check_url(url).map_err(FetchError::Forbidden)?;
-        let failed = |error: reqwest::Error| FetchError::Failed(said(&error));
-        let mut answer = self.client.get(url).send().await.map_err(failed)?;
+        let forbidden = |reason| FetchError::Forbidden(Forbidden::url(url, reason));
+        let url = self.egress.check_url(url).map_err(forbidden)?;
+        let mut answer = self.client.get(url).send().await.map_err(|error| failed(&error))?;
         let status = answer.status();
         if status != StatusCode::OK {
             let absent = matches!(status.as_u16(), 403 | 404 | 410);
+            let fault = if status.is_redirection() { FetchFault::Redirected } else { FetchFault::Status };
             let error = format!("the server answered {status}");
-            return Err(if absent { FetchError::Absent(status) } else { FetchError::Failed(error) });
+            return Err(if absent { FetchError::Absent(status) } else { FetchError::Failed(fault, error) });
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
             if body.len() + chunk.len() > MAX_BYTES {
-                return Err(FetchError::Failed(format!("the answer is larger than {MAX_BYTES} bytes")));
+                let error = format!("the answer is larger than {MAX_BYTES} bytes");
+                return Err(FetchError::Failed(FetchFault::TooLarge, error));
             }
             body.extend_from_slice(&chunk);
         }
@@ -81,15 +142,24 @@ impl Fetcher {
     }
 }
 
+/// What became of a fetch that was begun.
+fn failed(error: &reqwest::Error) -> FetchError {
+    let refused = causes(error).find_map(|cause| cause.downcast_ref::<Forbidden>());
+    if let Some(forbidden) = refused {
+        return FetchError::Forbidden(forbidden.clone());
+    }
+    let fault = if error.is_timeout() { FetchFault::Timeout } else { FetchFault::Unreachable };
+    FetchError::Failed(fault, said(error))
+}
+
+/// What an error came of, and what that came of, to the innermost.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
 /// What went wrong, to the innermost cause.
 fn said(error: &reqwest::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        said = format!("{said}: {inner}");
-        cause = inner.source();
-    }
-    said
+    causes(error).fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }
 
 /// Resolves names, and hands on only the addresses that are permitted.
@@ -101,10 +171,11 @@ impl Resolve for CheckedResolver {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found.filter(|address| egress.permits(&host, address.ip())).collect();
+            let (permitted, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                found.partition(|address| egress.permits(&host, address.ip()));
             if permitted.is_empty() {
-                let refused = io::Error::new(io::ErrorKind::PermissionDenied, "has no address that is permitted");
-                return Err(refused.into());
+                let address = refused.first().map(SocketAddr::ip);
+                return Err(Forbidden { host, address, reason: "has no address that is permitted" }.into());
             }
             let addresses: Addrs = Box::new(permitted.into_iter());
             Ok(addresses)
@@ -114,11 +185,17 @@ impl Resolve for CheckedResolver {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::identity::test_issuer::{Answer, TestServer};
 
     fn loopback() -> Fetcher {
         Fetcher::new(Egress::new(["127.0.0.1".to_owned()])).unwrap()
+    }
+
+    async fn fault(url: &str) -> FetchFault {
+        loopback().get(url).await.unwrap_err().fault()
     }
 
     #[tokio::test]
@@ -127,7 +204,7 @@ mod tests {
         server.answer("/fits", Answer::ok(vec![b'x'; MAX_BYTES]));
         server.answer("/larger", Answer::ok(vec![b'x'; MAX_BYTES + 1]));
         assert_eq!(loopback().get(&server.url("/fits")).await.unwrap().len(), MAX_BYTES);
-        assert!(matches!(loopback().get(&server.url("/larger")).await, Err(FetchError::Failed(_))));
+        assert_eq!(fault(&server.url("/larger")).await, FetchFault::TooLarge);
     }
 
     #[tokio::test]
@@ -135,7 +212,7 @@ mod tests {
         let server = TestServer::start().await;
         server.answer("/there", Answer::ok(b"secret".to_vec()));
         server.answer("/here", Answer::redirect(&server.url("/there")));
-        assert!(matches!(loopback().get(&server.url("/here")).await, Err(FetchError::Failed(_))));
+        assert_eq!(fault(&server.url("/here")).await, FetchFault::Redirected);
         assert_eq!(server.asked("/there"), 0);
     }
 
@@ -144,7 +221,9 @@ mod tests {
         let server = TestServer::start().await;
         server.answer("/broken", Answer::status(500));
         assert!(matches!(loopback().get(&server.url("/none")).await, Err(FetchError::Absent(_))));
-        assert!(matches!(loopback().get(&server.url("/broken")).await, Err(FetchError::Failed(_))));
+        assert!(matches!(loopback().get(&server.url("/broken")).await, Err(FetchError::Failed(FetchFault::Status, _))));
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert_eq!(fault(&format!("http://{closed}/")).await, FetchFault::Unreachable);
     }
 
     #[tokio::test]
@@ -155,6 +234,42 @@ mod tests {
         assert!(refused.to_string().contains("no address that is permitted"), "{refused}");
         let mut addresses = resolve(Egress::new(["localhost".to_owned()])).await.unwrap();
         assert!(addresses.all(|address| address.ip().is_loopback()));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_has_come_to_lead_inside_is_told_from_a_server_that_is_down() {
+        let strict = Fetcher::new(Egress::default()).unwrap();
+        // The URL passes, as one did whose name was harmless when it was checked.
+        let fetcher = Fetcher { egress: Egress::new(["localhost".to_owned()]), ..strict };
+        let Err(FetchError::Forbidden(forbidden)) = fetcher.get("http://localhost:1/keys").await else {
+            panic!("it was not refused as such")
+        };
+        assert_eq!(forbidden.host, "localhost");
+        assert!(forbidden.address.unwrap().is_loopback());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        assert_eq!(fault(&url).await, FetchFault::Timeout);
+    }
+
+    #[tokio::test]
+    async fn where_a_forbidden_url_leads_is_told_and_nothing_else_of_it() {
+        let strict = Fetcher::new(Egress::default()).unwrap();
+        let long = format!("https://u:secret@{}/path?token=secret", "x".repeat(400));
+        for (url, host, address) in [
+            ("https://[fe80::1]:8443/keys", "[fe80::1]", Some("fe80::1")),
+            ("https://0x7f.1/", "127.0.0.1", Some("127.0.0.1")),
+            ("nonsense", "", None),
+            (&long, &"x".repeat(MAX_HOST), None),
+        ] {
+            let Err(FetchError::Forbidden(forbidden)) = strict.get(url).await else { panic!("{url} was permitted") };
+            let found = forbidden.address.map(|address| address.to_string());
+            assert_eq!((forbidden.host.as_str(), found.as_deref()), (host, address));
+            assert!(!forbidden.to_string().contains("secret"), "{forbidden}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::background::Background;
 use crate::identity::Unproven;
-use crate::identity::fetch::{FetchError, Fetcher};
+use crate::identity::fetch::{FetchError, FetchFault, Fetcher};
+use crate::identity::fetch_record::{FetchRecord, Outcomes};
 use crate::identity::jwk::{self, KeySet, VerifyingKey};
 
 /// Age at which keys are fetched again.
@@ -46,7 +47,7 @@ pub(crate) trait KeySource: fmt::Debug + Send + Sync {
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(crate) struct IssuerKeys {
-    issuer: String,
+    record: FetchRecord,
     source: Box<dyn KeySource>,
     background: Background,
     held: RwLock<Option<Arc<Held>>>,
@@ -75,10 +76,10 @@ impl Look {
 }
 
 impl IssuerKeys {
-    /// The keys from this source, none held yet. `issuer` is for the log.
-    pub(crate) fn new(issuer: String, source: Box<dyn KeySource>, background: Background) -> Arc<Self> {
+    /// The keys from this source, none held yet.
+    pub(crate) fn new(record: FetchRecord, source: Box<dyn KeySource>, background: Background) -> Arc<Self> {
         Arc::new(Self {
-            issuer,
+            record,
             source,
             background,
             held: RwLock::default(),
@@ -97,6 +98,11 @@ impl IssuerKeys {
             Some(key) => Ok(key),
             None => self.look_for(kid).await,
         }
+    }
+
+    /// How many are held, and how fetching them has gone.
+    pub(crate) fn status(&self) -> (usize, Outcomes) {
+        (self.held().map_or(0, |held| held.keys.len()), self.record.outcomes())
     }
 
     async fn look_for(self: &Arc<Self>, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
@@ -139,12 +145,19 @@ impl IssuerKeys {
         match fetched {
             Ok(keys) => {
                 if keys.is_empty() {
-                    tracing::warn!(issuer = self.issuer, "the issuer publishes no key that is believed");
+                    let none = "the issuer publishes no key that is believed";
+                    self.record.failed(&FetchError::Failed(FetchFault::NoUsableKey, none.to_owned()));
+                    tracing::warn!(issuer = self.record.issuer(), "{none}");
+                } else {
+                    self.record.succeeded();
                 }
                 let held = Some(Arc::new(Held { keys, fetched: Instant::now() }));
                 *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
             }
-            Err(error) => tracing::warn!(issuer = self.issuer, %error, "the issuer's keys could not be fetched"),
+            Err(error) => {
+                self.record.failed(&error);
+                tracing::warn!(issuer = self.record.issuer(), %error, "the issuer's keys could not be fetched");
+            }
         }
     }
 
@@ -189,7 +202,7 @@ impl KeySource for Published {
             None => self.discover().await?,
         };
         let body = self.fetcher.get(&url).await?;
-        jwk::parse(&body, &self.algorithms).map_err(|reason| FetchError::Failed(format!("the key set {reason}")))
+        jwk::parse(&body, &self.algorithms).map_err(|reason| malformed(format!("the key set {reason}")))
     }
 }
 
@@ -200,11 +213,15 @@ impl Published {
         let document = std::str::from_utf8(&body).ok().and_then(|text| from_json(text).ok()).unwrap_or(Value::Null);
         // §4.3: one issuer must not be able to speak for another.
         if document["issuer"] != self.issuer.as_str() {
-            return Err(FetchError::Failed("the discovery document is another issuer's".to_owned()));
+            return Err(malformed("the discovery document is another issuer's".to_owned()));
         }
         let named = document["jwks_uri"].as_str().map(str::to_owned);
-        named.ok_or_else(|| FetchError::Failed("the discovery document names no jwks_uri".to_owned()))
+        named.ok_or_else(|| malformed("the discovery document names no jwks_uri".to_owned()))
     }
+}
+
+fn malformed(said: String) -> FetchError {
+    FetchError::Failed(FetchFault::Malformed, said)
 }
 
 /// Where an issuer's discovery document is.

@@ -21,8 +21,10 @@ use sha2::{Digest, Sha256};
 
 use crate::background::Background;
 use crate::identity::fetch::Fetcher;
+use crate::identity::fetch_record::{FetchRecord, FetchWitness};
 use crate::identity::jwk::VerifyingKey;
 use crate::identity::jwks::{IssuerKeys, Published};
+use crate::identity::providers::Provider;
 use crate::identity::user_type::UserTypes;
 use crate::identity::{LEEWAY_SECONDS, Proven, Unproven, epoch_seconds};
 
@@ -110,8 +112,13 @@ struct Verdict {
 }
 
 impl JwtVerifier {
-    /// Of these issuers. Keys are fetched when they are first needed.
-    pub(crate) fn new(issuers: Vec<Issuer>, fetcher: &Fetcher, background: &Background) -> Self {
+    /// Of these issuers. Keys are fetched when they are first needed; `witness` is told where that is forbidden.
+    pub(crate) fn new(
+        issuers: Vec<Issuer>,
+        fetcher: &Fetcher,
+        background: &Background,
+        witness: &Arc<dyn FetchWitness>,
+    ) -> Self {
         let known = |issuer: Issuer| {
             let published = Published {
                 issuer: issuer.issuer.clone(),
@@ -119,10 +126,19 @@ impl JwtVerifier {
                 algorithms: issuer.algorithms.clone(),
                 fetcher: fetcher.clone(),
             };
-            let keys = IssuerKeys::new(issuer.issuer.clone(), Box::new(published), background.clone());
+            let record = FetchRecord::new(issuer.issuer.clone(), witness.clone());
+            let keys = IssuerKeys::new(record, Box::new(published), background.clone());
             (issuer.issuer.clone(), Known { issuer, keys })
         };
         Self { issuers: issuers.into_iter().map(known).collect(), verdicts: Cache::new(MAX_VERDICTS) }
+    }
+
+    /// The issuers, as this gateway has found them.
+    pub(crate) fn providers(&self) -> impl Iterator<Item = Provider> {
+        self.issuers.values().map(|Known { issuer, keys }| {
+            let (keys, outcomes) = keys.status();
+            Provider { issuer: issuer.issuer.clone(), kind: "jwt", place: issuer.place.clone(), keys, outcomes }
+        })
     }
 
     /// What this token proves.

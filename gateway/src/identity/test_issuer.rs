@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use crate::identity::fetch_record::FetchWitness;
+use crate::identity::fetch_record::tests::Told;
 use crate::identity::jwt::{Issuer, Place};
 use crate::identity::user_type::UserTypes;
 
@@ -36,6 +38,11 @@ pub(crate) fn now(later: u64) -> SystemTime {
 /// How many cases a fuzz test tries: `PORTCULLIS_FUZZ_CASES`, or few.
 pub(crate) fn fuzz_cases() -> u32 {
     std::env::var("PORTCULLIS_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(256)
+}
+
+/// Who is told of forbidden fetches and passes nothing on.
+pub(crate) fn nobody() -> Arc<dyn FetchWitness> {
+    Arc::<Told>::default()
 }
 
 /// An issuer that believes RS256 for the audience `gateway`, with groups in `cognito:groups`.

@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 use super::revocation_schema;
 use super::schema::{NAME_PATTERN, generator, list, object, or_null, problem, reference};
 use crate::admin::policy::request::{MAX_REASON, WHOLE};
+use crate::identity::FetchFault;
+use crate::identity::document::DocumentSource;
 
 /// Points in time, ms since the epoch in Redis, RFC 3339 in answers.
 const TIMES: [(&str, &str); 5] = [
@@ -61,6 +63,8 @@ struct Parts {
     summary: Value,
     replica: Value,
     event: Value,
+    document_source: Value,
+    fetch_fault: Value,
 }
 
 impl Parts {
@@ -81,6 +85,8 @@ impl Parts {
             summary: part::<RevisionSummary>(generator),
             replica: part::<ReplicaView>(generator),
             event: part::<AuditEvent>(generator),
+            document_source: part::<DocumentSource>(generator),
+            fetch_fault: part::<FetchFault>(generator),
         }
     }
 }
@@ -122,6 +128,18 @@ fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
         ("latencies", latencies),
     ]);
     let breakers = object([("circuit_breakers", list(&parts.breaker)), ("store", store)]);
+    let maybe_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let provider = object([
+        ("issuer", text()),
+        ("kind", json!({"enum": ["jwt", "alb"]})),
+        ("source", parts.document_source.clone()),
+        ("keys", count()),
+        ("last_ok_at", maybe_time.clone()),
+        ("last_error_at", maybe_time),
+        ("last_error_code", or_null(&parts.fetch_fault)),
+    ]);
+    let providers = object([("gateway", text()), ("providers", list(&provider))]);
+    schemas.insert("IdentityProviders".to_owned(), providers);
     schemas.insert("System".to_owned(), system);
     schemas.insert("Processors".to_owned(), object([("processors", list(&parts.processor))]));
     schemas.insert("Decisions".to_owned(), object([("decisions", list(&parts.decision))]));

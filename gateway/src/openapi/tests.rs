@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::admission::enqueue;
+use crate::identity::test_issuer::{TestKey, claims, now};
 use crate::problem::Problem;
 use crate::public::Public;
 use crate::refusal::{Cause, RequestFault};
@@ -276,6 +277,23 @@ async fn what_a_gateway_says_by_itself_is_as_described() {
     for (path, schema) in [("/monitoring/system", "System"), ("/admin/gateway/config", "Config")] {
         let answer = read_admin(&gateway, path).await;
         assert_eq!(differences(&document, schema, &answer), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn whose_keys_are_believed_is_as_described_before_a_fetch_and_after() {
+    let text = "{issuers: [{issuer: 'https://one.example', jwks_url: 'http://127.0.0.1:1/keys', audiences: [gateway], \
+        algorithms: [ES256], principal_prefix: 'one:'}], egress_allow: [127.0.0.1]}";
+    let mut options = options_without_redis();
+    options.identity.document = crate::identity::document::parse(text, &|_| None).unwrap();
+    let (gateway, document) = (Gateway::new(options), administration(&AdminOffer::default()));
+    for fault in [Value::Null, json!("unreachable")] {
+        let answer = read_admin(&gateway, "/admin/identity/providers").await;
+        assert_eq!(differences(&document, "IdentityProviders", &answer), Vec::<String>::new(), "{answer}");
+        assert_eq!(answer["providers"][0]["last_error_code"], fault);
+        let token = TestKey::es256("k").token(&claims("https://one.example"));
+        let verifier = gateway.providers().unwrap().jwt.as_ref().unwrap();
+        assert!(verifier.verify(&token, now(0)).await.unwrap_err().unavailable);
     }
 }
 

@@ -5,5 +5,5 @@
 //! an answer that no gate gave.
 
 mod counted;
-mod export;
+pub(crate) mod export;
 mod unwritable;

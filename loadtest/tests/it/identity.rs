@@ -19,6 +19,7 @@ mod page;
 mod lasting;
 mod web_token;
 mod rotation;
+mod publishing;
 mod chain;
 mod forged;
 mod proof;

@@ -4,6 +4,7 @@
 //! this gateway. Must never look at a credential itself: the verifiers do.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -15,11 +16,11 @@ use crate::identity::{self, LEEWAY_SECONDS, Proven, Providers, api_key};
 
 /// Asks the providers of the identity document.
 #[derive(Debug)]
-pub(crate) struct Vouchers(Providers);
+pub(crate) struct Vouchers(Arc<Providers>);
 
 impl Vouchers {
-    pub(crate) fn new(providers: Providers) -> Self {
-        Self(providers)
+    pub(crate) fn new(providers: Arc<Providers>) -> Arc<Self> {
+        Arc::new(Self(providers))
     }
 
     /// What the credential proves; `None` where nobody is asked about such a one.

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::background::Background;
 use crate::identity::Unproven;
-use crate::identity::fetch::{FetchError, Fetcher};
+use crate::identity::fetch::{FetchError, FetchFault, Fetcher};
+use crate::identity::fetch_record::{FetchRecord, Outcomes};
 use crate::identity::jwk::VerifyingKey;
 
 /// Keys, and ids of none, that are remembered.
@@ -32,6 +33,7 @@ const FETCHES_PER_MINUTE: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct AlbKeys {
+    record: FetchRecord,
     url: String,
     fetcher: Fetcher,
     background: Background,
@@ -42,9 +44,9 @@ pub(super) struct AlbKeys {
 }
 
 impl AlbKeys {
-    pub(super) fn new(url: String, fetcher: Fetcher, background: Background) -> Arc<Self> {
+    pub(super) fn new(record: FetchRecord, url: String, fetcher: Fetcher, background: Background) -> Arc<Self> {
         let (keys, unknown) = (Cache::new(MAX_KEYS), Cache::new(MAX_KEYS));
-        Arc::new(Self { url, fetcher, background, keys, unknown, fetches: Arc::default() })
+        Arc::new(Self { record, url, fetcher, background, keys, unknown, fetches: Arc::default() })
     }
 
     /// The key of this id, a UUID.
@@ -73,26 +75,35 @@ impl AlbKeys {
         fetching.await.ok().flatten().unwrap_or(Err(Unproven::idp_unavailable()))
     }
 
+    /// How many are held, and how fetching them has gone.
+    pub(super) fn status(&self) -> (usize, Outcomes) {
+        let held = self.keys.iter().filter(|(_, (fetched, _))| fetched.elapsed() < KEEP).count();
+        (held, self.record.outcomes())
+    }
+
     async fn fetch(&self, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {
-        let key = match self.fetcher.get(&format!("{}/{kid}", self.url)).await {
-            Ok(pem) => DecodingKey::from_ec_pem(&pem).map_err(|_| "the answer is no key".to_owned()),
-            Err(FetchError::Absent(_)) => {
-                self.unknown.insert(kid.to_owned(), Instant::now());
-                return Err(Unproven::because("unknown_kid"));
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        match key {
+        let error = match self.fetched(kid).await {
             Ok(key) => {
+                self.record.succeeded();
                 let key = Arc::new(VerifyingKey::new(vec![Algorithm::ES256], key));
                 self.keys.insert(kid.to_owned(), (Instant::now(), key.clone()));
-                Ok(key)
+                return Ok(key);
             }
-            Err(error) => {
-                tracing::warn!(kid, error, "the load balancer's key could not be fetched");
-                Err(Unproven::idp_unavailable())
-            }
+            Err(error) => error,
+        };
+        self.record.failed(&error);
+        if matches!(error, FetchError::Absent(_)) {
+            self.unknown.insert(kid.to_owned(), Instant::now());
+            return Err(Unproven::because("unknown_kid"));
         }
+        tracing::warn!(kid, %error, "the load balancer's key could not be fetched");
+        Err(Unproven::idp_unavailable())
+    }
+
+    async fn fetched(&self, kid: &str) -> Result<DecodingKey, FetchError> {
+        let pem = self.fetcher.get(&format!("{}/{kid}", self.url)).await?;
+        let no_key = |_| FetchError::Failed(FetchFault::Malformed, "the answer is no key".to_owned());
+        DecodingKey::from_ec_pem(&pem).map_err(no_key)
     }
 
     fn known(&self, kid: &str) -> Option<Result<Arc<VerifyingKey>, Unproven>> {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::identity::Egress;
-use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, fuzz_cases, now};
+use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, fuzz_cases, nobody, now};
+use crate::identity::{Egress, FetchFault};
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/main/0123456789abcdef";
 const KID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -40,7 +40,7 @@ async fn setting() -> Setting {
     let server = TestServer::start().await;
     let key = TestKey::es256(KID);
     server.answer(&format!("/{KID}"), Answer::ok(key.pem().as_bytes().to_vec()));
-    let verifier = AlbVerifier::new(settings(server.url("")), fetcher(), &Background::default());
+    let verifier = AlbVerifier::new(settings(server.url("")), fetcher(), &Background::default(), &nobody());
     Setting { server, key, verifier }
 }
 
@@ -205,4 +205,24 @@ proptest! {
         let header = format!("{}.{}.AAAA", PADDED.encode(head), PADDED.encode(claims));
         _ = Assertion::parse(header.as_bytes());
     }
+}
+
+#[tokio::test]
+async fn the_status_counts_the_keys_that_are_held() {
+    let setting = setting().await;
+    let status = || {
+        let Provider { issuer, kind, keys, outcomes, .. } = setting.verifier.provider();
+        assert_eq!((issuer.as_str(), kind), (ARN, "alb"));
+        (keys, outcomes.last_ok_ms.is_some(), outcomes.last_error.map(|(_, fault)| fault))
+    };
+    assert_eq!(status(), (0, false, None));
+    assert_eq!(setting.cause(&setting.header(&head(), &claims())).await, "proven");
+    assert_eq!(status(), (1, true, None));
+    let other = "00000000-0000-4000-8000-000000000000";
+    assert_eq!(setting.with_head("kid", json!(other)).await, "unknown_kid");
+    assert_eq!(status(), (1, true, Some(FetchFault::Status)));
+    let broken = "00000000-0000-4000-8000-000000000001";
+    setting.server.answer(&format!("/{broken}"), Answer::ok(b"no key".to_vec()));
+    assert_eq!(setting.with_head("kid", json!(broken)).await, "idp_unavailable");
+    assert_eq!(status(), (1, true, Some(FetchFault::Malformed)));
 }

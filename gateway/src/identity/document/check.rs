@@ -8,7 +8,7 @@ use portcullis_config::Fault;
 
 use crate::identity::document::checks::Checks;
 use crate::identity::document::written::Document;
-use crate::identity::document::{Identity, entries, issuer};
+use crate::identity::document::{DocumentSource, Identity, entries, issuer};
 use crate::identity::egress::Egress;
 use crate::identity::ip_allow::IpAllow;
 
@@ -40,6 +40,7 @@ pub(super) fn check(document: &Document, env: &dyn Fn(&str) -> Option<String>) -
         anonymous: entries::anonymous(&mut checks, &document.anonymous),
         delegation: entries::delegation(&mut checks, &document.delegation),
         egress,
+        source: DocumentSource::default(),
     };
     if checks.faults.is_empty() { Ok(identity) } else { Err(checks.faults) }
 }

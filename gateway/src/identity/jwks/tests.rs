@@ -10,6 +10,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::identity::Egress;
+use crate::identity::fetch_record::tests::record;
 use crate::identity::test_issuer::{Answer, TestKey, TestServer, key_set};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,7 +25,13 @@ impl KeySource for FakeSource {
         self.0.1.fetch_add(1, Ordering::SeqCst);
         // Long enough for everybody else to come along.
         sleep(Duration::from_millis(100)).await;
-        let kids = self.0.0.lock().unwrap().clone().ok_or_else(|| FetchError::Failed("down".to_owned()))?;
+        let kids = self
+            .0
+            .0
+            .lock()
+            .unwrap()
+            .clone()
+            .ok_or_else(|| FetchError::Failed(FetchFault::Unreachable, "down".to_owned()))?;
         let key = || Arc::new(VerifyingKey::new(vec![Algorithm::RS256], DecodingKey::from_secret(b"")));
         Ok(kids.into_iter().map(|kid| (kid.to_owned(), key())).collect())
     }
@@ -46,7 +53,7 @@ impl FakeSource {
 
 fn keys(published: &[&'static str]) -> (Arc<IssuerKeys>, FakeSource) {
     let source = FakeSource(Arc::new((StdMutex::new(Some(published.to_vec())), AtomicUsize::new(0))));
-    (IssuerKeys::new("i".to_owned(), Box::new(source.clone()), Background::default()), source)
+    (IssuerKeys::new(record().0, Box::new(source.clone()), Background::default()), source)
 }
 
 async fn cause(keys: &Arc<IssuerKeys>, kid: &str) -> &'static str {
@@ -209,4 +216,46 @@ async fn a_key_set_is_found_by_the_issuers_own_discovery_document_only() {
     server.answer(path, Answer::redirect(&server.url("/keys")));
     assert!(published().fetch().await.is_err());
     assert_eq!(server.asked("/keys"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_shows_the_last_of_each_outcome_and_the_keys_that_are_held() {
+    let (keys, source) = keys(&[]);
+    let status = || {
+        let (held, outcomes) = keys.status();
+        (held, outcomes.last_ok_ms.is_some(), outcomes.last_error.map(|(_, fault)| fault))
+    };
+    assert_eq!(status(), (0, false, None), "nobody has asked yet");
+    source.go_down();
+    assert_eq!(cause(&keys, "a").await, "idp_unavailable");
+    assert_eq!(status(), (0, false, Some(FetchFault::Unreachable)));
+    source.publish(&["a", "b"]);
+    advance(RETRY_EVERY).await;
+    assert_eq!(cause(&keys, "a").await, "found");
+    assert_eq!(status(), (2, true, Some(FetchFault::Unreachable)), "both are shown");
+    source.publish(&[]);
+    sleep(SOFT + Duration::from_secs(1)).await;
+    assert_eq!(status(), (0, true, Some(FetchFault::NoUsableKey)));
+    source.publish(&["a"]);
+    sleep(SOFT).await;
+    source.go_down();
+    assert_eq!(status(), (1, true, Some(FetchFault::NoUsableKey)));
+    advance(HARD).await;
+    assert_eq!(status().0, 0, "keys that prove nothing are not held");
+}
+
+#[tokio::test]
+async fn a_discovery_document_that_leads_inside_is_told_of() {
+    let server = TestServer::start().await;
+    let issuer = server.url("");
+    let inside = serde_json::json!({ "issuer": issuer, "jwks_uri": "https://169.254.169.254/latest" });
+    server.answer("/.well-known/openid-configuration", Answer::ok(inside.to_string().into_bytes()));
+    let fetcher = Fetcher::new(Egress::new(["127.0.0.1".to_owned()])).unwrap();
+    let published = Published { issuer, jwks_url: None, algorithms: vec![Algorithm::ES256], fetcher };
+    let (record, told) = record();
+    let keys = IssuerKeys::new(record, Box::new(published), Background::default());
+    assert_eq!(cause(&keys, "a").await, "idp_unavailable");
+    assert_eq!(keys.status().1.last_error.unwrap().1, FetchFault::AddressRefused);
+    let address = "169.254.169.254".to_owned();
+    assert_eq!(told.all(), [("i".to_owned(), address.clone(), Some(address))]);
 }

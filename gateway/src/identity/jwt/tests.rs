@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::Egress;
-use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, claims, issuer, key_set, now};
+use crate::identity::test_issuer::{Answer, NOW, TestKey, TestServer, claims, issuer, key_set, nobody, now};
 
 /// A verifier of one issuer, whose server publishes one key.
 struct Setting {
@@ -32,7 +32,7 @@ async fn setting() -> Setting {
         ..issuer("https://other.example")
     };
     let fetcher = Fetcher::new(Egress::new(["127.0.0.1".to_owned()])).unwrap();
-    let verifier = JwtVerifier::new(vec![own, other], &fetcher, &Background::default());
+    let verifier = JwtVerifier::new(vec![own, other], &fetcher, &Background::default(), &nobody());
     Setting { server, key, issuer: name, verifier }
 }
 
@@ -198,7 +198,7 @@ async fn a_token_too_old_by_the_document_is_not_saved_by_memory() {
     server.answer("/keys", key_set(&[&key]));
     let own = Issuer { jwks_url: Some(server.url("/keys")), max_age_seconds: Some(120), ..issuer("https://i.example") };
     let fetcher = Fetcher::new(Egress::new(["127.0.0.1".to_owned()])).unwrap();
-    let verifier = JwtVerifier::new(vec![own], &fetcher, &Background::default());
+    let verifier = JwtVerifier::new(vec![own], &fetcher, &Background::default(), &nobody());
     let mut claims = claims("https://i.example");
     claims["iat"] = json!(NOW);
     let token = key.token(&claims);

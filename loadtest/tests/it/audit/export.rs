@@ -18,7 +18,7 @@ const TASKS: usize = 12;
 const STREAMS: [&str; 2] = ["decision", "audit"];
 
 /// What `verify-audit` says of these lines, and whether it is content.
-pub(super) async fn verdict(lines: &[Value]) -> (bool, String) {
+pub(crate) async fn verdict(lines: &[Value]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-loadtest"));
     command.args(["gateway", "verify-audit", "-"]).kill_on_drop(true);
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -41,7 +41,7 @@ async fn is_broken(lines: &[Value], words: &[&str]) {
 }
 
 /// A line for each entry, then the head.
-pub(super) async fn export(cluster: &Fixture, stream: &str) -> Vec<Value> {
+pub(crate) async fn export(cluster: &Fixture, stream: &str) -> Vec<Value> {
     let path = format!("/admin/audit/export?stream={stream}");
     let answer = cluster.admin(1).get(&path).await.expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.text);

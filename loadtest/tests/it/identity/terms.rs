@@ -70,6 +70,14 @@ impl Terms {
         self
     }
 
+    /// Also believes an issuer whose keys are where its own discovery document says.
+    pub(super) fn discovered_issuer(self, issuer: &str, prefix: &str) -> Self {
+        let mut terms = self.issuer(issuer, prefix, "", json!({}));
+        let entry = terms.list("issuers").last_mut().and_then(Value::as_object_mut).expect("the one just added");
+        entry.remove("jwks_url");
+        terms
+    }
+
     /// Sets a section of the document.
     pub(super) fn section(mut self, name: &str, section: Value) -> Self {
         self.document[name] = section;
