@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use portcullis_lua::{TaskId, TaskRecord, TaskStatus};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admission::enqueue;
 use crate::admission::session::Identity;
@@ -32,6 +32,9 @@ use crate::text::{push_number, push_string};
 
 /// Longest time for a body to arrive.
 const READ_BODY: Duration = Duration::from_secs(30);
+
+/// How long it takes to say that there is no such task: longer than reading a large one of somebody else's.
+const NOT_FOUND_AFTER: Duration = Duration::from_millis(5);
 
 /// Room for the headers of an answer: a map that is made with it is never made again.
 const HEADERS: usize = 12;
@@ -178,9 +181,12 @@ pub(crate) async fn cancel(
         return Err(Refused::not_found());
     }
     let (scope, policy) = (identity.scope(), identity.scope().policy());
+    let asked = Instant::now();
     let cancelled = scope.store().cancel(policy.compiled(), &task_id, identity.principal());
-    let record = admission::ask(&gateway, cancelled).await?.ok_or_else(Refused::not_found)?;
-    Ok(task_response(&record))
+    match admission::ask(&gateway, cancelled).await? {
+        Some(record) => Ok(task_response(&record)),
+        None => Err(no_such_task(asked).await),
+    }
 }
 
 /// The task, if it is there, the caller's, and for its credential to see.
@@ -192,8 +198,19 @@ pub(crate) async fn owned_task(
     if !identity.may(right::READ_TASKS) {
         return Err(Refused::not_found());
     }
+    let asked = Instant::now();
     let record = admission::ask(gateway, identity.scope().store().task(task_id)).await?;
-    record.filter(|record| record.envelope.principal == identity.principal()).ok_or_else(Refused::not_found)
+    match record.filter(|record| record.envelope.principal == identity.principal()) {
+        Some(record) => Ok(record),
+        None => Err(no_such_task(asked).await),
+    }
+}
+
+/// That there is no such task, said a while after it was asked for: how long it took to read one does not tell that
+/// there is one.
+async fn no_such_task(asked: Instant) -> Refused {
+    sleep_until(asked + NOT_FOUND_AFTER).await;
+    Refused::not_found()
 }
 
 fn task_response(record: &TaskRecord) -> Response {
@@ -291,4 +308,23 @@ async fn finished_within(gateway: &Gateway, identity: &Identity, task_id: &TaskI
         () = closed.cancelled() => {}
     }
     latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn that_there_is_no_task_takes_as_long_whatever_reading_it_took() {
+        for took_ms in [0, 1, 4] {
+            let asked = Instant::now();
+            tokio::time::advance(Duration::from_millis(took_ms)).await;
+            assert_eq!(no_such_task(asked).await, Refused::not_found());
+            assert_eq!(asked.elapsed(), NOT_FOUND_AFTER, "{took_ms} ms");
+        }
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        no_such_task(asked).await;
+        assert_eq!(asked.elapsed(), Duration::from_secs(1), "nobody waits longer than he has");
+    }
 }
