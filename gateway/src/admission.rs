@@ -154,7 +154,7 @@ const SUBMISSION: Origin<'_> = Origin { method: Some("POST"), route: "/v1/tasks"
 #[derive(Clone, Copy)]
 struct Origin<'a> {
     method: Option<&'a str>,
-    route: &'a str,
+    route: &'static str,
 }
 
 /// What every question says: who asks, for what kind of work, in which trace, and by which request.
@@ -165,7 +165,6 @@ fn asked_by(
     trace: Option<TraceContext>,
     origin: Origin<'_>,
 ) -> AdmitRequest {
-    let (method, route) = (origin.method.map(str::to_owned), Some(origin.route.to_owned()));
     let trace = trace.map(|trace| (trace.traceparent, trace.tracestate));
     let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
     AdmitRequest {
@@ -184,7 +183,11 @@ fn asked_by(
         max_attempts: 1,
         idempotency: None,
         estimates: Vec::new(),
-        provenance: Provenance { method, route, ..identity.provenance() },
+        provenance: Provenance {
+            method: origin.method.map(str::to_owned),
+            route: origin.route,
+            ..identity.provenance()
+        },
         request_id: request_id.to_owned(),
         traceparent,
         tracestate,

@@ -61,6 +61,9 @@ const OWN: [&str; 9] = [
     "/.well-known/oauth-protected-resource",
 ];
 
+/// What paths that are the application's are called, in metrics and in decision events.
+pub(crate) const ROUTE: &str = "proxied";
+
 /// Whether a path is for the application.
 pub(crate) fn takes(path: &str) -> bool {
     let own = |own: &&str| path.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -123,7 +126,7 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<C
         if too_large { Err(Failure::TooMuchSent.refused()) } else { Ok(()) }
     };
     let (trace, method) = (TraceContext::of(&parts.headers), Some(parts.method.to_string()));
-    let entry = Entry { in_flight: true, trace, method, route: "proxied", ..Entry::default() };
+    let entry = Entry { in_flight: true, trace, method, route: ROUTE, ..Entry::default() };
     classed::admit(gateway, caller.identity, caller.request_id.as_str(), classify, fits, entry).await
 }
 

@@ -74,7 +74,7 @@ impl Public {
         }
         let (started, gateway) = (Instant::now(), &self.gateway);
         let route = match request.uri().path() {
-            path if gateway.upstream().is_some() && proxy::takes(path) => PROXIED,
+            path if gateway.upstream().is_some() && proxy::takes(path) => proxy::ROUTE,
             path => route_name(path),
         };
         let (parts, body) = request.into_parts();
@@ -84,7 +84,7 @@ impl Public {
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
         let own = gateway.scopes().default_scope().policy();
         let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-        let (identity, answer) = self.identified(&request_id, parts, body, peer, own).await;
+        let (identity, answer) = self.identified(&request_id, parts, body, peer, own, profile).await;
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         // What is left was noted when it was decided, and is older now.
@@ -94,7 +94,7 @@ impl Public {
         if code.is_some() {
             respond::challenge(gateway.challenge().to(presented), &mut response);
         }
-        if code.is_some() || route != PROXIED {
+        if code.is_some() || route != proxy::ROUTE {
             respond::set_own(response.headers_mut());
         }
         if let Some(identity) = identity.as_ref().filter(|_| !noted) {
@@ -120,6 +120,7 @@ impl Public {
         body: Body,
         peer: SocketAddr,
         own: Arc<PolicyInForce>,
+        profile: Option<decide::Profile>,
     ) -> (Option<Identity>, Result<Answered, Refused>) {
         if let Err(refused) = request_head::check(&parts) {
             return (None, Err(refused));
@@ -129,8 +130,9 @@ impl Public {
             Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
         };
         // A page that another proxy asks about is the application's to allow.
-        let asks_itself = decide::Profile::of(&parts).is_none();
-        if let Some(response) = cors::preflight(&own.policy().cors, &parts).filter(|_| asks_itself) {
+        if profile.is_none()
+            && let Some(response) = cors::preflight(&own.policy().cors, &parts)
+        {
             return (None, Ok(Answered { response, policy: Some(own) }));
         }
         if well_known::takes(parts.uri.path()) {
@@ -180,9 +182,6 @@ impl Public {
         answer
     }
 }
-
-/// The label of paths that are the application's.
-const PROXIED: &str = "proxied";
 
 /// The refusal of whoever has no identity, counted.
 fn turned_away(gateway: &Gateway, refused: Refused) -> Refused {

@@ -28,6 +28,9 @@ use crate::tally::Tally;
 
 use upkeep::Due;
 
+/// How exactly it is known when a scope was last used, ms: what rests on it counts in minutes.
+const TOUCHED_EVERY_MS: u64 = 1000;
+
 /// What the scopes of one gateway have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
@@ -228,12 +231,15 @@ impl ServedScope {
         &self.tally
     }
 
-    /// Somebody is served.
+    /// Somebody is served. Stored once in a while only: all requests, on all processors, come by here.
     pub(crate) fn touch(&self) {
-        self.last_used.store(self.shared.made.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let now_ms = self.shared.made.elapsed().as_millis() as u64;
+        if now_ms.saturating_sub(self.last_used.load(Ordering::Relaxed)) >= TOUCHED_EVERY_MS {
+            self.last_used.store(now_ms, Ordering::Relaxed);
+        }
     }
 
-    /// Time since somebody was served.
+    /// Time since somebody was served, up to a second more.
     pub(crate) fn unused_for(&self) -> Duration {
         let last_used = Duration::from_millis(self.last_used.load(Ordering::Relaxed));
         self.shared.made.elapsed().saturating_sub(last_used)

@@ -139,7 +139,7 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         provenance.source,
         provenance.network.as_deref().unwrap_or_default(),
         provenance.method.as_deref().unwrap_or_default(),
-        provenance.route.as_deref().unwrap_or_default(),
+        provenance.route,
         &hops,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {

@@ -4,8 +4,9 @@
 //! audit event, and what a set of revocations is called that does not exist yet. Must never judge whether the grounds
 //! are good.
 
+use fred::types::{Key, Value as Argument};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::provenance::Hop;
 use crate::store::ScopeStore;
@@ -43,6 +44,22 @@ impl ScopeStore {
         let acting = || ActingFor { principal: principal.to_owned(), chain: chain.to_vec() };
         store.acting_for = (!chain.is_empty()).then(|| acting().into());
         store
+    }
+
+    /// Keys and arguments of what is said of a set of revocations as a whole, under a name of its own.
+    pub(crate) fn said_of_revocations(&self, grounds: Grounds<'_>) -> (Vec<Key>, Vec<Argument>) {
+        let k = &self.keys;
+        let keys = vec![k.scope(), k.revocation_head(), k.audit(), k.audit_head()];
+        let args = vec![
+            self.now_arg(),
+            k.policy_changes().into(),
+            grounds.max_audit_events.to_string().into(),
+            new_epoch().into(),
+            grounds.by.into(),
+            self.told(json!({"reason": grounds.reason})).to_string().into(),
+            ulid::Ulid::generate().to_string().into(),
+        ];
+        (keys, args)
     }
 
     /// What is known of a change, and on whose behalf it is made.

@@ -2,11 +2,8 @@
 //!
 //! Must never be called for a set that was not compared: whoever says that something is lost stops all agents.
 
-use fred::types::Value;
-use serde_json::json;
-
 use crate::error::StoreError;
-use crate::grounds::{Grounds, new_epoch};
+use crate::grounds::Grounds;
 use crate::script::LOSS;
 use crate::store::ScopeStore;
 
@@ -14,18 +11,8 @@ impl ScopeStore {
     /// Says that the set of this number lacks what was revoked, to all who read it from now on; whether that was news.
     /// Nothing is said where another set is stored by now.
     pub async fn note_loss(&self, number: u64, grounds: Grounds<'_>) -> Result<bool, StoreError> {
-        let k = &self.keys;
-        let keys = vec![k.scope(), k.revocation_head(), k.audit(), k.audit_head()];
-        let args: Vec<Value> = vec![
-            self.now_arg(),
-            k.policy_changes().into(),
-            grounds.max_audit_events.to_string().into(),
-            new_epoch().into(),
-            grounds.by.into(),
-            json!({"reason": grounds.reason}).to_string().into(),
-            ulid::Ulid::generate().to_string().into(),
-            number.to_string().into(),
-        ];
+        let (keys, mut args) = self.said_of_revocations(grounds);
+        args.push(number.to_string().into());
         let answer = LOSS.call(&self.store, keys, args).await?;
         let noted = answer.as_i64().map(|noted| noted == 1);
         noted.ok_or_else(|| StoreError::Protocol("loss returned no number".to_owned()))

@@ -24,8 +24,8 @@ pub struct Provenance {
     pub network: Option<String>,
     /// HTTP method of the request.
     pub method: Option<String>,
-    /// Route that matched it, as it is documented; never a path with what the caller filled in.
-    pub route: Option<String>,
+    /// Route that matched it, as it is documented; never a path with what the caller filled in. Empty where nobody says.
+    pub route: &'static str,
     /// The agents it was handed through, root first; at most [`MOST_HOPS`].
     pub hops: Arc<[Hop]>,
     /// The [members](crate::Member) of the revocation set it dies with.

@@ -93,9 +93,9 @@ pub(crate) async fn resolve_admitted(
             return Err(Refused::forbidden("Pages of this origin may not ask with the credential of their reader."));
         }
     }
-    identity.scope().touch();
-    // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let scope = identity.scope();
+    scope.touch();
+    // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let known = scope.knows(identity.user_type()).await;
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
