@@ -24,7 +24,7 @@ pub struct Provenance {
     pub network: Option<String>,
     /// HTTP method of the request.
     pub method: Option<String>,
-    /// Route that matched it, as it is documented; never a path with what the caller filled in. Empty where nobody says.
+    /// Route that matched it, as it is documented; never a path with what the caller filled in. Empty where unknown.
     pub route: &'static str,
     /// The agents it was handed through, root first; at most [`MOST_HOPS`].
     pub hops: Arc<[Hop]>,
