@@ -109,7 +109,8 @@ arg_at = arg_at + 2
 -- By number of session and of kind; by number of key.
 local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
 local named, accounts, known_keys = {}, {}, {}
-local outcomes, states, tasks, entries, later, remembered, used, admitted = {}, {}, {}, {}, {}, {}, {}, false
+local outcomes, states, tasks, entries, later, remembered, admitted = {}, {}, {}, {}, {}, {}, false
+local used = not peek and {}
 
 for i = 1, requests do
   local task_id = ARGV[arg_at]

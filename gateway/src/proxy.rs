@@ -119,12 +119,7 @@ pub(crate) async fn forward(
 }
 
 /// Takes a request through the gates of its class, unless it says that it is larger than its class may be.
-async fn admit(
-    caller: Caller<'_>,
-    proof: &mut Unspent,
-    gateway: &Gateway,
-    parts: &Parts,
-) -> Result<Classed, Refused> {
+async fn admit(caller: Caller<'_>, proof: &mut Unspent, gateway: &Gateway, parts: &Parts) -> Result<Classed, Refused> {
     let classify = |policy: &PolicyInForce| policy.route_class(parts.method.as_str(), parts.uri.path());
     let length = announced(&parts.headers);
     let fits = |policy: &PolicyInForce, class: &str| {

@@ -99,9 +99,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::Decided(reason) => match reason.step() {
             Step::Session => StatusCode::UNAUTHORIZED,
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,
-            Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
 }

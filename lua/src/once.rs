@@ -11,7 +11,7 @@ use crate::key::digest;
 use crate::store::ScopeStore;
 
 /// Something that may be used once in a scope.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Once {
     pub(crate) digest: String,
     pub(crate) lasts_ms: u32,

@@ -89,7 +89,8 @@ impl SessionResolver for Delegated {
         let (checked, scope) = self.checked(text, now_seconds)?;
         let shown = self.shown(&checked, presented, bound, now_seconds)?;
         let holder = shown.delegation.holder.as_ref();
-        let once = |(id, holder): (&str, &PublicKey)| Once::new(&format!("{}:{id}", holder.thumbprint()), PROOF_ONCE_MS);
+        let once =
+            |(id, holder): (&str, &PublicKey)| Once::new(&format!("{}:{id}", holder.thumbprint()), PROOF_ONCE_MS);
         let proof = shown.proof_id.as_deref().zip(holder).map(once);
         Ok(Some(Caller { proof, ..caller_of(&shown.delegation, scope)? }))
     }

@@ -86,7 +86,10 @@ impl Unspent {
         let decided = caller.scope().admissions().decide(question).await;
         let decided = decided.map_err(|error| circuit_breaker::unavailable(&error))?;
         match (&decided.outcome, proof) {
-            (Ok(Decision { verdict: Verdict::Refused(Refusal { reason: Reason::ProofUsed, .. }), .. }), Some(proof)) => {
+            (
+                Ok(Decision { verdict: Verdict::Refused(Refusal { reason: Reason::ProofUsed, .. }), .. }),
+                Some(proof),
+            ) => {
                 // The script's event tells of it.
                 let limits = Limits { recorded: true, ..Limits::default() };
                 return Err(Refused { limits, ..proof.replayed(gateway) });

@@ -1,6 +1,7 @@
 //! What counts once: used up by whatever is decided with it, or by a command of its own, and by nothing else.
 //!
-//! Responsible for every way in which a decision ends. Must never wait for something to lapse: how long it lasts is read.
+//! Responsible for every way in which a decision ends. Must never wait for something to lapse: how long it lasts is
+//! read.
 
 use std::collections::BTreeMap;
 
