@@ -126,7 +126,7 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
 }
 
 /// What the decision events and the counts beside them say.
-async fn told(store: &ScopeStore) -> Causes {
+pub(crate) async fn told(store: &ScopeStore) -> Causes {
     let mut causes = Causes::new();
     for event in store.decisions(MOST).await.expect("decisions") {
         *causes.entry(event.code.unwrap_or(event.outcome)).or_default() += 1;
