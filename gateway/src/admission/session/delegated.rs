@@ -176,17 +176,7 @@ mod tests {
             reason: "plans the work".to_owned(),
         };
         let chain = mint(grant, &root, "root", &Lifetimes::CAPS, NOW).unwrap();
-        let narrowing = Narrowing {
-            client_id: helper.to_owned(),
-            audience: None,
-            scopes: None,
-            constraints: Vec::new(),
-            lifetime_seconds: None,
-            max_depth: None,
-            holder: None,
-            reason: "helps".to_owned(),
-        };
-        attenuate(&chain, &holder, narrowing, NOW).unwrap()
+        attenuate(&chain, &holder, Narrowing::of_all(helper, "helps"), NOW).unwrap()
     }
 
     pub(super) fn checked(chain: &Chain) -> Checked {
