@@ -29,7 +29,7 @@ use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
 use enqueue::Submission;
-use session::Identity;
+use session::{Identity, Unspent};
 
 /// A request that got through all six steps.
 #[derive(Debug)]
@@ -55,10 +55,12 @@ pub(crate) struct Admission {
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
+    proof: &mut Unspent,
     request_id: &str,
     submission: impl Future<Output = Result<Submission, Refused>>,
 ) -> Result<Admission, Refused> {
-    // Step 1, the session, was taken before: there is no identity without it.
+    // Step 1, the session, was taken before: there is no identity without it. Its last part is the script's: a proof is
+    // spent with the decision, or after this gateway has found one by itself.
     let scope = identity.scope();
     let answer = async {
         // Steps 2 and 3: who was refused a moment ago is told so again.
@@ -68,10 +70,10 @@ pub(crate) async fn admit(
         // Steps 5 and 6: what to reserve and what to enqueue stand in the body.
         let question = question(identity, request_id, submission.await?);
         // Steps 2 to 6, decided together.
-        let decided = scope.admissions().decide(question).await;
-        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        conclude(gateway, identity, proof.decide(gateway, identity, question).await?)
     };
-    let outcome = answer.await;
+    let answer = answer.await;
+    let outcome = proof.spend_for(gateway, identity, answer).await;
     count(identity, &outcome);
     outcome
 }

@@ -97,10 +97,9 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
+            Step::Session => StatusCode::UNAUTHORIZED,
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,
-            Step::Session | Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
 }

@@ -212,11 +212,13 @@ pub enum Reason {
     BudgetExhausted,
     /// The idempotency key belongs to another body.
     IdempotencyMismatch,
+    /// What the caller showed to prove who it is counts once, and was used before.
+    ProofUsed,
 }
 
 impl Reason {
     /// All reasons, in the order of the script's codes, which start at 1 (header of `admit.lua`).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BurstLimit,
         Self::HourlyLimit,
         Self::RateLimit,
@@ -228,6 +230,7 @@ impl Reason {
         Self::CircuitOpen,
         Self::BudgetExhausted,
         Self::IdempotencyMismatch,
+        Self::ProofUsed,
     ];
 
     /// The reason with this code of the script.
@@ -258,6 +261,7 @@ impl Reason {
             | Self::DeadlineUnreachable => Step::Backpressure,
             Self::CircuitOpen => Step::CircuitBreaker,
             Self::BudgetExhausted => Step::Economics,
+            Self::ProofUsed => Step::Session,
             Self::IdempotencyMismatch => Step::Enqueue,
         }
     }
@@ -277,6 +281,7 @@ impl Reason {
             Self::CircuitOpen => "circuit_open",
             Self::BudgetExhausted => "budget_exhausted",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ProofUsed => "unauthenticated",
         }
     }
 }

@@ -106,6 +106,7 @@ pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use live_revocations::{LiveRevocations, News};
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
+pub use once::Once;
 pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::once::Once;
 use crate::stored_policy::json;
 
 /// Most hops of a chain of delegations.
@@ -32,6 +33,8 @@ pub struct Provenance {
     pub members: Arc<[String]>,
     /// When it was issued, ms since the epoch; a revocation may spare what is issued later.
     pub issued_at_ms: Option<u64>,
+    /// What came with it that counts once: whatever is decided about the request, it is used up.
+    pub once: Option<Once>,
 }
 
 /// One hop of a chain of delegations.
