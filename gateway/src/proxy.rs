@@ -127,7 +127,7 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<C
     };
     let (trace, method) = (TraceContext::of(&parts.headers), Some(parts.method.to_string()));
     let entry = Entry { in_flight: true, trace, method, route: ROUTE, ..Entry::default() };
-    classed::admit(gateway, caller.identity, caller.request_id.as_str(), classify, fits, entry).await
+    classed::admit(gateway, caller.identity, caller.request_id, classify, fits, entry).await
 }
 
 /// The request as the application gets it; `None` where its path cannot be one of the application's.

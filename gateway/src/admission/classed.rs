@@ -12,6 +12,7 @@ use super::pass::{self, Entry, Pass};
 use super::session::Identity;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::respond::RequestId;
 use crate::right;
 use crate::state::Gateway;
 
@@ -34,7 +35,7 @@ pub(crate) struct Classed {
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     classify: impl Fn(&PolicyInForce) -> RouteClass,
     fits: impl Fn(&PolicyInForce, &str) -> Result<(), Refused>,
     entry: Entry,
