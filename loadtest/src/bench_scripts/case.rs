@@ -124,7 +124,9 @@ impl Case {
             Self::AdmitRefused => refused(bench, batch, calls).await,
             Self::Peek => peek(bench, batch, (0..batch * calls).map(request).collect()).await,
             Self::Claim => claim(bench, batch, calls).await,
-            Self::Renew | Self::Output | Self::Settle | Self::SettleDelegated => leased(self, bench, batch, calls).await,
+            Self::Renew | Self::Output | Self::Settle | Self::SettleDelegated => {
+                leased(self, bench, batch, calls).await
+            }
             Self::ReclaimLapsed => reclaim_lapsed(bench, batch).await,
             Self::ReclaimIdle | Self::Heartbeat | Self::Survey => repeated(self, bench, calls).await,
             Self::Cancel | Self::Inspect => waiting(self, bench, calls).await,
