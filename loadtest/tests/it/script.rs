@@ -32,3 +32,4 @@ mod revoked_task;
 mod write_limit;
 mod grant;
 mod chain;
+pub(crate) mod ended;

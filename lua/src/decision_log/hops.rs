@@ -139,8 +139,8 @@ mod tests {
             scope: text("s"),
             exp: 99_999_999_999,
             reason: text("r"),
-            calls_per_min: (number % 2 == 0).then_some(1_000_000_000),
-            calls_per_hour: (number % 3 == 0).then_some(u64::MAX),
+            calls_per_min: number.is_multiple_of(2).then_some(1_000_000_000),
+            calls_per_hour: number.is_multiple_of(3).then_some(u64::MAX),
         }
     }
 
