@@ -105,6 +105,8 @@ pub struct DecisionPage {
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
 /// here; the script only passes it on.
 const SEPARATOR: char = '\u{1f}';
+/// Longest method in an event, bytes: no registered one is longer, and clients may call theirs as they like.
+const METHOD_BYTES: usize = 32;
 /// Between the names of limits, none of which has one.
 const NAME_SEPARATOR: &str = ",";
 
@@ -144,7 +146,7 @@ fn push_about(about: &mut String, question: &Question<'_>, before: &[Question<'_
         &limits,
         provenance.source,
         provenance.network.as_deref().unwrap_or_default(),
-        provenance.method.as_deref().unwrap_or_default(),
+        hops::cut(provenance.method.as_deref().unwrap_or_default(), METHOD_BYTES),
         provenance.route,
         request.trace_id(),
         latency_us.as_deref().unwrap_or_default(),

@@ -81,7 +81,7 @@ fn push_hop(text: &mut String, hop: &Hop, most: usize) {
 }
 
 /// The beginning of a text, at most this many bytes.
-fn cut(text: &str, most: usize) -> &str {
+pub(super) fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }

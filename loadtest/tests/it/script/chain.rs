@@ -206,7 +206,11 @@ async fn a_chain_stands_once_in_a_batch_and_takes_no_more_than_its_bytes() {
         calls_per_hour: None,
     };
     let through = |first: usize| AdmitRequest {
-        provenance: Provenance { hops: (first..first + 8).map(long).collect(), ..Provenance::default() },
+        provenance: Provenance {
+            hops: (first..first + 8).map(long).collect(),
+            method: Some("M".repeat(60_000)),
+            ..Provenance::default()
+        },
         ..request("paid", "s")
     };
     let bytes = async || {
@@ -214,7 +218,7 @@ async fn a_chain_stands_once_in_a_batch_and_takes_no_more_than_its_bytes() {
         let entry: Vec<(String, Vec<Vec<u8>>)> = entry.expect("an entry").convert().expect("fields");
         entry[0].1.iter().map(Vec::len).sum::<usize>()
     };
-    for (chains, most) in [(1, 10_000), (32, 32 * 2_400)] {
+    for (chains, most) in [(1, 12_000), (32, 32 * 2_400)] {
         let batch: Vec<AdmitRequest> = (0..32).map(|number| through(number % chains)).collect();
         act.store.at(START_MS).admit(&policy, &batch).await.expect("decisions");
         let (bytes, told) = (bytes().await, act.store.decisions(32).await.expect("decisions"));
