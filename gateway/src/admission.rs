@@ -25,6 +25,7 @@ use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
 use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
+use crate::respond::RequestId;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
@@ -56,7 +57,7 @@ pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
     proof: &mut Unspent,
-    request_id: &str,
+    request_id: &RequestId,
     submission: impl Future<Output = Result<Submission, Refused>>,
 ) -> Result<Admission, Refused> {
     // Step 1, the session, was taken before: there is no identity without it. Its last part is the script's: a proof is
@@ -109,7 +110,7 @@ fn repeat(
 pub(crate) async fn peek(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: Option<String>,
 ) -> Result<(Decision, Arc<PolicyInForce>), Refused> {
     circuit_breaker::consult(gateway)?;
@@ -136,7 +137,7 @@ pub(crate) fn ask<'a, T: 'a>(
     async move { answer.await.map_err(|error| circuit_breaker::unavailable(&error)) }
 }
 
-fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+fn question(identity: &Identity, request_id: &RequestId, submission: Submission) -> Question {
     let request = AdmitRequest {
         deadline_ms: submission.deadline_ms,
         delay_ms: submission.delay_ms,
@@ -162,7 +163,7 @@ struct Origin<'a> {
 /// What every question says: who asks, for what kind of work, in which trace, and by which request.
 fn asked_by(
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: String,
     trace: Option<TraceContext>,
     origin: Origin<'_>,
@@ -188,9 +189,10 @@ fn asked_by(
         provenance: Provenance {
             method: origin.method.map(str::to_owned),
             route: origin.route,
+            received: Some(request_id.received()),
             ..identity.provenance()
         },
-        request_id: request_id.to_owned(),
+        request_id: request_id.as_str().to_owned(),
         traceparent,
         tracestate,
         content_type: String::new(),

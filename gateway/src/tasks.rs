@@ -107,7 +107,7 @@ pub(crate) async fn submit(
         }
         Ok(submission)
     };
-    let admission = admission::admit(gateway, identity, proof, request_id.as_str(), submission).await?;
+    let admission = admission::admit(gateway, identity, proof, request_id, submission).await?;
     let Preferences { wait_seconds, respond_async } = Preferences::of(&parts.headers);
     let latest = match wait_seconds {
         // Rare, and large as futures: every submission would carry them.
