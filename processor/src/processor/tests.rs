@@ -232,6 +232,21 @@ async fn tasks_that_a_claim_took_are_run_however_late_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_late_answer_was_told_of_revocations_is_not_relied_on() {
+    for (late_ms, asked) in [(1000, Some(0)), (3000, None)] {
+        let mut lease = fake::lease("chat", 1);
+        lease.envelope.members = vec!["p:ada".to_owned()];
+        let contents = Contents { waiting: [lease].into(), claim_hangs: true, ..Contents::default() };
+        let case = Case::start(contents, 1, Handlers::new().with("*", Echo));
+        case.store.until(|contents| contents.waiting.is_empty()).await;
+        tokio::time::sleep(Duration::from_millis(late_ms)).await;
+        case.store.change(|contents| contents.claim_hangs = false);
+        case.settled(1).await;
+        assert_eq!(case.store.read(|contents| contents.revocations_asked.clone()), [asked], "{late_ms} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_does_not_stay_for_a_claim_that_is_never_answered() {
     for contents in [Contents::default(), waiting([1])] {
         let case = Case::start(Contents { claim_hangs: true, ..contents }, 1, Handlers::new().with("*", Echo));
