@@ -24,6 +24,7 @@ mod chain;
 mod forged;
 mod proof;
 mod charged;
+mod followed;
 mod renamed;
 mod operating;
 mod asking;

@@ -12,6 +12,7 @@ mod stubborn;
 mod late;
 mod lost;
 mod many;
+mod full;
 mod unreachable;
 mod frozen;
 mod failover;

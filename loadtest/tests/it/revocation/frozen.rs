@@ -39,6 +39,15 @@ async fn keep_busy(client: Client) {
 
 #[tokio::test]
 async fn a_gateway_that_was_stopped_lets_nobody_pass_who_was_revoked_meanwhile() {
+    lets_nobody_pass(false).await;
+}
+
+#[tokio::test]
+async fn nor_does_one_that_has_lost_its_connections_to_redis_meanwhile() {
+    lets_nobody_pass(true).await;
+}
+
+async fn lets_nobody_pass(cut: bool) {
     let policy = json!({ "rate_limits": boundless() });
     let mut cast = Cast::on(impatient_cluster().gateways(2).policy(policy)).await;
     cast.cluster.stand_in(1000).await.expect("capacity");
@@ -55,7 +64,7 @@ async fn a_gateway_that_was_stopped_lets_nobody_pass_who_was_revoked_meanwhile()
         }
     }
 
-    let store = cast.cluster.store().await.expect("a store");
+    let (store, probe) = (cast.cluster.store().await.expect("a store"), cast.cluster.probe().await.expect("a probe"));
     // It has commands on their way to Redis when it is stopped.
     let busy: JoinSet<()> = (0..BUSY).map(|_| keep_busy(bob.clone())).collect();
     cast.cluster.member(Place::Gateway(0)).expect("there").pause().expect("frozen");
@@ -69,6 +78,11 @@ async fn a_gateway_that_was_stopped_lets_nobody_pass_who_was_revoked_meanwhile()
     }
     // The freeze itself: nothing happens that could be waited for.
     sleep(FROZEN).await;
+    if cut {
+        for kind in ["normal", "pubsub"] {
+            probe.command("CLIENT", ["KILL", "TYPE", kind, "SKIPME", "yes"]).await.expect("killed");
+        }
+    }
     cast.cluster.member(Place::Gateway(0)).expect("there").resume().expect("awake again");
     while let Some(answered) = waiting.join_next().await {
         let (whose, answer) = answered.expect("no panic");

@@ -17,7 +17,8 @@ const REVOKED: usize = 40;
 const OTHERS: usize = 10;
 
 /// What is in the way of the audit stream is taken out of it again, or put into it.
-const MOVE: &str = "redis.call('RENAME', KEYS[1], KEYS[2]); if ARGV[1] ~= '' then redis.call('SET', KEYS[1], ARGV[1]) end";
+const MOVE: &str =
+    "redis.call('RENAME', KEYS[1], KEYS[2]); if ARGV[1] ~= '' then redis.call('SET', KEYS[1], ARGV[1]) end";
 
 #[tokio::test]
 async fn what_cannot_be_recorded_holds_up_nobody_else_and_is_not_lost() {
