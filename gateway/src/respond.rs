@@ -17,6 +17,7 @@ use portcullis_lua::{LimitState, Reason, Step, chain_limits};
 use crate::admission::session::Identity;
 use crate::challenge;
 use crate::decide::profile::Profile;
+use crate::degraded::Fallback;
 use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
 use crate::problem::Problem;
 use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
@@ -175,6 +176,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
+        degraded: refused.degraded.map(Fallback::as_str),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,
