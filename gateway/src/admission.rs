@@ -21,6 +21,7 @@ use bytes::Bytes;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
+use crate::degraded::Fallback;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
@@ -41,6 +42,8 @@ pub(crate) struct Admission {
     pub(crate) replayed: bool,
     /// Estimated time until a processor takes it, ms; unknown for a repetition.
     pub(crate) estimated_wait_ms: Option<u64>,
+    /// What that estimate rests on instead of what was measured.
+    pub(crate) degraded: Option<Fallback>,
     /// Queued and running in the scope.
     pub(crate) depth: u64,
     /// Depth the live processors stand for.
@@ -205,12 +208,12 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
     let Decided { policy, cost, asked_at, outcome, .. } = decided;
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
-    let (task_id, replayed, estimated_wait_ms) = match verdict {
-        Verdict::Admitted { task_id, estimated_wait_ms } => {
+    let (task_id, replayed, estimated_wait_ms, degraded) = match verdict {
+        Verdict::Admitted { task_id, estimated_wait_ms, assumed } => {
             gateway.refusal_memory().admitted(subject(identity, ""), asked_at);
-            (task_id, false, Some(estimated_wait_ms))
+            (task_id, false, Some(estimated_wait_ms), assumption(assumed))
         }
-        Verdict::Replayed { task_id } => (task_id, true, None),
+        Verdict::Replayed { task_id } => (task_id, true, None, None),
         Verdict::Passed { .. } => {
             let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
             return Err(circuit_breaker::unavailable(&error));
@@ -222,7 +225,12 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
         }
     };
-    Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
+    Ok(Admission { task_id, replayed, estimated_wait_ms, degraded, depth, capacity, limits, policy })
+}
+
+/// What a wait rests on that was not measured.
+fn assumption(assumed: bool) -> Option<Fallback> {
+    assumed.then_some(Fallback::ServiceTimeUnmeasured)
 }
 
 /// Whom a refusal is remembered of, in this route class; empty for tasks.
@@ -244,6 +252,7 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
     Refused {
         retry_after_ms: refusal.retry_after_ms,
         name: refusal.name.map(String::into_boxed_str),
+        degraded: assumption(refusal.assumed),
         limits,
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)

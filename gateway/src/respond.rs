@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::admission::session::Identity;
 use crate::challenge;
 use crate::decide::profile::Profile;
+use crate::degraded::Fallback;
 use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
 use crate::problem::Problem;
 use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
@@ -188,6 +189,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
+        degraded: refused.degraded.map(Fallback::as_str),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,

@@ -135,6 +135,8 @@ pub enum Verdict {
         task_id: TaskId,
         /// Estimated time until a processor takes it, from the measured service time, ms.
         estimated_wait_ms: u64,
+        /// Whether that rests on the policy's service time, because none has been measured.
+        assumed: bool,
     },
     /// Everything was consumed and the request may go on.
     Passed {
@@ -167,6 +169,8 @@ pub struct Refusal {
     /// Refused because of depth: time until the slots run out of queued tasks if nobody is admitted any more, ms. 0 for
     /// every other reason.
     pub backlog_ms: u64,
+    /// Whether these times rest on the policy's service time, because none has been measured. Only of tasks.
+    pub assumed: bool,
 }
 
 /// The six steps, in their order.
