@@ -46,6 +46,7 @@ Returns
             d]; for each then [wait ms d]: until a processor takes it, or, refused by depth, until the slots run out of
             queued tasks; then for each window and each named limit [held d][reset ms d], for each budget [spent d]
             [held d][reset ms d]
+  measured  1 if the service time that waits rest on has been measured, 0 if it is the policy's
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
   5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch,
   12 what counts once was used before).
@@ -347,7 +348,7 @@ for i = 1, requests do
 end
 
 local outcome = concat(outcomes)
-local reply = { outcome, concat(states) }
+local reply = { outcome, concat(states), measured_ms > 0 and 1 or 0 }
 if peek then return reply end
 
 -- First: nobody is admitted where it cannot be recorded, and no script takes back what it wrote.

@@ -92,7 +92,7 @@ pub(crate) async fn decide(
     let trace = TraceContext::of(&parts.headers);
     let method = line.as_ref().and_then(RequestLine::method).map(str::to_owned);
     let entry = Entry { in_flight: lease.is_some(), lease, trace, method, route: PATH, ..Entry::default() };
-    let (identity, request_id) = (caller.identity, caller.request_id.as_str());
+    let (identity, request_id) = (caller.identity, caller.request_id);
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
     let fits = |policy: &_, _: &str| RequestLine::has_one_class(line.as_ref(), policy);
     let decided = classed::admit(gateway, identity, proof, request_id, classify, fits, entry).await?;

@@ -125,7 +125,7 @@ async fn answer(
     let decided = if identity.is_revoked().await {
         Err(Refused::unauthenticated())
     } else {
-        classed::admit(gateway, &identity, &mut Unspent::nothing(), request_id.as_str(), classify, fits, entry).await
+        classed::admit(gateway, &identity, &mut Unspent::nothing(), request_id, classify, fits, entry).await
     };
     match decided {
         Ok(Classed { policy, pass, .. }) => {

@@ -128,7 +128,7 @@ async fn admit(caller: Caller<'_>, proof: &mut Unspent, gateway: &Gateway, parts
     };
     let (trace, method) = (TraceContext::of(&parts.headers), Some(parts.method.to_string()));
     let entry = Entry { in_flight: true, trace, method, route: ROUTE, ..Entry::default() };
-    classed::admit(gateway, caller.identity, proof, caller.request_id.as_str(), classify, fits, entry).await
+    classed::admit(gateway, caller.identity, proof, caller.request_id, classify, fits, entry).await
 }
 
 /// The request as the application gets it; `None` where its path cannot be one of the application's.

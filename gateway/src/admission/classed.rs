@@ -12,6 +12,7 @@ use super::pass::{self, Entry, Pass};
 use super::session::{Identity, Unspent};
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::respond::RequestId;
 use crate::right;
 use crate::state::Gateway;
 
@@ -35,7 +36,7 @@ pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
     proof: &mut Unspent,
-    request_id: &str,
+    request_id: &RequestId,
     classify: impl Fn(&PolicyInForce) -> RouteClass,
     fits: impl Fn(&PolicyInForce, &str) -> Result<(), Refused>,
     entry: Entry,

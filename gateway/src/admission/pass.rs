@@ -20,6 +20,7 @@ use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::respond::RequestId;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
@@ -111,7 +112,7 @@ pub(crate) async fn pass(
     gateway: &Gateway,
     identity: &Identity,
     proof: &mut Unspent,
-    request_id: &str,
+    request_id: &RequestId,
     entry: Entry,
 ) -> Result<Pass, Refused> {
     let scope = identity.scope();
@@ -136,7 +137,7 @@ pub(crate) async fn pass(
     outcome
 }
 
-fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+fn question(identity: &Identity, request_id: &RequestId, entry: Entry) -> Question {
     let request = AdmitRequest {
         // How long the lease is, and the estimates, are settled when it is known under which policy.
         pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled, hits: entry.hits }),

@@ -25,6 +25,7 @@ mod forged;
 mod proof;
 mod spent;
 mod charged;
+mod followed;
 mod renamed;
 mod operating;
 mod asking;

@@ -33,3 +33,4 @@ mod write_limit;
 mod once;
 mod grant;
 mod chain;
+pub(crate) mod ended;
