@@ -21,10 +21,14 @@ use crate::decider::{Decided, Question};
 use crate::refusal::{Limits, Refused};
 use crate::state::Gateway;
 
-/// Longest time from the check of a proof until it is spent, seconds: half a minute for a body to arrive, and some for
-/// a decision. What was spent has to be remembered for as much longer: another request with the same proof may be on
-/// its way through a body just as long.
-pub(super) const LONGEST_UNSPENT_SECONDS: u64 = 40;
+/// Longest time from the check of a proof until Redis is asked to spend it: half a minute for a body to arrive, and
+/// some.
+const LATEST: Duration = Duration::from_secs(35);
+
+/// Longest time from its check until it is spent, seconds: a question is asked for a few seconds at most, whatever
+/// changes meanwhile. What was spent has to be remembered for as much longer than it is fresh: another request with the
+/// same proof may be on its way just as long.
+pub(super) const LONGEST_UNSPENT_SECONDS: u64 = LATEST.as_secs() + 15;
 
 /// What a request has to spend, if anything.
 #[derive(Debug)]
@@ -103,7 +107,7 @@ impl Unspent {
 
 impl Proof {
     fn check_age(&self, gateway: &Gateway) -> Result<(), Refused> {
-        if self.checked.elapsed() <= Duration::from_secs(LONGEST_UNSPENT_SECONDS) {
+        if self.checked.elapsed() <= LATEST {
             return Ok(());
         }
         Err(turned_away(gateway, &Unproven::Failed("proof_stale"), self.address))
@@ -133,9 +137,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_proof_that_was_checked_too_long_ago_is_worth_nothing_whatever_redis_remembers() {
-        let [in_time, again] = spent_after(LONGEST_UNSPENT_SECONDS).await;
+        let [in_time, again] = spent_after(LATEST.as_secs()).await;
         assert_eq!((in_time, again), (Err(Cause::StoreUnavailable), Ok(())), "Redis is asked, and once");
-        assert_eq!(spent_after(LONGEST_UNSPENT_SECONDS + 1).await[0], Err(Cause::Unauthenticated));
+        assert_eq!(spent_after(LATEST.as_secs() + 1).await[0], Err(Cause::Unauthenticated));
     }
 
     #[tokio::test]

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
+use portcullis_delegation::Narrowing;
 use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_loadtest::cluster::Member;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::agent::{Agent, bound};
+use super::agent::{Agent, bound, narrowing};
 use super::behind::application;
 use super::routes::{Route, is_public, routes_of};
 use super::terms::{Terms, with_api_key};
@@ -104,7 +105,9 @@ async fn of_fifty_with_one_proof_over_three_gateways_one_gets_further_whatever_i
     let mut cluster = start(terms.cluster().env("UPSTREAM_URL", &url).policy(policy()).gateways(3)).await;
     cluster.stand_in(1000).await.expect("capacity");
     let agent = Agent::of(&with_api_key(&cluster.gateway(0), "operator"), "tuner", &["*"], json!({})).await;
-    let helper = json!({ "chain": agent.bearer("helper").presented(), "reason": "done" });
+    let reads = Some("quota:read".parse().expect("scopes"));
+    let helper = agent.narrowed(Narrowing { scopes: reads, ..narrowing("helper") });
+    let helper = json!({ "chain": helper.presented(), "reason": "done" });
     let faulty = json!({ "kind": "demo" });
     let unknown = json!({ "kind": "demo", "payload": 1, "deadline_ms": 0 });
     let mut asked = vec![
