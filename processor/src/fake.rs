@@ -335,6 +335,7 @@ pub(crate) fn lease(kind: &str, token: u64) -> Lease {
             session_id: "session-1".to_owned(),
             principal: "ada".to_owned(),
             actor: None,
+            agents: Vec::new(),
             members: Vec::new(),
             issued_at_ms: 0,
             request_id: "request-1".to_owned(),

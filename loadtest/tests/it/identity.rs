@@ -23,6 +23,7 @@ mod publishing;
 mod chain;
 mod forged;
 mod proof;
+mod spent;
 mod charged;
 mod followed;
 mod renamed;
