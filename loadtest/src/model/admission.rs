@@ -67,7 +67,14 @@ impl Model {
     fn verdict(&self, now_ms: u64, request: &AdmitRequest) -> Verdict {
         if request.provenance.once.as_ref().is_some_and(|once| self.used.contains(once)) {
             let (reason, name) = (Reason::ProofUsed, None);
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms: 0, pressure_ms: 0, backlog_ms: 0 });
+            return Verdict::Refused(Refusal {
+                reason,
+                name,
+                retry_after_ms: 0,
+                pressure_ms: 0,
+                backlog_ms: 0,
+                assumed: false,
+            });
         }
         let idempotency = request.idempotency.as_ref().filter(|_| request.pass.is_none());
         let known = idempotency.and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
