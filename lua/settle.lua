@@ -22,7 +22,8 @@ ARGV
     failure rate, slow call rate
   then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][rules of the kind's breaker
     B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate],
-    then, of a task of an agent, what its end says (JSON without the opening brace); kind; what is kept of the task besides its status (only Rust reads it)
+    then, of a task of an agent, what its end says (JSON without the opening brace); kind; what is kept of the task
+    besides its status (only Rust reads it)
   outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back, 8 cancelled because revoked
 Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
 ]]

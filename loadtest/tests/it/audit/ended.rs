@@ -1,7 +1,7 @@
 //! How what agents were let do ended: one event for each task, whatever ended it, and none for anybody else's.
 //!
-//! Responsible for the whole cluster, a processor that is killed included, and for an export that shows what was done to
-//! it. Must never take the word of one that ended a task: what its record says is what the event has to say.
+//! Responsible for the whole cluster, a processor that is killed included, and for an export that shows what was done
+//! to it. Must never take the word of one that ended a task: what its record says is what the event has to say.
 
 use std::collections::BTreeMap;
 
