@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::admission::session::Identity;
 use crate::challenge;
 use crate::decide::profile::Profile;
+use crate::degraded::Fallback;
 use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
 use crate::problem::Problem;
 use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
@@ -111,10 +112,9 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
+            Step::Session => StatusCode::UNAUTHORIZED,
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,
-            Step::Session | Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
 }
@@ -189,6 +189,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
+        degraded: refused.degraded.map(Fallback::as_str),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,

@@ -135,6 +135,8 @@ pub enum Verdict {
         task_id: TaskId,
         /// Estimated time until a processor takes it, from the measured service time, ms.
         estimated_wait_ms: u64,
+        /// Whether that rests on the policy's service time, because none has been measured.
+        assumed: bool,
     },
     /// Everything was consumed and the request may go on.
     Passed {
@@ -167,6 +169,8 @@ pub struct Refusal {
     /// Refused because of depth: time until the slots run out of queued tasks if nobody is admitted any more, ms. 0 for
     /// every other reason.
     pub backlog_ms: u64,
+    /// Whether these times rest on the policy's service time, because none has been measured. Only of tasks.
+    pub assumed: bool,
 }
 
 /// The six steps, in their order.
@@ -221,11 +225,13 @@ pub enum Reason {
     BudgetExhausted,
     /// The idempotency key belongs to another body.
     IdempotencyMismatch,
+    /// What the caller showed to prove who it is counts once, and was used before.
+    ProofUsed,
 }
 
 impl Reason {
     /// All reasons, in the order of the script's codes, which start at 1 (header of `admit.lua`).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BurstLimit,
         Self::HourlyLimit,
         Self::RateLimit,
@@ -237,6 +243,7 @@ impl Reason {
         Self::CircuitOpen,
         Self::BudgetExhausted,
         Self::IdempotencyMismatch,
+        Self::ProofUsed,
     ];
 
     /// The reason with this code of the script.
@@ -267,6 +274,7 @@ impl Reason {
             | Self::DeadlineUnreachable => Step::Backpressure,
             Self::CircuitOpen => Step::CircuitBreaker,
             Self::BudgetExhausted => Step::Economics,
+            Self::ProofUsed => Step::Session,
             Self::IdempotencyMismatch => Step::Enqueue,
         }
     }
@@ -286,6 +294,7 @@ impl Reason {
             Self::CircuitOpen => "circuit_open",
             Self::BudgetExhausted => "budget_exhausted",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ProofUsed => "unauthenticated",
         }
     }
 }

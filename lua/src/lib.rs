@@ -28,7 +28,7 @@
 //! | `loss` | [`ScopeStore::note_loss`] | revocations that somebody holds and Redis does not |
 //! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
 //! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
-//! | `grant` | [`ScopeStore::note_grant`] | as what a principal delegated at most |
+//! | `grant` | [`ScopeStore::note_grant`] | as what a principal logged in or delegated at most |
 //! | `witness` | [`ScopeStore::witness`] | audit events about what changes nothing in Redis |
 //! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 
@@ -108,6 +108,7 @@ pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use live_revocations::{LiveRevocations, News};
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
+pub use once::Once;
 pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;

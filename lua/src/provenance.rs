@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::once::Once;
+
 /// Most hops of a chain of delegations.
 pub const MOST_HOPS: usize = 8;
 
@@ -32,6 +34,8 @@ pub struct Provenance {
     pub members: Arc<[String]>,
     /// When it was issued, ms since the epoch; a revocation may spare what is issued later.
     pub issued_at_ms: Option<u64>,
+    /// What came with it that counts once: whatever is decided about the request, it is used up.
+    pub once: Option<Once>,
 }
 
 /// One hop of a chain of delegations.

@@ -41,7 +41,7 @@ macro_rules! scripts {
 scripts! {
     ADMIT = "admit" [
         "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake",
-        "pass", "state", "chain"
+        "pass", "once", "state", "chain"
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];

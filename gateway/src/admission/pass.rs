@@ -14,7 +14,7 @@ pub(crate) use portcullis_lua::PassOutcome as Outcome;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, PassHead, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
-use super::session::Identity;
+use super::session::{Identity, Unspent};
 use super::{Origin, asked_by, backpressure, circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
@@ -111,6 +111,7 @@ impl Pass {
 pub(crate) async fn pass(
     gateway: &Gateway,
     identity: &Identity,
+    proof: &mut Unspent,
     request_id: &RequestId,
     entry: Entry,
 ) -> Result<Pass, Refused> {
@@ -124,10 +125,11 @@ pub(crate) async fn pass(
         super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
         // Step 4: while Redis does not answer, nobody is made to wait for it.
         circuit_breaker::consult(gateway)?;
-        let decided = scope.admissions().decide(question(identity, request_id, entry)).await;
-        conclude(gateway, identity, &class, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        let decided = proof.decide(gateway, identity, question(identity, request_id, entry)).await?;
+        conclude(gateway, identity, &class, decided)
     };
-    let outcome = answer.await;
+    let answer = answer.await;
+    let outcome = proof.spend_for(gateway, identity, answer).await;
     match &outcome {
         Ok(_) => super::count_as(identity, "passed"),
         Err(refused) => super::count_refused(identity, refused),
