@@ -55,6 +55,8 @@ pub enum Cause {
     /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can or as the policy
     /// allows the caller; or it can open no connection to the application.
     StreamLimit,
+    /// This gateway itself is broken.
+    Internal,
     /// The application behind this gateway could not be reached.
     UpstreamUnreachable,
     /// The application did not answer in time.
@@ -65,7 +67,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is but those the script decides.
-    const OWN: [Self; 20] = [
+    const OWN: [Self; 21] = [
         Self::Unauthenticated,
         Self::Unattributable,
         Self::Forbidden,
@@ -86,6 +88,7 @@ impl Cause {
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
+        Self::Internal,
     ];
 
     /// Every cause there is, what it carries left at zero.
@@ -112,6 +115,7 @@ impl Cause {
             Self::PreconditionRequired => "expected_revision_required",
             Self::Draining => "draining",
             Self::StreamLimit => "stream_limit",
+            Self::Internal => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
@@ -137,6 +141,7 @@ impl Cause {
             | Self::RevisionConflict { .. }
             | Self::PreconditionRequired
             | Self::Draining
+            | Self::Internal
             | Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid => None,
@@ -298,8 +303,9 @@ mod tests {
             Cause::UpstreamUnreachable => 18,
             Cause::UpstreamTimeout => 19,
             Cause::UpstreamInvalid => 20,
+            Cause::Internal => 21,
         };
-        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=21).collect::<Vec<_>>());
         assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

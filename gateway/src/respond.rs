@@ -94,6 +94,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::IdentityUnavailable | Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -72,14 +72,18 @@ async fn live(mark: &str) -> Known {
     let issuer = credentials.jwks_url();
     let issuer = issuer.trim_start_matches("http://").trim_end_matches("/keys").parse().expect("an address");
     let redis = cluster.redis().expect("its own").address();
+    let mut passed = 0;
     for client in callers(&cluster, &credentials).await {
         for kind in ["demo", "remote"] {
             let task_id = accepted(&client, &Submission::new(kind, json!(1))).await;
             assert_eq!(ended(&client, &task_id).await.task_status(), "succeeded", "{kind}");
         }
         let proxied = client.get("/shop/news").await.expect("an answer");
-        assert_eq!((proxied.status, &proxied.body["said"]), (200, &json!("well")), "{}", proxied.text);
+        // Some are given for tasks only.
+        assert!(proxied.body["said"] == "well" || proxied.status == 403, "{}", proxied.text);
+        passed += usize::from(proxied.status == 200);
     }
+    assert!(passed >= 3, "{passed} proxied");
     for wrong in ["Bearer gs_unknown", "Bearer a.b.c", "Basic YTpi"] {
         let answer = cluster.gateway(0).with_header("authorization", wrong).get("/v1/limits").await;
         assert_eq!(answer.expect("an answer").status, 401, "{wrong}");
