@@ -26,11 +26,12 @@ use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
 use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
+use crate::respond::RequestId;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
 use enqueue::Submission;
-use session::Identity;
+use session::{Identity, Unspent};
 
 /// A request that got through all six steps.
 #[derive(Debug)]
@@ -58,10 +59,12 @@ pub(crate) struct Admission {
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    proof: &mut Unspent,
+    request_id: &RequestId,
     submission: impl Future<Output = Result<Submission, Refused>>,
 ) -> Result<Admission, Refused> {
-    // Step 1, the session, was taken before: there is no identity without it.
+    // Step 1, the session, was taken before: there is no identity without it. Its last part is the script's: a proof is
+    // spent with the decision, or after this gateway has found one by itself.
     let scope = identity.scope();
     let answer = async {
         // Steps 2 and 3: who was refused a moment ago is told so again.
@@ -71,10 +74,10 @@ pub(crate) async fn admit(
         // Steps 5 and 6: what to reserve and what to enqueue stand in the body.
         let question = question(identity, request_id, submission.await?);
         // Steps 2 to 6, decided together.
-        let decided = scope.admissions().decide(question).await;
-        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        conclude(gateway, identity, proof.decide(gateway, identity, question).await?)
     };
-    let outcome = answer.await;
+    let answer = answer.await;
+    let outcome = proof.spend_for(gateway, identity, answer).await;
     count(identity, &outcome);
     outcome
 }
@@ -110,7 +113,7 @@ fn repeat(
 pub(crate) async fn peek(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: Option<String>,
 ) -> Result<(Decision, Arc<PolicyInForce>), Refused> {
     circuit_breaker::consult(gateway)?;
@@ -137,7 +140,7 @@ pub(crate) fn ask<'a, T: 'a>(
     async move { answer.await.map_err(|error| circuit_breaker::unavailable(&error)) }
 }
 
-fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+fn question(identity: &Identity, request_id: &RequestId, submission: Submission) -> Question {
     let request = AdmitRequest {
         deadline_ms: submission.deadline_ms,
         delay_ms: submission.delay_ms,
@@ -163,7 +166,7 @@ struct Origin<'a> {
 /// What every question says: who asks, for what kind of work, in which trace, and by which request.
 fn asked_by(
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: String,
     trace: Option<TraceContext>,
     origin: Origin<'_>,
@@ -189,9 +192,10 @@ fn asked_by(
         provenance: Provenance {
             method: origin.method.map(str::to_owned),
             route: origin.route,
+            received: Some(request_id.received()),
             ..identity.provenance()
         },
-        request_id: request_id.to_owned(),
+        request_id: request_id.as_str().to_owned(),
         traceparent,
         tracestate,
         content_type: String::new(),
@@ -248,8 +252,7 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
     Refused {
         retry_after_ms: refusal.retry_after_ms,
         name: refusal.name.map(String::into_boxed_str),
-        degraded: assumption(refusal.assumed),
-        limits,
+        limits: Limits { assumed: refusal.assumed, ..limits },
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)
     }

@@ -89,7 +89,7 @@ pub(crate) async fn show(
     if let Some(fault) = kind.as_deref().and_then(enqueue::kind_fault) {
         return Err(Refused::invalid(vec![fault]));
     }
-    let (decision, policy) = admission::peek(&gateway, &identity, request_id.as_str(), kind).await?;
+    let (decision, policy) = admission::peek(&gateway, &identity, &request_id, kind).await?;
     let view = LimitsView {
         user_type: identity.user_type(),
         session_id: identity.session_id(),

@@ -18,12 +18,12 @@ use hyper::body::Incoming;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
-use crate::admission::session::{self, Identity};
+use crate::admission::session::{self, Identity, Unspent};
 use crate::caught::caught;
 use crate::cors::Sharing;
 use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
-use crate::refusal::Refused;
+use crate::refusal::{Cause, Refused};
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
@@ -141,35 +141,48 @@ impl Public {
             let answer = well_known::answer(&self.gateway, &parts.method, &parts.uri);
             return (None, answer.map(|response| Answered { response, policy: Some(own) }));
         }
-        match session::resolve_admitted(&self.gateway, &parts, peer, address).await {
-            Ok(identity) => {
-                let answer = self.handle(&identity, request_id, peer, parts, body).await;
-                (Some(identity), answer)
-            }
-            Err(refused) => (None, Err(turned_away(&self.gateway, refused))),
+        let (identity, mut proof) = match session::resolve_unspent(&self.gateway, &parts, peer, address).await {
+            Ok(resolved) => resolved,
+            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
+        };
+        let answer = self.handle(&identity, &mut proof, request_id, peer, parts, body).await;
+        // Who was refused before anybody was asked must not come back with the same proof either.
+        if let Err(refused) = proof.spend(&self.gateway, &identity).await {
+            return (None, Err(turned_away(&self.gateway, refused)));
         }
+        // Whoever notices that a credential is worth nothing, the answer names nobody.
+        let named = answer.as_ref().err().is_none_or(|refused| refused.cause != Cause::Unauthenticated);
+        (Some(identity).filter(|_| named), answer)
     }
 
+    /// Whoever asks for a decision spends its proof with it; everybody else spends it before anything is done.
     async fn handle(
         &self,
         identity: &Identity,
+        proof: &mut Unspent,
         request_id: &RequestId,
         peer: SocketAddr,
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
         if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
-            return tasks::submit(&self.gateway, identity, request_id, parts, body).await;
+            return tasks::submit(&self.gateway, identity, proof, request_id, parts, body).await;
         }
-        if decide::takes(parts.uri.path()) {
+        if decide::Profile::of(&parts).is_some() {
             let caller = decide::Caller { identity, request_id, peer };
-            return Box::pin(decide::answer(&self.gateway, caller, &parts)).await;
+            return Box::pin(decide::decide(&self.gateway, caller, proof, &parts)).await;
         }
         if let Some(upstream) = self.gateway.upstream()
             && proxy::takes(parts.uri.path())
         {
             let caller = proxy::Caller { identity, request_id, peer };
-            return Box::pin(proxy::forward(&self.gateway, upstream, caller, parts, body)).await;
+            return Box::pin(proxy::forward(&self.gateway, upstream, caller, proof, parts, body)).await;
+        }
+        let spent = proof.spend(&self.gateway, identity).await;
+        spent.map_err(|refused| turned_away(&self.gateway, refused))?;
+        if decide::takes(parts.uri.path()) {
+            let caller = decide::Caller { identity, request_id, peer };
+            return Box::pin(decide::end(&self.gateway, caller, &parts)).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());

@@ -18,7 +18,7 @@ use portcullis_lua::{TaskId, TaskRecord, TaskStatus};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admission::enqueue;
-use crate::admission::session::Identity;
+use crate::admission::session::{Identity, Unspent};
 use crate::admission::{self, Admission};
 use crate::openapi::{SubmitHeader, Submitting, TaskIdPath, TaskOf};
 use crate::policy_in_force::PolicyInForce;
@@ -81,6 +81,7 @@ impl<S: Sync> FromRequestParts<S> for TaskPath {
 pub(crate) async fn submit(
     gateway: &Gateway,
     identity: &Identity,
+    proof: &mut Unspent,
     request_id: &RequestId,
     parts: Parts,
     body: Body,
@@ -107,7 +108,7 @@ pub(crate) async fn submit(
         }
         Ok(submission)
     };
-    let admission = admission::admit(gateway, identity, request_id.as_str(), submission).await?;
+    let admission = admission::admit(gateway, identity, proof, request_id, submission).await?;
     let Preferences { wait_seconds, respond_async } = Preferences::of(&parts.headers);
     let latest = match wait_seconds {
         // Rare, and large as futures: every submission would carry them.

@@ -18,6 +18,7 @@ impl Model {
     /// Decides, and takes what an admitted request needs.
     pub fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let verdict = self.verdict(now_ms, request);
+        self.used.extend(request.provenance.once.clone());
         if matches!(verdict, Verdict::Admitted { .. } | Verdict::Passed { .. }) {
             self.take(now_ms, request);
         }
@@ -64,6 +65,17 @@ impl Model {
     }
 
     fn verdict(&self, now_ms: u64, request: &AdmitRequest) -> Verdict {
+        if request.provenance.once.as_ref().is_some_and(|once| self.used.contains(once)) {
+            let (reason, name) = (Reason::ProofUsed, None);
+            return Verdict::Refused(Refusal {
+                reason,
+                name,
+                retry_after_ms: 0,
+                pressure_ms: 0,
+                backlog_ms: 0,
+                assumed: false,
+            });
+        }
         let idempotency = request.idempotency.as_ref().filter(|_| request.pass.is_none());
         let known = idempotency.and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
         let mismatch = match known {

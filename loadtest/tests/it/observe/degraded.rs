@@ -40,7 +40,7 @@ async fn read(admin: &Client, path: &str) -> Answer {
 
 /// Waits until a fallback is in use, or is not, as operators see it: in the document and in the metrics.
 async fn operators_see(cluster: &Fixture, name: &str, in_use: bool) {
-    let (admin, value) = (cluster.admin(0), if in_use { 1 } else { 0 });
+    let (admin, value) = (cluster.admin(0), u8::from(in_use));
     until(&format!("{name} is {value} in the document"), || async {
         let listed = names(&read(&admin, "/monitoring/system").await.body["degraded"]).contains(name);
         (listed == in_use).then_some(())
