@@ -61,6 +61,7 @@ use serde_json::{Value, json};
 
 use crate::admission::session;
 use crate::bearer_token::BearerToken;
+use crate::caught::caught;
 use crate::openapi::{self, DecisionQuery, Metering, ScopeQuery, Surveying};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
@@ -195,7 +196,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     let response = match operator {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
-            next.run(request).await
+            caught(&request_id, next.run(request)).await.unwrap_or_else(IntoResponse::into_response)
         }
         Err(refused) => {
             session::count_unresolved(&admin.gateway, &refused);

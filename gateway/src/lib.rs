@@ -29,6 +29,7 @@ pub mod policy_in_force;
 pub mod refusal;
 pub mod caller;
 mod right;
+mod caught;
 pub mod credential;
 mod challenge;
 pub mod client_address;

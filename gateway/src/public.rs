@@ -19,6 +19,7 @@ use portcullis_lua::Step;
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity, Unspent};
+use crate::caught::caught;
 use crate::cors::Sharing;
 use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
@@ -84,7 +85,8 @@ impl Public {
         // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
         let own = gateway.scopes().default_scope().policy();
         let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-        let (identity, answer) = self.identified(&request_id, parts, body, peer, own, profile).await;
+        let identified = caught(&request_id, self.identified(&request_id, parts, body, peer, own, profile)).await;
+        let (identity, answer) = identified.unwrap_or_else(|refused| (None, Err(refused)));
         let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         // What is left was noted when it was decided, and is older now.

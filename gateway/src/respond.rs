@@ -108,6 +108,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::IdentityUnavailable | Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -189,7 +190,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
-        degraded: refused.degraded.map(Fallback::as_str),
+        degraded: refused.limits.assumed.then_some(Fallback::ServiceTimeUnmeasured.as_str()),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,

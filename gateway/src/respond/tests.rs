@@ -49,6 +49,7 @@ fn every_reason_has_the_status_of_the_public_interface() {
         (Cause::NotFound, 404, "not_found", None),
         (Cause::Draining, 503, "draining", None),
         (Cause::StreamLimit, 503, "stream_limit", Some("backpressure")),
+        (Cause::Internal, 500, "internal_error", None),
         (Cause::UpstreamUnreachable, 502, "upstream_unreachable", None),
         (Cause::UpstreamInvalid, 502, "upstream_invalid", None),
         (Cause::UpstreamTimeout, 504, "upstream_timeout", None),
