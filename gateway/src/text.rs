@@ -33,9 +33,7 @@ pub(crate) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
 
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
-    // Every byte is looked at, whatever came before: that is done many at a time.
-    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    if text.bytes().fold(0, |any, byte| any | special(byte)) == 0 {
+    if is_plain(text) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
@@ -43,6 +41,15 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
         // Writing a string into a Vec does not fail.
         _ = serde_json::to_writer(out, text);
     }
+}
+
+/// Whether a JSON string holds this as it stands.
+pub(crate) fn is_plain(text: &str) -> bool {
+    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    // Every byte is looked at, whatever came before: of a whole piece that is done at once.
+    let any_of = |bytes: &[u8]| bytes.iter().fold(0, |any, &byte| any | special(byte));
+    let (pieces, rest) = text.as_bytes().as_chunks::<16>();
+    pieces.iter().fold(any_of(rest), |any, piece| any | any_of(piece)) == 0
 }
 
 #[cfg(test)]
@@ -74,6 +81,18 @@ mod tests {
     fn strings_are_those_of_json_whatever_is_in_them() {
         for text in ["", "plain", "a\"b", "back\\slash", "line\nend", "\u{1}", "é ü", "\u{7f}"] {
             assert_eq!(written(|out| push_string(out, text)), serde_json::to_string(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_needs_an_escape_is_found_wherever_it_stands() {
+        for length in [1, 15, 16, 17, 32, 40] {
+            assert!(is_plain(&"~".repeat(length)));
+            for (place, special) in (0..length).flat_map(|place| [(place, "\""), (place, "\\"), (place, "\n")]) {
+                let mut text = "~".repeat(length);
+                text.replace_range(place..=place, special);
+                assert_eq!(written(|out| push_string(out, &text)), serde_json::to_string(&text).unwrap());
+            }
         }
     }
 }
