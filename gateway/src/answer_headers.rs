@@ -1,8 +1,8 @@
 //! The headers that answers to all callers of one user type under one policy have in common.
 //!
-//! Responsible for writing them once per policy instead of once per answer: a flood of refusals is what a gateway spends
-//! most of its time on when it matters. Must never hold what is one caller's or one request's: such headers have their
-//! places here, and what stands in them is empty until an answer is written.
+//! Responsible for writing them once per policy instead of once per answer: a flood of refusals is what a gateway
+//! spends most of its time on when it matters. Must never hold what is one caller's or one request's: such headers have
+//! their places here, and what stands in them is empty until an answer is written.
 
 use std::sync::OnceLock;
 
