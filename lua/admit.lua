@@ -4,7 +4,8 @@ pressure, breaker, budgets, idempotency, queue bound; then task record, queue en
 asks for a pass is decided in the same way, and takes a place among the passes in flight instead of a queue entry.
 
 Guarantees
-  - A refused request changes no limiter, budget, breaker or queue key. Only the decisions' chain grows.
+  - A refused request changes no limiter, budget, breaker or queue key. Only the decisions' chain grows, and what counts
+    once is used up: whoever saw it go by could come back with it.
   - An admitted request has consumed all it needs of everything, or it is not admitted.
   - Nothing is written before the last request of the batch has been decided.
   - A caller that holds another policy than the one stored, or knows of other revocations, is told so, and nothing is
@@ -15,10 +16,10 @@ Guarantees
 KEYS
   1 queue ZSET      2 delayed ZSET    3 lease ZSET      4 task HASH       5 wake LIST
   6 decision STREAM 7 beat ZSET       8 processor HASH  9 pool ZSET       10 pool-service STRING  11 scope STRING
-  then, each once: the limit STRING of every session, the breaker STRING of every kind, and every idempotency, named
-  limit and budget STRING that a request names by its number among the keys from the scope on, counted from 1; where
-  passes are asked for, in the same way, the pass ZSET, the pass-record HASH, and a pool ZSET and pool-service STRING
-  for each pool of a class's own
+  then, each once: the limit STRING of every session, the breaker STRING of every kind, and every once, idempotency,
+  named limit and budget STRING that a request names by its number among the keys from the scope on, counted from 1;
+  where passes are asked for, in the same way, the pass ZSET, the pass-record HASH, and a pool ZSET and pool-service
+  STRING for each pool of a class's own
 ARGV
   1 now ms (tests only, else '')
   2 'admit', or 'peek' to write nothing at all
@@ -32,11 +33,11 @@ ARGV
     [increment d][windows B] and for each window [reason B][kind B][window ms I4][tick ms I4][limit d]
   then the heads: packed [requests B][sessions B][kinds B], for each kind [half-open probes H], [pass key H]
     [pass-record key H] (0: no passes), for each request [class B, from 1, as listed above][session B, from 1]
-    [kind B, from 1][cost I4; 0: its session's windows do not apply][flags B: 1 idempotent, 2 a pass][deadline ms d]
-    [delay ms d][attempts H][named limits B][budgets B], if idempotent [key H][length B][body hash], if a pass
-    [lease ms d; 0: a decision without a place][pool key H][pool-service key H] (0: counts as load of the scope)
-    [places d], for each named limit [its number H, from 1, as listed above][key H][units d] and for each budget [key H]
-    [period B][amount d][estimate d]
+    [kind B, from 1][cost I4; 0: its session's windows do not apply][flags B: 1 idempotent, 2 a pass, and 4 where it
+    has what counts once][deadline ms d][delay ms d][attempts H][named limits B][budgets B], if it has that [once key H]
+    [lasts ms I4], if idempotent [key H][length B][body hash], if a pass [lease ms d; 0: a decision without a place]
+    [pool key H][pool-service key H] (0: counts as load of the scope) [places d], for each named limit [its number H,
+    from 1, as listed above][key H][units d] and for each budget [key H][period B][amount d][estimate d]
   then what the decision event says about the callers, and for each request the id and the body of its task or pass
 Returns
   outcomes  for each request packed [code B][which B][retry ms d][depth d][capacity d], and the task id where it was
@@ -45,11 +46,14 @@ Returns
             d]; for each then [wait ms d]: until a processor takes it, or, refused by depth, until the slots run out of
             queued tasks; then for each window and each named limit [held d][reset ms d], for each budget [spent d]
             [held d][reset ms d]
+  measured  1 if the service time that waits rest on has been measured, 0 if it is the policy's
   code: 0 admitted, 255 replayed, else the reason (1 burst, 2 hourly, 3 named limit, 4 no live processors,
-  5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch).
+  5 queue full, 6 hard limit, 7 pressure, 8 deadline unreachable, 9 circuit open, 10 budget, 11 idempotency mismatch,
+  12 what counts once was used before).
   which: number of the exhausted window, named limit (they follow the windows) or budget, from 1.
   depth and capacity are the scope's, or of a pass with a pool of its class's own the pool's.
-  retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds.
+  retry ms: the longest time that a failing gate needs; 0 if one asks for more than its limit or budget ever holds, and
+  for the code 12.
   or error STALEPOLICY <stamp stored>, or error STALEREVOCATIONS <number stored>
 ]]
 local queue_key, delayed_key, lease_key, task_key, wake_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -107,6 +111,7 @@ arg_at = arg_at + 2
 local session_windows, session_class, session_changed, breakers = {}, {}, {}, {}
 local named, accounts, known_keys = {}, {}, {}
 local outcomes, states, tasks, entries, later, remembered, admitted = {}, {}, {}, {}, {}, {}, false
+local used = not peek and {}
 
 for i = 1, requests do
   local task_id = ARGV[arg_at]
@@ -116,12 +121,19 @@ for i = 1, requests do
   local class = classes[class_number]
   local code, which, retry_ms, pressure_ms, hopeless, replayed, mismatch = 0, 0, 0, nil, false, nil, false
 
+  -- Session: whoever shows again what counts once has no claim to what it was answered the first time either.
+  if flags >= 4 then
+    flags = flags - 4
+    code, at = once_use(heads, at, stored, used)
+    hopeless = code > 0
+  end
+
   -- Idempotency: a repetition is answered before anything is asked of it.
   local idempotency, body_hash
   if flags == 1 then
     idempotency, body_hash, at = unpack_struct('<HBc0', heads, at)
     local known = known_keys[idempotency] or stored[idempotency]
-    if known then
+    if known and code == 0 then
       if sub(known, 27) == body_hash then
         code, replayed = 255, sub(known, 1, 26)
       else
@@ -336,7 +348,7 @@ for i = 1, requests do
 end
 
 local outcome = concat(outcomes)
-local reply = { outcome, concat(states) }
+local reply = { outcome, concat(states), measured_ms > 0 and 1 or 0 }
 if peek then return reply end
 
 -- First: nobody is admitted where it cannot be recorded, and no script takes back what it wrote.
@@ -345,6 +357,7 @@ local entry = { 'n', format('%d', batches + 1), 'batch', pack('<dd', stamp, now)
 local hash = chain_hash(prev, entry)
 call('XADD', decision_key, 'MAXLEN', '~', ARGV[4], '*', 'prev', prev, 'hash', hash, unpack(entry))
 call('SETRANGE', scope_key, CHAIN_AT, pack('<d', batches + 1) .. hash)
+once_store(used, BEFORE)
 if admitted then
   for session = 1, sessions do
     local lasts = session_changed[session]

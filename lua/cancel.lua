@@ -1,12 +1,15 @@
 --[[
 Cancels a task. One that waits ends here; one that runs is marked, and its holder learns of it at the next renewal.
 
-Guarantees  Whatever a waiting task held is released with it; a task that has ended is left alone.
+Guarantees
+  - Whatever a waiting task held is released with it; a task that has ended is left alone.
+  - A waiting task of an agent that ends here is in the stream of ends, exactly once, or it does not end.
 KEYS
   1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 cancelled SET
-  8 done STRING  9 breaker STRING  then one budget STRING per hold
+  8 done STRING  9 breaker STRING  10 ended STREAM  11 ended-head STRING  then one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')  2 task id  3 result ttl ms  4 channel of changes  5 what is kept of the task
+  6 of a task of an agent, what its end says (JSON without the opening brace), else ''  7 most ends kept
   then for each hold: period, estimate
 Returns  0 unknown or ended, 1 cancelled, 2 marked
 ]]
@@ -14,13 +17,18 @@ local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], 
 local task_key, cancelled_key, done_key, breaker_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local call = redis.call
 local now = now_ms(ARGV[1])
-local id, result_ms = ARGV[2], ARGV[3]
+local id, result_ms, about = ARGV[2], ARGV[3], ARGV[6]
 if call('EXISTS', done_key) == 1 then return 0 end
 local record = call('HGET', task_key, id)
 if not record then return 0 end
 if call('ZSCORE', lease_key, id) then
   call('SADD', cancelled_key, id)
   return 2
+end
+if about ~= '' then
+  if not (call('ZSCORE', queue_key, id) or call('ZSCORE', delayed_key, id)) then return 0 end
+  -- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
+  audit_append(KEYS[10], KEYS[11], ARGV[7], ended_event('task.ended', 'cancelled', 'gateway', about, now))
 end
 local queued, delayed = call('ZREM', queue_key, id), call('ZREM', delayed_key, id)
 if queued + delayed == 0 then return 0 end
@@ -43,8 +51,8 @@ if epoch > 0 then
     call('SET', breaker_key, breaker_pack(breaker), 'PX', '86400000')
   end
 end
-for n = 10, #KEYS do
-  local period, estimate = tonumber(ARGV[2 * n - 14]), tonumber(ARGV[2 * n - 13])
+for n = 12, #KEYS do
+  local period, estimate = tonumber(ARGV[2 * n - 16]), tonumber(ARGV[2 * n - 15])
   local account = account_unpack(call('GET', KEYS[n]), period, now)
   account[3] = math.max(0, account[3] - estimate)
   account_store(KEYS[n], account, now)

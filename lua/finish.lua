@@ -8,17 +8,20 @@ Guarantees
     nothing about the application, because its gateway vanished.
   - A probe whose breaker was told of it when its response began (`extend`) is not told of twice.
   - A pass that ends, in whatever way, is counted out of its pool, and releases or commits all it held, exactly once.
+  - Every pass of an agent that ends is in the stream of ends, exactly once, or it does not end.
   - One whose record is gone or damaged ends like any other, but no breaker hears of it.
 
 KEYS
-  1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET
+  1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET  4 ended STREAM  5 ended-head STRING
   then for each pass: breaker STRING, pool ZSET, pool-service STRING, and one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')
   2 the rules of breakers, packed, as `settle` takes them
+  3 most ends kept
   then for each pass (at most 64): its id; packed [outcome B][ms from its start to the response's head d, or -1: until
     now][rules of the kind's breaker B, from 1, as listed above][holds B] and for each hold [period B][estimate d]
-    [actual d]; kind, '' if it is not known
+    [actual d], then, of a pass of an agent, what its end says (JSON without the opening brace); kind, '' if it is not
+    known
   outcome: 1 succeeded, 2 failed, 3 abandoned, 4 lapsed
 Returns  for each: 1 ended by this call, 0 nothing changed
 ]]
@@ -26,14 +29,17 @@ local pass_key, record_key, kind_key = KEYS[1], KEYS[2], KEYS[3]
 local call, pack, unpack_struct, max = redis.call, struct.pack, struct.unpack, math.max
 local now = now_ms(ARGV[1])
 local SUCCEEDED, FAILED, LAPSED = 1, 2, 4
+local WORD = { 'succeeded', 'failed', 'abandoned', 'lapsed' }
+-- Of a hold in a pass's head, bytes.
+local HOLD = 17
 
 local ids = {}
-for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 local expiries, records = call('ZMSCORE', pass_key, unpack(ids)), call('HMGET', record_key, unpack(ids))
 
 local breakers, accounts, services, ended = {}, {}, {}, {}
-local reply, gone, places = {}, {}, {}
-local key_at, arg_at = 4, 3
+local reply, gone, places, ends = {}, {}, {}, {}
+local key_at, arg_at = 6, 4
 for i = 1, #ids do
   local id, head, kind = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2]
   local breaker_key, pool_key, service_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
@@ -61,12 +67,18 @@ for i = 1, #ids do
         services[service_key] = mean_ms > 0 and mean_ms + (took - mean_ms) / 16 or took
       end
     end
+    local about_at = at + HOLD * holds
+    if about_at <= #head then
+      ends[#ends + 1] = ended_event('pass.ended', WORD[outcome], 'gateway', string.sub(head, about_at), now)
+    end
     holds_end(accounts, head, at, key_at + 3, holds, true, now)
   end
   key_at, arg_at = key_at + 3 + holds, arg_at + 3
 end
 
 if #gone == 0 then return reply end
+-- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
+if #ends > 0 then audit_append_all(KEYS[4], KEYS[5], ARGV[3], ends) end
 call('ZREM', pass_key, unpack(gone))
 call('HDEL', record_key, unpack(gone))
 for key, taken in pairs(places) do call('ZREM', key, unpack(taken)) end

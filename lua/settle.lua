@@ -7,33 +7,38 @@ Guarantees
   - Every task that ends releases all it held, exactly once; cost does not depend on how many tasks are in flight.
   - Tasks that end because their caller's credential was revoked are in the audit stream, one event a call. Where that
     event cannot be written, nothing of the call is: whoever settles has to send the others without them.
+  - Every task of an agent that ends is in the stream of ends, exactly once, or it does not end.
   - An attempt to be retried ends the task instead if it was the last allowed (dead) or the task was cancelled.
 
 KEYS
   1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
-  9 cancelled SET  10 breaker-kind ZSET  11 audit STREAM  12 audit-head STRING
+  9 cancelled SET  10 breaker-kind ZSET  11 audit STREAM  12 audit-head STRING  13 ended STREAM  14 ended-head STRING
   then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
 ARGV
   1 now ms (tests only, else '')
-  2 settings, packed doubles: result ttl ms, most dead letters, most audit events kept
+  2 settings, packed doubles: result ttl ms, most dead letters, most audit events kept, most ends kept
   3 channel of changes
   4 the rules of breakers, packed doubles, for each: window ms, open ms, slow ms, minimum calls, half-open probes,
     failure rate, slow call rate
   then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][rules of the kind's breaker
-    B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate];
-    kind; what is kept of the task besides its status (only Rust reads it)
+    B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate],
+    then, of a task of an agent, what its end says (JSON without the opening brace); kind; what is kept of the task besides its status (only Rust reads it)
   outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back, 8 cancelled because revoked
 Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
 ]]
 local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local key_at = 13
+local ended_key, ended_head_key = KEYS[13], KEYS[14]
+local key_at = 15
 local call, pack, unpack_struct, format, max = redis.call, struct.pack, struct.unpack, string.format, math.max
 local now = now_ms(ARGV[1])
-local result_ms, max_dead, max_events = unpack_struct('<ddd', ARGV[2])
+local result_ms, max_dead, max_events, max_ends = unpack_struct('<dddd', ARGV[2])
 local channel, result_px = ARGV[3], format('%d', result_ms)
 local SUCCEEDED, FAILED, RETRY, CANCELLED, EXPIRED, DEAD, HANDED_BACK, REVOKED = 1, 2, 3, 4, 5, 6, 7, 8
 local STATUS = { 3, 4, 2, 6, 7, 5, 1 }
+local WORD = { [3] = 'succeeded', [4] = 'failed', [5] = 'dead', [6] = 'cancelled', [7] = 'expired' }
+-- Of a hold in a settlement's head, bytes.
+local HOLD = 17
 
 local ids = {}
 for i = 5, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
@@ -45,7 +50,7 @@ local scope = scope_whole(call('GET', scope_key))
 local _, _, _, service_ms = unpack_struct(SCOPE, scope)
 local service_changed, revoked = false, {}
 local reply, over, gone, waiting, changed, rerun, later, front, dead, released = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
-local outcomes = {}
+local outcomes, ends = {}, {}
 
 local arg_at = 5
 for i = 1, #ids do
@@ -114,6 +119,11 @@ for i = 1, #ids do
       end
       outcomes[#outcomes + 1] = done_key
       outcomes[#outcomes + 1] = pack('<BdH', STATUS[outcome], now, #history) .. history .. kept
+      local about_at = at + HOLD * holds
+      if about_at <= #head then
+        local status = WORD[STATUS[outcome]]
+        ends[#ends + 1] = ended_event('task.ended', status, 'processor', string.sub(head, about_at), now)
+      end
       holds_end(accounts, head, at, key_at + 2, holds, outcome == SUCCEEDED or outcome == FAILED, now)
     end
   end
@@ -122,12 +132,18 @@ end
 
 if #released == 0 then return reply end
 -- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
+if #ends > 0 and #revoked > 0 then
+  -- In both streams or in none: these fail where the second could not be written.
+  call('XLEN', ended_key)
+  call('STRLEN', ended_head_key)
+end
 if #revoked > 0 then
   audit_append(KEYS[11], KEYS[12], format('%d', max_events), {
     'event', 'tasks.revoked', 'at', format('%d', now), 'by', 'processor',
     'about', '{"tasks":["' .. table.concat(revoked, '","') .. '"]}',
   })
 end
+if #ends > 0 then audit_append_all(ended_key, ended_head_key, format('%d', max_ends), ends) end
 for n = 1, #outcomes, 2 do call('SET', outcomes[n], outcomes[n + 1], 'PX', result_px) end
 call('ZREM', lease_key, unpack(released))
 if #gone > 0 then

@@ -112,6 +112,24 @@ impl Scope {
     }
 }
 
+/// The name of a tenant as it stands in a setting.
+///
+/// # Errors
+///
+/// Why it is refused.
+pub fn tenant_name(name: &str) -> Result<String, InvalidName> {
+    Scope::new(name, "any").map(|scope| scope.tenant)
+}
+
+/// The name of a project as it stands in a setting.
+///
+/// # Errors
+///
+/// Why it is refused.
+pub fn project_name(name: &str) -> Result<String, InvalidName> {
+    Scope::new("any", name).map(|scope| scope.project)
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.project)

@@ -26,6 +26,7 @@ mod weakness;
 mod examine;
 mod storable;
 mod load;
+mod arguments;
 
 mod takes_effect;
 mod changes;
@@ -33,6 +34,7 @@ mod patch;
 mod amend;
 
 pub use amend::{Amended, Amendment, amend};
+pub use arguments::{BadVariable, Misuse, arguments};
 pub use changes::{PolicyChange, changes, compare};
 pub use document::{from_either, from_json, merge_patch};
 pub use fault::{Fault, nearest};

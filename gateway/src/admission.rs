@@ -21,15 +21,17 @@ use bytes::Bytes;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, Provenance, Refusal, Step, StoreError, TaskId, Verdict};
 
 use crate::decider::{Decided, Mode, Question, Wish};
+use crate::degraded::Fallback;
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Cause, Limits, Refused};
 use crate::refusal_memory::{Recalled, RefusalMemory, Subject};
+use crate::respond::RequestId;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
 use enqueue::Submission;
-use session::Identity;
+use session::{Identity, Unspent};
 
 /// A request that got through all six steps.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Admission {
     pub(crate) replayed: bool,
     /// Estimated time until a processor takes it, ms; unknown for a repetition.
     pub(crate) estimated_wait_ms: Option<u64>,
+    /// What that estimate rests on instead of what was measured.
+    pub(crate) degraded: Option<Fallback>,
     /// Queued and running in the scope.
     pub(crate) depth: u64,
     /// Depth the live processors stand for.
@@ -55,10 +59,12 @@ pub(crate) struct Admission {
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    proof: &mut Unspent,
+    request_id: &RequestId,
     submission: impl Future<Output = Result<Submission, Refused>>,
 ) -> Result<Admission, Refused> {
-    // Step 1, the session, was taken before: there is no identity without it.
+    // Step 1, the session, was taken before: there is no identity without it. Its last part is the script's: a proof is
+    // spent with the decision, or after this gateway has found one by itself.
     let scope = identity.scope();
     let answer = async {
         // Steps 2 and 3: who was refused a moment ago is told so again.
@@ -68,10 +74,10 @@ pub(crate) async fn admit(
         // Steps 5 and 6: what to reserve and what to enqueue stand in the body.
         let question = question(identity, request_id, submission.await?);
         // Steps 2 to 6, decided together.
-        let decided = scope.admissions().decide(question).await;
-        conclude(gateway, identity, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        conclude(gateway, identity, proof.decide(gateway, identity, question).await?)
     };
-    let outcome = answer.await;
+    let answer = answer.await;
+    let outcome = proof.spend_for(gateway, identity, answer).await;
     count(identity, &outcome);
     outcome
 }
@@ -107,7 +113,7 @@ fn repeat(
 pub(crate) async fn peek(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: Option<String>,
 ) -> Result<(Decision, Arc<PolicyInForce>), Refused> {
     circuit_breaker::consult(gateway)?;
@@ -134,7 +140,7 @@ pub(crate) fn ask<'a, T: 'a>(
     async move { answer.await.map_err(|error| circuit_breaker::unavailable(&error)) }
 }
 
-fn question(identity: &Identity, request_id: &str, submission: Submission) -> Question {
+fn question(identity: &Identity, request_id: &RequestId, submission: Submission) -> Question {
     let request = AdmitRequest {
         deadline_ms: submission.deadline_ms,
         delay_ms: submission.delay_ms,
@@ -160,7 +166,7 @@ struct Origin<'a> {
 /// What every question says: who asks, for what kind of work, in which trace, and by which request.
 fn asked_by(
     identity: &Identity,
-    request_id: &str,
+    request_id: &RequestId,
     kind: String,
     trace: Option<TraceContext>,
     origin: Origin<'_>,
@@ -186,9 +192,10 @@ fn asked_by(
         provenance: Provenance {
             method: origin.method.map(str::to_owned),
             route: origin.route,
+            received: Some(request_id.received()),
             ..identity.provenance()
         },
-        request_id: request_id.to_owned(),
+        request_id: request_id.as_str().to_owned(),
         traceparent,
         tracestate,
         content_type: String::new(),
@@ -201,12 +208,12 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
     let Decided { policy, cost, asked_at, outcome, .. } = decided;
     let Decision { verdict, depth, capacity, limits, .. } =
         outcome.map_err(|refused| Refused { policy: Some(policy.clone()), ..refused })?;
-    let (task_id, replayed, estimated_wait_ms) = match verdict {
-        Verdict::Admitted { task_id, estimated_wait_ms } => {
+    let (task_id, replayed, estimated_wait_ms, degraded) = match verdict {
+        Verdict::Admitted { task_id, estimated_wait_ms, assumed } => {
             gateway.refusal_memory().admitted(subject(identity, ""), asked_at);
-            (task_id, false, Some(estimated_wait_ms))
+            (task_id, false, Some(estimated_wait_ms), assumption(assumed))
         }
-        Verdict::Replayed { task_id } => (task_id, true, None),
+        Verdict::Replayed { task_id } => (task_id, true, None, None),
         Verdict::Passed { .. } => {
             let error = StoreError::Protocol("a pass where a task was asked for".to_owned());
             return Err(circuit_breaker::unavailable(&error));
@@ -218,7 +225,12 @@ fn conclude(gateway: &Gateway, identity: &Identity, decided: Decided) -> Result<
             return Err(refused(Refusal { retry_after_ms, ..refusal }, limits.into(), policy));
         }
     };
-    Ok(Admission { task_id, replayed, estimated_wait_ms, depth, capacity, limits, policy })
+    Ok(Admission { task_id, replayed, estimated_wait_ms, degraded, depth, capacity, limits, policy })
+}
+
+/// What a wait rests on that was not measured.
+fn assumption(assumed: bool) -> Option<Fallback> {
+    assumed.then_some(Fallback::ServiceTimeUnmeasured)
 }
 
 /// Whom a refusal is remembered of, in this route class; empty for tasks.
@@ -240,6 +252,7 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
     Refused {
         retry_after_ms: refusal.retry_after_ms,
         name: refusal.name.map(String::into_boxed_str),
+        degraded: assumption(refusal.assumed),
         limits,
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use portcullis_config::{Scope, UserType};
-use portcullis_lua::{Hop, SessionKey};
+use portcullis_lua::{Hop, Once, SessionKey};
 
 use crate::digest;
 
@@ -39,6 +39,8 @@ pub struct Caller {
     pub login: Option<SessionKey>,
     /// Whether browsers send its credential by themselves, whichever page asks.
     pub ambient: bool,
+    /// The proof of possession that came with it, by its id: checked, and not spent yet.
+    pub proof: Option<Once>,
 }
 
 impl Caller {
@@ -59,6 +61,7 @@ impl Caller {
             expires_at_ms: None,
             login: None,
             ambient: false,
+            proof: None,
         }
     }
 }

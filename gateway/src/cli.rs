@@ -22,9 +22,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use portcullis_config::{BadVariable, Misuse, arguments};
 
 use crate::admin::redact;
 
@@ -39,7 +39,7 @@ Exit status:
       chain does not verify
   64  bad usage or bad configuration; every fault is listed on stderr
   69  Redis was not reached within --redis-wait-ms
-  78  refused to start open to the world; each line names the setting";
+  78  refused to start open to the world, or with a variable whose value is no good; each line names the setting";
 
 /// Decides who may in: the stateless gateway of a Portcullis cluster.
 #[derive(Debug, Parser)]
@@ -79,8 +79,8 @@ enum Exit {
     Usage,
     /// `EX_UNAVAILABLE`: Redis was not reached in the time given.
     Unavailable,
-    /// `EX_CONFIG`: it would have been open to the world.
-    Open,
+    /// `EX_CONFIG`: it would have been open to the world, or its environment has a value that is no good.
+    Refused,
 }
 
 impl From<Exit> for ExitCode {
@@ -90,7 +90,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => Self::FAILURE,
             Exit::Usage => Self::from(64),
             Exit::Unavailable => Self::from(69),
-            Exit::Open => Self::from(78),
+            Exit::Refused => Self::from(78),
         }
     }
 }
@@ -110,23 +110,30 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(Command::Token(command)) => token::token(&command),
             Some(Command::VerifyAudit(args)) => verify_audit::verify_audit(&args),
         },
-        Err(error) => refuse_usage(&error),
+        Err(misuse) => refuse_misuse(&misuse),
     }
     .into()
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&without_empty_variables(Cli::command()).try_get_matches_from(args)?)
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Misuse> {
+    let (matches, used) = arguments(Cli::command(), args)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(Misuse::Usage)?;
+    match &mut cli.command {
+        None => cli.serve.variables = used,
+        Some(Command::Serve(args)) => args.variables = used,
+        Some(_) => {}
+    }
+    Ok(cli)
 }
 
-/// Compose files and charts set variables to nothing when they mean not to set them.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
-}
-
-fn without_empty_variable(arg: Arg) -> Arg {
-    let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    if empty { arg.env(Resettable::Reset) } else { arg }
+fn refuse_misuse(misuse: &Misuse) -> Exit {
+    match misuse {
+        Misuse::Usage(error) => refuse_usage(error),
+        Misuse::Variables(faults) => {
+            complain(faults.iter().map(variable_fault));
+            Exit::Refused
+        }
+    }
 }
 
 fn refuse_usage(error: &clap::Error) -> Exit {
@@ -137,6 +144,11 @@ fn refuse_usage(error: &clap::Error) -> Exit {
     }
     complain([usage_fault(error)]);
     Exit::Usage
+}
+
+/// What is wrong with a variable. It quotes the value, which may be a URL with a password.
+fn variable_fault(fault: &BadVariable) -> String {
+    redact::text(&fault.to_string())
 }
 
 /// What is wrong with the usage. It quotes the value, which may be a URL with a password.
@@ -163,7 +175,7 @@ fn print(text: &str) {
 mod tests {
     use super::*;
 
-    fn parse_line(line: &str) -> Result<Cli, clap::Error> {
+    fn parse_line(line: &str) -> Result<Cli, Misuse> {
         parse(std::iter::once("portcullis-gateway").chain(line.split_whitespace()).map(OsString::from))
     }
 
@@ -189,20 +201,28 @@ mod tests {
             "token",
             "token mint",
         ] {
-            assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Usage, "{line}");
+            assert_eq!(refuse_misuse(&parse_line(line).unwrap_err()), Exit::Usage, "{line}");
         }
         for line in ["--help", "--version", "serve --help", "help", "token attenuate --help"] {
-            assert_eq!(refuse_usage(&parse_line(line).unwrap_err()), Exit::Success, "{line}");
+            assert_eq!(refuse_misuse(&parse_line(line).unwrap_err()), Exit::Success, "{line}");
         }
     }
 
     #[test]
     fn a_value_that_is_no_good_is_quoted_without_its_secrets() {
+        let usage = |line: &str| match parse_line(line) {
+            Err(Misuse::Usage(error)) => usage_fault(&error),
+            other => panic!("{other:?}"),
+        };
         for url in ["http://user:canary@app:80", "http://app:80/?api_key=canary", "http://canary@app"] {
-            let fault = usage_fault(&parse_line(&format!("serve --upstream-url {url}")).unwrap_err());
+            let fault = usage(&format!("serve --upstream-url {url}"));
             assert!(fault.contains("--upstream-url") && !fault.contains("canary"), "{fault}");
+            let value = Some(url.to_owned());
+            let fault = BadVariable { name: "UPSTREAM_URL".to_owned(), value, reason: "is none".to_owned() };
+            let line = variable_fault(&fault);
+            assert!(line.starts_with("UPSTREAM_URL: ") && !line.contains("canary"), "{line}");
         }
-        let fault = usage_fault(&parse_line("serve --trusted-proxy-count one").unwrap_err());
+        let fault = usage("serve --trusted-proxy-count one");
         assert!(fault.contains("'one'"), "{fault}");
     }
 

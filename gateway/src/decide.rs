@@ -22,7 +22,7 @@ use portcullis_lua::{PassEnd, TaskId};
 use crate::admission;
 use crate::admission::classed::{self, Classed};
 use crate::admission::pass::{Entry, Outcome};
-use crate::admission::session::Identity;
+use crate::admission::session::{Identity, Unspent};
 use crate::openapi::{DecideQuery, Deciding, EndingPass, EndingQuery, PassIdPath};
 use crate::proxy::usage;
 use crate::refusal::Refused;
@@ -65,18 +65,8 @@ fn below(path: &str) -> Option<&str> {
     path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Answers a request under this endpoint. Its method is the other proxy's affair, where that passes it on.
-pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
-    if Profile::of(parts).is_some() {
-        return decide(gateway, caller, parts).await;
-    }
-    let pass_id = below(parts.uri.path()).and_then(|rest| rest.strip_prefix('/')).and_then(TaskId::parse);
-    match pass_id.filter(|_| parts.method == Method::DELETE) {
-        Some(pass_id) => end(gateway, caller, parts, &pass_id).await,
-        None => Err(Refused::not_found()),
-    }
-}
-
+/// Decides about the request that is described. The method of the question is the other proxy's affair, where that
+/// passes it on.
 #[utoipa::path(
     method(get, post), path = "/v1/decide", operation_id = "decide", tag = "decide",
     summary = "Whether a request that another proxy holds may go on",
@@ -91,16 +81,22 @@ pub(crate) async fn answer(gateway: &Gateway, caller: Caller<'_>, parts: &Parts)
         Deciding
     )
 )]
-pub(crate) async fn decide(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
+pub(crate) async fn decide(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    proof: &mut Unspent,
+    parts: &Parts,
+) -> Result<Answered, Refused> {
     let may_hold = gateway.decide_askers().include(caller.peer);
     let Asked { line, lease } = Asked::of(parts, may_hold).map_err(Refused::invalid)?;
     let trace = TraceContext::of(&parts.headers);
     let method = line.as_ref().and_then(RequestLine::method).map(str::to_owned);
     let entry = Entry { in_flight: lease.is_some(), lease, trace, method, route: PATH, ..Entry::default() };
-    let (identity, request_id) = (caller.identity, caller.request_id.as_str());
+    let (identity, request_id) = (caller.identity, caller.request_id);
     let classify = |policy: &_| RequestLine::class_of(line.as_ref(), policy);
     let fits = |policy: &_, _: &str| RequestLine::has_one_class(line.as_ref(), policy);
-    let Classed { policy, class, pass } = classed::admit(gateway, identity, request_id, classify, fits, entry).await?;
+    let decided = classed::admit(gateway, identity, proof, request_id, classify, fits, entry).await?;
+    let Classed { policy, class, pass } = decided;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     say_who(headers, identity);
@@ -135,7 +131,8 @@ fn say_who(headers: &mut HeaderMap, identity: &Identity) {
     }
 }
 
-/// Ends a place among the passes in flight, with what was really used in `X-Usage-<Unit>`.
+/// Ends a place among the passes in flight, with what was really used in `X-Usage-<Unit>`. Nothing else is asked for
+/// below this endpoint.
 #[utoipa::path(
     delete, path = "/v1/decide/{pass_id}", operation_id = "end_pass", tag = "decide",
     summary = "Ends a place that a decision gave",
@@ -144,12 +141,9 @@ fn say_who(headers: &mut HeaderMap, identity: &Identity) {
     params(PassIdPath, EndingQuery),
     responses((status = 204, description = "It has ended"), EndingPass)
 )]
-pub(crate) async fn end(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    parts: &Parts,
-    pass_id: &TaskId,
-) -> Result<Answered, Refused> {
+pub(crate) async fn end(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) -> Result<Answered, Refused> {
+    let pass_id = below(parts.uri.path()).and_then(|rest| rest.strip_prefix('/')).and_then(TaskId::parse);
+    let pass_id = pass_id.filter(|_| parts.method == Method::DELETE).ok_or_else(Refused::not_found)?;
     // Usage and outcome are the asker's word: a caller who reported its own would pay what it likes.
     if !gateway.decide_askers().include(caller.peer) {
         return Err(Refused::not_found());
@@ -160,7 +154,7 @@ pub(crate) async fn end(
         None => (Outcome::Abandoned, Some(0)),
     };
     let (scope, policy) = (caller.identity.scope(), caller.identity.scope().policy());
-    let record = admission::ask(gateway, scope.store().pass(pass_id)).await?;
+    let record = admission::ask(gateway, scope.store().pass(&pass_id)).await?;
     let record = record.filter(|record| record.principal == caller.identity.principal());
     let record = record.ok_or_else(Refused::not_found)?;
     let mut reported = Vec::new();

@@ -23,7 +23,7 @@ use tonic_prost::ProstCodec;
 
 use crate::admission::classed::{self, Classed};
 use crate::admission::pass::Entry;
-use crate::admission::session::{Identity, resolve_vouched};
+use crate::admission::session::{Identity, Unspent, resolve_vouched};
 use crate::bearer_token::BearerToken;
 use crate::decide::RequestLine;
 use crate::metric;
@@ -125,7 +125,7 @@ async fn answer(
     let decided = if identity.is_revoked().await {
         Err(Refused::unauthenticated())
     } else {
-        classed::admit(gateway, &identity, request_id.as_str(), classify, fits, entry).await
+        classed::admit(gateway, &identity, &mut Unspent::nothing(), request_id, classify, fits, entry).await
     };
     match decided {
         Ok(Classed { policy, pass, .. }) => {

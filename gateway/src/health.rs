@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::any;
 
+use crate::degraded::{self, Fallback};
 use crate::refusal::Refused;
 use crate::respond;
 use crate::state::Gateway;
@@ -40,14 +41,19 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready: 200 unless draining.
+/// Ready: 200 unless draining. Fallbacks that this gateway knows of by itself are listed, and change nothing.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "health", summary = "Willing to take traffic",
     responses(
-        (status = 200, description = "Ready", body = String, content_type = "text/plain"),
+        (status = 200, description = "Ready. A second line, `degraded: ` and names with commas, lists the fallbacks in \
+            use, as far as this gateway knows of them without asking", body = String, content_type = "text/plain"),
         (status = 503, description = "Draining", body = String, content_type = "text/plain"),
     )
 )]
-pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
-    if gateway.draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, String) {
+    let (status, word) =
+        if gateway.draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ready") };
+    let degraded: Vec<&str> = degraded::of_gateway(&gateway).into_iter().map(Fallback::as_str).collect();
+    let line = if degraded.is_empty() { String::new() } else { format!("degraded: {}\n", degraded.join(", ")) };
+    (status, format!("{word}\n{line}"))
 }

@@ -56,6 +56,7 @@ pub mod scope;
 pub mod scopes;
 mod watch_hub;
 mod news;
+mod degraded;
 mod refused_fetch;
 pub mod state;
 mod admission;

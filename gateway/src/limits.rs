@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission;
 use crate::admission::enqueue;
 use crate::admission::session::Identity;
+use crate::degraded::{self, Degraded};
 use crate::openapi::{Asking, LimitsQuery};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{RequestId, set_limits, set_policy};
@@ -39,6 +40,8 @@ pub(crate) struct LimitsView<'a> {
     policy_revision: u64,
     limits: Vec<LimitView<'a>>,
     budgets: Vec<BudgetView<'a>>,
+    /// Fallbacks that this gateway has to use in the caller's scope; empty when all is well.
+    degraded: Degraded,
 }
 
 /// One of the limits that apply to the caller.
@@ -86,13 +89,14 @@ pub(crate) async fn show(
     if let Some(fault) = kind.as_deref().and_then(enqueue::kind_fault) {
         return Err(Refused::invalid(vec![fault]));
     }
-    let (decision, policy) = admission::peek(&gateway, &identity, request_id.as_str(), kind).await?;
+    let (decision, policy) = admission::peek(&gateway, &identity, &request_id, kind).await?;
     let view = LimitsView {
         user_type: identity.user_type(),
         session_id: identity.session_id(),
         policy_revision: policy.revision(),
         limits: decision.limits.iter().map(limit_view).collect(),
         budgets: decision.budgets.iter().map(budget_view).collect(),
+        degraded: degraded::of_scope(&gateway, identity.scope()),
     };
     let mut response = serde_json::to_vec(&view).unwrap_or_default().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

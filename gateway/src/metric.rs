@@ -7,6 +7,8 @@
 //! Names follow Prometheus: prefix `portcullis_`, base units (seconds, not milliseconds), `_total` on counters.
 //! A handle is looked up once per label set and then reused, so that counting costs a lookup and an addition.
 
+mod degraded;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
@@ -15,6 +17,8 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use portcullis_config::{Scope, UserType};
 use portcullis_lua::QueueView;
+
+pub(crate) use degraded::degraded;
 
 const DECISIONS: &str = "portcullis_decisions_total";
 const LOCAL_REFUSALS: &str = "portcullis_local_refusals_total";
@@ -232,6 +236,7 @@ pub fn describe() {
     describe_counter!(RLS_QUESTIONS, Unit::Count, "Questions of Envoy's rate limit service, by gRPC status.");
     describe_counter!(CREDENTIALS_REFUSED, Unit::Count, "Credentials that were worth nothing, by cause.");
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
+    degraded::describe();
     describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
     describe_counter!(POLICY_LOADS, Unit::Count, "Revisions of policies made ready for use.");
     describe_counter!(STALE_POLICY, Unit::Count, "Calls that Redis refused under a policy that is not the stored one.");

@@ -206,7 +206,7 @@ mod tests {
         let scope = gateway.scopes().default_scope().decider().pass_scope.clone();
         let keep = || {
             let (pass_id, kind) = (TaskId::generate(), "guarded".to_owned());
-            let lease = PassLease { pass_id, kind, lease_ms: 9_000, pooled: false, holds: Vec::new() };
+            let lease = PassLease { pass_id, kind, lease_ms: 9_000, pooled: false, holds: Vec::new(), acting: None };
             keeper.keep(scope.clone(), lease, Instant::now())
         };
         drop(keep());
@@ -228,6 +228,7 @@ mod tests {
             lease_ms: 9_000,
             pooled: false,
             holds: Vec::new(),
+            acting: None,
         };
         drop(keeper.keep(scope, lease, Instant::now()));
         keeper.write(gateway.store_breaker(), gateway.refusal_memory()).await;

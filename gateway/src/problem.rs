@@ -26,6 +26,8 @@ pub(crate) struct Problem<'a> {
     /// As draft-ietf-httpapi-ratelimit-headers-11 has them.
     pub(crate) violated_policies: Option<&'a [&'a str]>,
     pub(crate) errors: &'a [RequestFault],
+    /// The one fallback that the wait rests on.
+    pub(crate) degraded: Option<&'static str>,
     /// Revision that is stored.
     pub(crate) current: Option<u64>,
 }
@@ -69,6 +71,9 @@ impl Problem<'_> {
             // Two strings each: this has no way to fail.
             _ = serde_json::to_writer(&mut out, self.errors);
         }
+        if let Some(fallback) = self.degraded {
+            push_degraded(&mut out, fallback);
+        }
         if let Some(current) = self.current {
             out.extend_from_slice(b",\"current\":");
             push_number(&mut out, current);
@@ -76,6 +81,13 @@ impl Problem<'_> {
         out.push(b'}');
         out
     }
+}
+
+/// The member `degraded` of an answer that rests on this fallback, after others.
+pub(crate) fn push_degraded(out: &mut Vec<u8>, fallback: &'static str) {
+    out.extend_from_slice(b",\"degraded\":[");
+    push_string(out, fallback);
+    out.push(b']');
 }
 
 fn member(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
@@ -110,6 +122,7 @@ mod tests {
             budget: None,
             violated_policies: None,
             errors: &errors,
+            degraded: None,
             current: Some(7),
         };
         let read = |problem: &Problem<'_>| serde_json::from_slice::<Value>(&problem.json()).unwrap();
@@ -123,11 +136,13 @@ mod tests {
             violated_policies: Some(&["a", "b"]),
             budget: Some("daily"),
             errors: &[],
+            degraded: Some("heartbeat_stale"),
             current: None,
             ..problem
         };
         let read = read(&problem);
         assert_eq!((&read["violated-policies"], &read["budget"]), (&json!(["a", "b"]), &json!("daily")));
+        assert_eq!(read["degraded"], json!(["heartbeat_stale"]));
         assert_eq!((read.get("limit"), read.get("errors"), read.get("current")), (None, None, None));
     }
 }

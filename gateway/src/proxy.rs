@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::admission::classed::{self, Classed};
 use crate::admission::pass::{Entry, Outcome};
-use crate::admission::session::Identity;
+use crate::admission::session::{Identity, Unspent};
 use crate::metric;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::{Refused, RequestFault};
@@ -83,6 +83,7 @@ pub(crate) async fn forward(
     gateway: &Gateway,
     upstream: &Upstream,
     caller: Caller<'_>,
+    proof: &mut Unspent,
     mut parts: Parts,
     body: Body,
 ) -> Result<Answered, Refused> {
@@ -90,7 +91,7 @@ pub(crate) async fn forward(
         return Err(Refused::invalid(vec![RequestFault::new("method", "is not passed on to the application")]));
     }
     let switch = Switch::asked_for(gateway, caller.identity, &mut parts)?;
-    let Classed { policy, class, pass } = admit(caller, gateway, &parts).await?;
+    let Classed { policy, class, pass } = admit(caller, proof, gateway, &parts).await?;
     let (bounds, decided_at) = (Bounds::of(policy.policy(), &class), Instant::now());
     let mut account = Account { pass, outcome: Outcome::Abandoned, usage: Vec::new() };
     let limits = account.pass.as_ref().map(|pass| pass.limits().to_vec());
@@ -118,7 +119,7 @@ pub(crate) async fn forward(
 }
 
 /// Takes a request through the gates of its class, unless it says that it is larger than its class may be.
-async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<Classed, Refused> {
+async fn admit(caller: Caller<'_>, proof: &mut Unspent, gateway: &Gateway, parts: &Parts) -> Result<Classed, Refused> {
     let classify = |policy: &PolicyInForce| policy.route_class(parts.method.as_str(), parts.uri.path());
     let length = announced(&parts.headers);
     let fits = |policy: &PolicyInForce, class: &str| {
@@ -127,7 +128,7 @@ async fn admit(caller: Caller<'_>, gateway: &Gateway, parts: &Parts) -> Result<C
     };
     let (trace, method) = (TraceContext::of(&parts.headers), Some(parts.method.to_string()));
     let entry = Entry { in_flight: true, trace, method, route: ROUTE, ..Entry::default() };
-    classed::admit(gateway, caller.identity, caller.request_id.as_str(), classify, fits, entry).await
+    classed::admit(gateway, caller.identity, proof, caller.request_id, classify, fits, entry).await
 }
 
 /// The request as the application gets it; `None` where its path cannot be one of the application's.

@@ -19,11 +19,11 @@ use hyper::body::Incoming;
 use portcullis_lua::Step;
 use tokio::time::Instant;
 
-use crate::admission::session::{self, Identity};
+use crate::admission::session::{self, Identity, Unspent};
 use crate::cors::Sharing;
 use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
-use crate::refusal::Refused;
+use crate::refusal::{Cause, Refused};
 use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
@@ -86,16 +86,15 @@ impl Public {
             // calls.
             let own = gateway.scopes().default_scope().policy();
             let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-            let identity = self.identified(&parts, peer, own, profile).await;
-            let (identity, answer) = match identity {
-                Ok(identity) if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) => {
-                    let answer = tasks::submit(gateway, &identity, &request_id, &parts.headers, body).await;
-                    (Some(identity), answer)
-                }
-                Ok(identity) => {
-                    // The futures of routes are large, and every submission would carry them.
-                    let answer = Box::pin(self.handle(&identity, &request_id, peer, parts, body)).await;
-                    (Some(identity), answer)
+            let (identity, answer) = match self.identified(&parts, peer, own, profile).await {
+                Ok((identity, mut proof)) => {
+                    let answer = if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
+                        tasks::submit(gateway, &identity, &mut proof, &request_id, &parts.headers, body).await
+                    } else {
+                        // The futures of routes are large, and every submission would carry them.
+                        Box::pin(self.handle(&identity, &mut proof, &request_id, peer, parts, body)).await
+                    };
+                    self.named(identity, proof, answer).await
                 }
                 Err(answer) => (None, *answer),
             };
@@ -154,7 +153,7 @@ impl Public {
         peer: SocketAddr,
         own: Arc<PolicyInForce>,
         profile: Option<decide::Profile>,
-    ) -> Result<Identity, Box<Result<Answered, Refused>>> {
+    ) -> Result<(Identity, Unspent), Box<Result<Answered, Refused>>> {
         request_head::check(parts).map_err(|refused| Box::new(Err(refused)))?;
         let turned_away = |refused| Box::new(Err(turned_away(&self.gateway, refused)));
         let address = session::admit_address(&self.gateway, parts, peer).map_err(turned_away)?;
@@ -168,27 +167,51 @@ impl Public {
             let answer = well_known::answer(&self.gateway, &parts.method, &parts.uri);
             return Err(Box::new(answer.map(|response| Answered { response, policy: Some(own) })));
         }
-        session::resolve_admitted(&self.gateway, parts, peer, address).await.map_err(turned_away)
+        session::resolve_unspent(&self.gateway, parts, peer, address).await.map_err(turned_away)
     }
 
-    /// Everything but submissions.
+    /// The answer, and whom it names.
+    async fn named(
+        &self,
+        identity: Identity,
+        mut proof: Unspent,
+        answer: Result<Answered, Refused>,
+    ) -> (Option<Identity>, Result<Answered, Refused>) {
+        // Who was refused before anybody was asked must not come back with the same proof either.
+        if let Err(refused) = proof.spend(&self.gateway, &identity).await {
+            return (None, Err(turned_away(&self.gateway, refused)));
+        }
+        // Whoever notices that a credential is worth nothing, the answer names nobody.
+        let named = answer.as_ref().err().is_none_or(|refused| refused.cause != Cause::Unauthenticated);
+        (Some(identity).filter(|_| named), answer)
+    }
+
+    /// Everything but submissions. Whoever asks for a decision spends its proof with it; everybody else spends it
+    /// before anything is done.
     async fn handle(
         &self,
         identity: &Identity,
+        proof: &mut Unspent,
         request_id: &RequestId,
         peer: SocketAddr,
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
-        if decide::takes(parts.uri.path()) {
+        if decide::Profile::of(&parts).is_some() {
             let caller = decide::Caller { identity, request_id, peer };
-            return decide::answer(&self.gateway, caller, &parts).await;
+            return decide::decide(&self.gateway, caller, proof, &parts).await;
         }
         if let Some(upstream) = self.gateway.upstream()
             && proxy::takes(parts.uri.path())
         {
             let caller = proxy::Caller { identity, request_id, peer };
-            return proxy::forward(&self.gateway, upstream, caller, parts, body).await;
+            return proxy::forward(&self.gateway, upstream, caller, proof, parts, body).await;
+        }
+        let spent = proof.spend(&self.gateway, identity).await;
+        spent.map_err(|refused| turned_away(&self.gateway, refused))?;
+        if decide::takes(parts.uri.path()) {
+            let caller = decide::Caller { identity, request_id, peer };
+            return decide::end(&self.gateway, caller, &parts).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());

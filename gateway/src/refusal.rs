@@ -9,6 +9,7 @@ use portcullis_lua::{LimitState, Reason, Step};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::degraded::Fallback;
 use crate::policy_in_force::PolicyInForce;
 
 /// Why a request was turned away.
@@ -196,6 +197,8 @@ pub struct Refused {
     pub retry_after_ms: u64,
     /// Name of the exhausted limit or budget, where the refusal is about one.
     pub name: Option<Box<str>>,
+    /// What the wait rests on instead of what was measured.
+    pub(crate) degraded: Option<Fallback>,
     /// The caller's limits at the decision; empty when there was none.
     pub limits: Limits,
     /// Every fault of the request, where it was refused as invalid.
@@ -207,7 +210,7 @@ pub struct Refused {
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
         let (name, limits, faults) = (None, Limits::default(), Box::default());
-        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
+        Self { cause, title, detail, retry_after_ms: 0, name, degraded: None, limits, faults, policy: None }
     }
 
     /// There is nothing there for this caller. Always the same, so that it tells nothing.

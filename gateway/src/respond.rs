@@ -13,11 +13,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_lua::{LimitState, Reason, Step, chain_limits};
+use tokio::time::Instant;
 
 use crate::admission::session::Identity;
 use crate::answer_headers::{REQUEST_ID, SESSION_ID, TypeHeaders, of_problem};
 use crate::challenge;
 use crate::decide::profile::Profile;
+use crate::degraded::Fallback;
 use crate::policy_in_force::PolicyInForce;
 use crate::problem::Problem;
 use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
@@ -35,9 +37,12 @@ const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#
 /// Longest request id taken over from a client, bytes.
 const MAX_REQUEST_ID: usize = 64;
 
-/// Names one request in answers, logs, decisions and tasks.
+/// Names one request in answers, logs, decisions and tasks, and knows since when it is here.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestId(HeaderValue);
+pub(crate) struct RequestId {
+    name: HeaderValue,
+    received: Instant,
+}
 
 impl RequestId {
     /// The client's `X-Request-Id` if it is short and harmless, else a new one.
@@ -47,21 +52,31 @@ impl RequestId {
             let bytes = value.as_bytes();
             (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().all(harmless)
         });
-        sent.cloned().map_or_else(Self::generate, Self)
+        sent.cloned().map_or_else(Self::generate, Self::new)
+    }
+
+    /// Of a request whose head has just been read.
+    fn new(name: HeaderValue) -> Self {
+        Self { name, received: Instant::now() }
     }
 
     fn generate() -> Self {
         // A ULID is made of letters and digits.
         let text = ulid::Ulid::generate().to_string();
-        Self(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("none")))
+        Self::new(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("none")))
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
-        &self.0
+        &self.name
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.name.to_str().unwrap_or_default()
+    }
+
+    /// When its head had been read.
+    pub(crate) fn received(&self) -> Instant {
+        self.received
     }
 }
 
@@ -92,10 +107,9 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
         Cause::Decided(reason) => match reason.step() {
+            Step::Session => StatusCode::UNAUTHORIZED,
             Step::RateLimit | Step::Economics => StatusCode::TOO_MANY_REQUESTS,
-            Step::Session | Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Step::Backpressure | Step::CircuitBreaker | Step::Enqueue => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
 }
@@ -132,7 +146,7 @@ pub(crate) fn challenge(challenge: &HeaderValue, response: &mut Response) {
 pub(crate) fn problem(refused: &Refused) -> Response {
     let request_id = RequestId::generate();
     let mut response = problem_for(refused, &request_id, None, of_problem());
-    response.headers_mut().insert(REQUEST_ID, request_id.0);
+    response.headers_mut().insert(REQUEST_ID, request_id.name);
     response
 }
 
@@ -176,6 +190,7 @@ fn problem_for(
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
+        degraded: refused.degraded.map(Fallback::as_str),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,
@@ -274,7 +289,7 @@ pub(crate) fn finish(
     // A tunnel that begins is not closed by the field that makes it one.
     let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, request_id.0.clone());
+    headers.insert(REQUEST_ID, request_id.name.clone());
     if draining && !stays {
         say_goodbye(headers);
     }
@@ -312,7 +327,7 @@ fn set_common(headers: &mut HeaderMap, policy: &PolicyInForce, identity: Option<
 /// The answer to a health check as it leaves: nobody's, under no policy.
 pub(crate) fn finish_health(mut response: Response, request_id: RequestId, draining: bool) -> Response {
     let headers = response.headers_mut();
-    headers.entry(REQUEST_ID).or_insert(request_id.0);
+    headers.entry(REQUEST_ID).or_insert(request_id.name);
     if draining {
         say_goodbye(headers);
     }

@@ -16,6 +16,7 @@ use portcullis_lua::{Grounds, Member, Opened, ScopeStore, SessionRecord};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::admission::circuit_breaker;
 use crate::admission::session::Identity;
 use crate::admission::session::opened::{self, SessionToken};
 use crate::admission::writes;
@@ -107,6 +108,8 @@ pub(crate) async fn open(
     let grounds = Grounds { by: &by, reason: "login", max_audit_events: policy.policy().monitoring.max_audit_events };
     let key = token.key();
     let (key, record, terms) = (&key, &record, gateway.session_terms().lasts);
+    let noted = gateway.lowered().note_login(scope, caller, terms.lasts_ms).await;
+    noted.map_err(|error| circuit_breaker::unavailable(&error))?;
     let login = move |store: ScopeStore| async move { store.login(key, record, terms, grounds).await };
     let Opened { created_ms, expires_ms, .. } = scope.decider().vouch(&identity.provenance(), login).await?;
     let view = OpenedView {

@@ -129,7 +129,7 @@ impl Gateway {
             resolvers.push(Arc::new(DevTokens));
         }
         if let Some(terms) = &delegation {
-            resolvers.push(Arc::new(Delegated::new(terms.clone(), options.store.clone(), store_breaker.clone())));
+            resolvers.push(Arc::new(Delegated::new(terms.clone())));
         }
         let metadata = delegation.as_ref().map(|terms| terms.metadata_of(&terms.resource_of(&options.scope)));
         let passes: Arc<PassKeeper> = Arc::default();

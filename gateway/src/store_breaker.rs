@@ -11,7 +11,7 @@
 //! be made again closes the breaker within a round trip.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use portcullis_lua::StoreError;
@@ -34,6 +34,9 @@ pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct StoreBreaker {
     command_timeout: Duration,
     open: AtomicBool,
+    made: Instant,
+    /// When it was last opened, ms since it was made.
+    opened_ms: AtomicU64,
     timeouts_in_a_row: AtomicU32,
     opened: Notify,
 }
@@ -45,6 +48,8 @@ impl StoreBreaker {
         Self {
             command_timeout,
             open: AtomicBool::new(false),
+            made: Instant::now(),
+            opened_ms: AtomicU64::new(0),
             timeouts_in_a_row: AtomicU32::new(0),
             opened: Notify::new(),
         }
@@ -54,6 +59,12 @@ impl StoreBreaker {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// For how long Redis has been left alone, if it is.
+    pub(crate) fn open_for(&self) -> Option<Duration> {
+        let opened = self.made + Duration::from_millis(self.opened_ms.load(Ordering::Relaxed));
+        self.is_open().then(|| opened.elapsed())
     }
 
     /// Runs a command unless the breaker is open, and learns from how it went. Waits at most the command timeout,
@@ -118,6 +129,10 @@ impl StoreBreaker {
     }
 
     fn trip(&self, reason: &str) {
+        if !self.is_open() {
+            // First: whoever sees that it is open sees since when.
+            self.opened_ms.store(self.made.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
         if !self.open.swap(true, Ordering::AcqRel) {
             tracing::warn!(reason, "redis does not answer: refusing until it does");
             metric::store_breaker(true);
@@ -166,7 +181,9 @@ mod tests {
     async fn a_broken_connection_opens_at_once_and_then_nothing_is_called() {
         let breaker = StoreBreaker::new(TIMEOUT);
         assert!(breaker.call(ready(refused())).await.is_err());
-        assert!(breaker.is_open());
+        assert_eq!(breaker.open_for(), Some(Duration::ZERO));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(breaker.open_for(), Some(Duration::from_secs(3)));
         let called = AtomicBool::new(false);
         let command = async {
             called.store(true, Ordering::Relaxed);

@@ -97,6 +97,7 @@ pub(crate) mod tests {
                 session_id: "s".to_owned(),
                 principal: "ada".to_owned(),
                 actor: None,
+                agents: Vec::new(),
                 members: Vec::new(),
                 issued_at_ms: 0,
                 request_id: "r".to_owned(),

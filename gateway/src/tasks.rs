@@ -19,11 +19,12 @@ use portcullis_lua::{TaskId, TaskRecord, TaskStatus};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admission::enqueue;
-use crate::admission::session::Identity;
+use crate::admission::session::{Identity, Unspent};
 use crate::admission::{self, Admission};
 use crate::openapi::{SubmitHeader, Submitting, TaskIdPath, TaskOf};
 use crate::policy_in_force::PolicyInForce;
 use crate::prefer::{self, Preferences};
+use crate::problem::push_degraded;
 use crate::refusal::Refused;
 use crate::respond::{Answered, RequestId, set_limits};
 use crate::right;
@@ -81,6 +82,7 @@ impl<S: Sync> FromRequestParts<S> for TaskPath {
 pub(crate) async fn submit(
     gateway: &Gateway,
     identity: &Identity,
+    proof: &mut Unspent,
     request_id: &RequestId,
     headers: &HeaderMap,
     body: Body,
@@ -108,7 +110,7 @@ pub(crate) async fn submit(
         }
         Ok(submission)
     });
-    let admission = admission::admit(gateway, identity, request_id.as_str(), submission).await?;
+    let admission = admission::admit(gateway, identity, proof, request_id, submission).await?;
     let Preferences { wait_seconds, respond_async } = Preferences::of(headers);
     let latest = match wait_seconds {
         // Rare, and large as futures: every submission would carry them.
@@ -281,6 +283,9 @@ fn accepted(identity: &Identity, admission: &Admission, latest: &Latest) -> Vec<
         Some(wait_ms) => push_number(&mut body, wait_ms),
         // A repetition.
         None => body.extend_from_slice(b"null"),
+    }
+    if let Some(fallback) = admission.degraded {
+        push_degraded(&mut body, fallback.as_str());
     }
     body.push(b'}');
     body

@@ -92,6 +92,12 @@ impl Credentials {
         builder.env("PORTCULLIS_IDENTITY_PATH", &self.document.to_string_lossy())
     }
 
+    /// Where the identity provider publishes its keys.
+    #[must_use]
+    pub fn jwks_url(&self) -> String {
+        self.issuer.jwks_url()
+    }
+
     /// The API key, of [`KEY_OWNER`].
     #[must_use]
     pub fn api_key(&self) -> &str {

@@ -16,11 +16,11 @@ mod pass;
 mod outcome;
 mod shelf;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use portcullis_config::Policy;
-use portcullis_lua::{BreakerView, Decision, Heartbeat, OutputId, QueueView, TaskId};
+use portcullis_lua::{BreakerView, Decision, Heartbeat, Once, OutputId, QueueView, TaskId};
 
 use breaker::Breaker;
 pub use budget::{Account, period_end_ms};
@@ -48,6 +48,8 @@ pub struct Model {
     breakers: BTreeMap<String, Breaker>,
     /// Idempotency key → the task it became and the body it came with.
     known: BTreeMap<String, (TaskId, String)>,
+    /// What counts once, and was decided with. It lapses by the clock of Redis, which nothing here knows.
+    used: HashSet<Once>,
     /// Every task there ever was, and is not forgotten.
     pub tasks: BTreeMap<TaskId, Task>,
     /// Every pass that has not ended.
@@ -77,6 +79,7 @@ impl Model {
             budgets: BTreeMap::new(),
             breakers: BTreeMap::new(),
             known: BTreeMap::new(),
+            used: HashSet::new(),
             tasks: BTreeMap::new(),
             passes: BTreeMap::new(),
             pass_ms: BTreeMap::new(),

@@ -58,8 +58,9 @@ impl ScopeStore {
         let answer = ADMIT.call_again(&self.store, call).await;
         let mut reply = Reply::new("admit", answer.map_err(|error| stale(error, policy.stamp(), self.revocations))?)?;
         let (mut outcomes, mut states) = (Unpacker::new(reply.bytes()?), Unpacker::new(reply.bytes()?));
-        let taken = mode == ADMIT_MODE;
-        let decisions = questions.iter().map(|question| decision(&mut outcomes, &mut states, question, taken));
+        let (taken, measured) = (mode == ADMIT_MODE, reply.int()? != 0);
+        let decisions =
+            questions.iter().map(|question| decision(&mut outcomes, &mut states, question, taken, measured));
         let decisions = decisions.collect::<Result<_, _>>()?;
         if outcomes.is_empty() && states.is_empty() {
             return Ok(decisions);
@@ -68,12 +69,14 @@ impl ScopeStore {
     }
 }
 
-/// The next decision of the script's reply; `taken`: what was admitted has what it needs.
+/// The next decision of the script's reply; `taken`: what was admitted has what it needs; `measured`: so is the service
+/// time.
 fn decision(
     outcomes: &mut Unpacker,
     states: &mut Unpacker,
     question: &Question<'_>,
     taken: bool,
+    measured: bool,
 ) -> Result<Decision, StoreError> {
     let (code, which) = (outcomes.u8()?, usize::from(outcomes.u8()?));
     let (retry_after_ms, depth, capacity) = (outcomes.count()?, outcomes.count()?, outcomes.count()?);
@@ -98,7 +101,10 @@ fn decision(
     }
     let verdict = match (code, question.request.pass) {
         (ADMITTED, Some(terms)) => Verdict::Passed { lease: pass::lease(question, terms).filter(|_| taken) },
-        (ADMITTED, None) => Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms: wait_ms },
+        (ADMITTED, None) => {
+            let assumed = !measured && wait_ms > question.request.delay_ms;
+            Verdict::Admitted { task_id: question.request.task_id.clone(), estimated_wait_ms: wait_ms, assumed }
+        }
         (REPLAYED, _) => Verdict::Replayed { task_id: TaskId::from_store(text(&outcomes.take(TASK_ID_BYTES)?)?) },
         (code, _) => {
             let reason = Reason::from_code(code)
@@ -110,10 +116,21 @@ fn decision(
                 Reason::BudgetExhausted => budgets.get(which.wrapping_sub(1)).map(|budget| budget.name.clone()),
                 _ => None,
             };
-            Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms: wait_ms })
+            let assumed = !measured && waits_for_service(reason, question.request);
+            Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms: wait_ms, assumed })
         }
     };
     Ok(Decision { verdict, depth, capacity, limits, budgets })
+}
+
+/// Whether the wait of who is refused for this reason is a number of service times.
+fn waits_for_service(reason: Reason, request: &AdmitRequest) -> bool {
+    match reason {
+        Reason::HardLimit | Reason::PressureThreshold => request.pass.is_none(),
+        // A delayed task may have found too many of its kind.
+        Reason::QueueFull => request.pass.is_none() && request.delay_ms == 0,
+        _ => false,
+    }
 }
 
 impl ScopeStore {

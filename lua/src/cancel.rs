@@ -1,7 +1,9 @@
 //! `cancel.lua`: cancels a task of its owner.
 
+use bytes::Bytes;
 use fred::types::Value;
 
+use crate::ended::Acting;
 use crate::error::StoreError;
 use crate::policy::CompiledPolicy;
 use crate::script::CANCEL;
@@ -35,7 +37,11 @@ impl ScopeStore {
             k.cancelled(),
             k.done(id),
             k.breaker(&task.envelope.kind),
+            k.ended(),
+            k.ended_head(),
         ];
+        let acting = Acting::of_task(&task.envelope);
+        let end = acting.map(|acting| acting.ends_task(id, &task.envelope.kind, None)).transpose()?;
         let kept = Kept { envelope: &task.envelope, created_ms: task.created_ms, result: None, error: None };
         let mut args: Vec<Value> = vec![
             self.now_arg(),
@@ -43,6 +49,8 @@ impl ScopeStore {
             policy.result_ttl_ms.to_string().into(),
             k.changes().into(),
             kept.encode()?.into(),
+            Bytes::from(end.unwrap_or_default()).into(),
+            policy.max_decision_batches.to_string().into(),
         ];
         for hold in &task.envelope.holds {
             keys.push(k.budget(&hold.budget, &hold.subject));

@@ -38,6 +38,8 @@ pub enum Chain {
     Audit,
     /// How many decisions were made without an event of their own.
     Counts,
+    /// How ended what agents were let do.
+    Ends,
 }
 
 /// An entry as it is stored. What else stands in a line of an export, nobody has hashed.
@@ -213,6 +215,7 @@ impl ScopeStore {
             Chain::Decisions => self.keys.decision(),
             Chain::Audit => self.keys.audit(),
             Chain::Counts => self.keys.counted(),
+            Chain::Ends => self.keys.ended(),
         };
         let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let entries: Value = self.store.client().xrange(key, start, "+", Some(u64::from(most))).await?;
@@ -239,6 +242,7 @@ impl ScopeStore {
             Chain::Decisions => self.keys.scope(),
             Chain::Audit => self.keys.audit_head(),
             Chain::Counts => self.keys.counted_head(),
+            Chain::Ends => self.keys.ended_head(),
         };
         let packed: Option<Bytes> = self.store.client().get(key).await?;
         let at = if chain == Chain::Decisions { DECISIONS_AT } else { 0 };

@@ -16,6 +16,9 @@ pub(crate) const BURST: &str = "burst";
 /// Name of the longer one.
 pub(crate) const HOURLY: &str = "hourly";
 
+/// Length of the trace id in a W3C trace context, `VERSION-TRACE-PARENT-FLAGS`.
+const TRACE_ID_BYTES: usize = 32;
+
 /// Most units of a request: the largest integer that a number of a script keeps exactly.
 const MOST_UNITS: u64 = (1 << 53) - 1;
 
@@ -81,6 +84,12 @@ impl AdmitRequest {
         }
     }
 
+    /// The trace it belongs to; empty where it has none.
+    pub(crate) fn trace_id(&self) -> &str {
+        let context = self.traceparent.as_deref().unwrap_or_default();
+        context.split('-').nth(1).filter(|trace_id| trace_id.len() == TRACE_ID_BYTES).unwrap_or_default()
+    }
+
     /// How much of a unit this request is expected to use; `default` where it does not say.
     pub(crate) fn units(&self, unit: &str, default: u64) -> u64 {
         if unit == "requests" {
@@ -126,6 +135,8 @@ pub enum Verdict {
         task_id: TaskId,
         /// Estimated time until a processor takes it, from the measured service time, ms.
         estimated_wait_ms: u64,
+        /// Whether that rests on the policy's service time, because none has been measured.
+        assumed: bool,
     },
     /// Everything was consumed and the request may go on.
     Passed {
@@ -158,6 +169,8 @@ pub struct Refusal {
     /// Refused because of depth: time until the slots run out of queued tasks if nobody is admitted any more, ms. 0 for
     /// every other reason.
     pub backlog_ms: u64,
+    /// Whether these times rest on the policy's service time, because none has been measured. Only of tasks.
+    pub assumed: bool,
 }
 
 /// The six steps, in their order.
@@ -212,11 +225,13 @@ pub enum Reason {
     BudgetExhausted,
     /// The idempotency key belongs to another body.
     IdempotencyMismatch,
+    /// What the caller showed to prove who it is counts once, and was used before.
+    ProofUsed,
 }
 
 impl Reason {
     /// All reasons, in the order of the script's codes, which start at 1 (header of `admit.lua`).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BurstLimit,
         Self::HourlyLimit,
         Self::RateLimit,
@@ -228,6 +243,7 @@ impl Reason {
         Self::CircuitOpen,
         Self::BudgetExhausted,
         Self::IdempotencyMismatch,
+        Self::ProofUsed,
     ];
 
     /// The reason with this code of the script.
@@ -258,6 +274,7 @@ impl Reason {
             | Self::DeadlineUnreachable => Step::Backpressure,
             Self::CircuitOpen => Step::CircuitBreaker,
             Self::BudgetExhausted => Step::Economics,
+            Self::ProofUsed => Step::Session,
             Self::IdempotencyMismatch => Step::Enqueue,
         }
     }
@@ -277,6 +294,7 @@ impl Reason {
             Self::CircuitOpen => "circuit_open",
             Self::BudgetExhausted => "budget_exhausted",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ProofUsed => "unauthenticated",
         }
     }
 }

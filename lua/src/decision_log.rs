@@ -18,6 +18,10 @@ use crate::stamp::PolicyStamp;
 use crate::store::ScopeStore;
 use crate::task::TASK_ID_BYTES;
 
+mod hops;
+
+use hops::Said;
+
 /// One decision, as it was recorded by the script that made it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionEvent {
@@ -101,6 +105,8 @@ pub struct DecisionPage {
 /// limits apply, the names of all limits in the order of the script's reply; then budget names. Written here and read
 /// here; the script only passes it on.
 const SEPARATOR: char = '\u{1f}';
+/// Longest method in an event, bytes: no registered one is longer, and clients may call theirs as they like.
+const METHOD_BYTES: usize = 32;
 /// Between the names of limits, none of which has one.
 const NAME_SEPARATOR: &str = ",";
 
@@ -108,18 +114,20 @@ const NAME_SEPARATOR: &str = ",";
 pub(crate) fn abouts(questions: &[Question<'_>]) -> Bytes {
     let mut all = Packer::with_capacity(192 * questions.len());
     let mut about = String::with_capacity(192);
-    for question in questions {
+    for (number, question) in questions.iter().enumerate() {
         about.clear();
-        push_about(&mut about, question);
+        push_about(&mut about, question, &questions[..number]);
         all.u32(about.len() as u32).bytes(about.as_bytes());
     }
     all.finish()
 }
 
-fn push_about(about: &mut String, question: &Question<'_>) {
+fn push_about(about: &mut String, question: &Question<'_>, before: &[Question<'_>]) {
     let request = question.request;
     let provenance = &request.provenance;
-    let hops = provenance.hops_as_text();
+    let latency_us = provenance.received.map(|received| received.elapsed().as_micros().to_string());
+    let mut chain = String::new();
+    hops::push(&mut chain, &provenance.hops, before.iter().map(|question| &*question.request.provenance.hops));
     let limits = if question.uses.is_empty() && question.hop_uses.is_empty() {
         String::new()
     } else {
@@ -138,9 +146,11 @@ fn push_about(about: &mut String, question: &Question<'_>) {
         &limits,
         provenance.source,
         provenance.network.as_deref().unwrap_or_default(),
-        provenance.method.as_deref().unwrap_or_default(),
+        hops::cut(provenance.method.as_deref().unwrap_or_default(), METHOD_BYTES),
         provenance.route,
-        &hops,
+        request.trace_id(),
+        latency_us.as_deref().unwrap_or_default(),
+        &chain,
     ];
     for field in fields.into_iter().chain(question.draws.iter().map(|draw| draw.name)) {
         if field.contains(SEPARATOR) {
@@ -245,15 +255,16 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
     }
     let (mut batch, mut abouts, mut outcomes) = (Unpacker::new(batch), Unpacker::new(abouts), Unpacker::new(outcomes));
     let (policy_revision, at_ms) = (PolicyStamp::from_u64(batch.count()?).revision(), batch.count()?);
-    let mut events = Vec::new();
+    let (mut events, mut chains) = (Vec::new(), Vec::<Said>::new());
     while !abouts.is_empty() {
         let length = abouts.u32()?;
         let about = text(&abouts.take(length as usize)?)?;
         let about: Vec<&str> = about.split_terminator(SEPARATOR).collect();
-        let Some((known, budgets)) = about.split_first_chunk::<14>() else {
+        let Some((known, budgets)) = about.split_first_chunk::<16>() else {
             return Err(StoreError::Protocol("a decision event that says too little".to_owned()));
         };
-        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ ..] = known;
+        let [id, user_type, session_id, principal, actor, kind, request_id, pass, limits, origin @ .., chain] = known;
+        let chain = hops::read(chain, |number| chains.get(number))?;
         let event = DecisionEvent {
             id: format!("{batch_id}.{}", events.len()),
             at_ms,
@@ -271,15 +282,30 @@ fn read_batch(batch_id: &str, mut fields: Reply) -> Result<Vec<DecisionEvent>, S
             principal: (*principal).to_owned(),
             actor: (!actor.is_empty()).then(|| (*actor).to_owned()),
             kind: (*kind).to_owned(),
-            origin: RequestOrigin::read(*origin)?,
+            origin: origin_of(*origin, &chain),
             request_id: (*request_id).to_owned(),
             depth: 0,
             capacity: 0,
         };
         let names = Names { limits, budgets };
         events.push(decided(event, id, &names, &mut outcomes)?);
+        chains.push(chain);
     }
     Ok(events)
+}
+
+fn origin_of([source, network, method, route, trace_id, latency_us]: [&str; 6], chain: &Said) -> RequestOrigin {
+    let known = |field: &str| (!field.is_empty()).then(|| field.to_owned());
+    RequestOrigin {
+        source: known(source),
+        network: known(network),
+        method: known(method),
+        route: known(route),
+        trace_id: known(trace_id),
+        latency_us: latency_us.parse().ok(),
+        hops: chain.hops.clone(),
+        hops_cut: chain.cut,
+    }
 }
 
 /// What the number of an exhausted limit or budget stands for.

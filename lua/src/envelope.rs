@@ -17,7 +17,8 @@ const HAS_ACTOR: u8 = 1;
 const HAS_TRACEPARENT: u8 = 2;
 const HAS_TRACESTATE: u8 = 4;
 const HAS_MEMBERS: u8 = 8;
-/// Most members that are kept: a chain of eight hops has fewer.
+const HAS_AGENTS: u8 = 16;
+/// Most members or agents that are kept: a chain of eight hops has fewer.
 const MEMBERS: usize = u8::MAX as usize;
 
 /// What is kept about a task beside its payload: who sent it, what it is, what it holds.
@@ -33,6 +34,9 @@ pub struct Envelope {
     pub principal: String,
     /// The agent that acted for the principal, if any.
     pub actor: Option<String>,
+    /// The agents it was handed through, root first, by the names that events of its end have for them; none where no
+    /// agent acted.
+    pub agents: Vec<String>,
     /// What the caller's credential dies with, and the task with it while it waits.
     pub members: Vec<String>,
     /// When that credential was issued, ms since the epoch; 0 where it is not known, or has no members.
@@ -70,6 +74,7 @@ pub(crate) struct EnvelopeView<'a> {
     pub(crate) session_id: &'a str,
     pub(crate) principal: &'a str,
     pub(crate) actor: Option<&'a str>,
+    pub(crate) agents: &'a [String],
     pub(crate) members: &'a [String],
     pub(crate) issued_at_ms: u64,
     pub(crate) request_id: &'a str,
@@ -88,18 +93,26 @@ pub(crate) struct HoldView<'a> {
 }
 
 impl EnvelopeView<'_> {
-    /// `[flags (1): 1 actor, 2 trace context, 4 trace state, 8 members][kind][user type][session][principal][actor]
-    /// [issued (8)][members (1)]`, each member, `[request id][trace context][trace state][content type][holds (2)]` and
+    /// `[flags (1): 1 actor, 2 trace context, 4 trace state, 8 members, 16 agents][kind][user type][session][principal]
+    /// [actor][agents (1)]`, each agent, `[issued (8)][members (1)]`, each member, `[request id][trace context][trace state][content type][holds (2)]` and
     /// for each hold `[budget][subject][unit][amount (8)]`; texts with their lengths.
     pub(crate) fn pack<'h>(&self, packer: &mut Packer, holds: impl ExactSizeIterator<Item = HoldView<'h>>) {
         let flag = |field: Option<&str>, bit| if field.is_some() { bit } else { 0 };
         let trace = flag(self.traceparent, HAS_TRACEPARENT) | flag(self.tracestate, HAS_TRACESTATE);
         let members = &self.members[..self.members.len().min(MEMBERS)];
         let dies = if members.is_empty() { 0 } else { HAS_MEMBERS };
-        packer.u8(flag(self.actor, HAS_ACTOR) | trace | dies);
+        let agents = &self.agents[..self.agents.len().min(MEMBERS)];
+        let acts = if agents.is_empty() { 0 } else { HAS_AGENTS };
+        packer.u8(flag(self.actor, HAS_ACTOR) | trace | dies | acts);
         packer.text(self.kind).text(self.user_type).text(self.session_id).text(self.principal);
         if let Some(actor) = self.actor {
             packer.text(actor);
+        }
+        if !agents.is_empty() {
+            packer.u8(agents.len() as u8);
+            for agent in agents {
+                packer.text(agent);
+            }
         }
         if !members.is_empty() {
             packer.f64(self.issued_at_ms as f64).u8(members.len() as u8);
@@ -135,6 +148,7 @@ impl Envelope {
             session_id: &self.session_id,
             principal: &self.principal,
             actor: self.actor.as_deref(),
+            agents: &self.agents,
             members: &self.members,
             issued_at_ms: self.issued_at_ms,
             request_id: &self.request_id,
@@ -152,6 +166,11 @@ impl Envelope {
         let user_type = UserType::new(&user_type).map_err(|error| StoreError::Protocol(error.to_string()))?;
         let (session_id, principal) = (packed.text()?, packed.text()?);
         let actor = if flags & HAS_ACTOR == 0 { None } else { Some(packed.text()?) };
+        let mut agents = Vec::new();
+        if flags & HAS_AGENTS != 0 {
+            let number = packed.u8()?;
+            agents = (0..number).map(|_| packed.text()).collect::<Result<_, _>>()?;
+        }
         let (mut members, mut issued_at_ms) = (Vec::new(), 0);
         if flags & HAS_MEMBERS != 0 {
             issued_at_ms = packed.count()?;
@@ -173,6 +192,7 @@ impl Envelope {
             session_id,
             principal,
             actor,
+            agents,
             members,
             issued_at_ms,
             request_id,
@@ -191,6 +211,7 @@ impl Envelope {
             session_id: String::new(),
             principal: String::new(),
             actor: None,
+            agents: Vec::new(),
             members: Vec::new(),
             issued_at_ms: 0,
             request_id: String::new(),
@@ -211,7 +232,7 @@ mod tests {
     /// Envelopes with and without all that not every one has; their texts are as long as these, and odd.
     fn envelopes() -> impl Iterator<Item = Envelope> {
         let lengths = [0, 1, 254, 255, 256, 70_000];
-        lengths.into_iter().flat_map(|length| (0..32).map(move |fields| envelope(length, fields)))
+        lengths.into_iter().flat_map(|length| (0..64).map(move |fields| envelope(length, fields)))
     }
 
     fn envelope(length: usize, fields: u8) -> Envelope {
@@ -224,6 +245,7 @@ mod tests {
             session_id: text('i'),
             principal: text('p'),
             actor: optional(1, 'a'),
+            agents: optional(32, 'b').into_iter().chain(optional(32, 'd')).collect(),
             members: optional(16, 'm').into_iter().chain(optional(16, 'n')).collect(),
             issued_at_ms: u64::from(fields & 16),
             request_id: text('r'),
@@ -253,7 +275,7 @@ mod tests {
 
     #[test]
     fn one_that_is_cut_off_is_an_error() {
-        for fields in 0..32 {
+        for fields in 0..64 {
             let packed = packed(&envelope(3, fields));
             for length in 0..packed.len() {
                 assert!(Envelope::unpack(&mut Unpacker::new(packed.slice(..length))).is_err(), "{length}");

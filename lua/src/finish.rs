@@ -44,15 +44,16 @@ impl ScopeStore {
         let mut ended = Vec::with_capacity(endings.len());
         for batch in endings.chunks(PASS_BATCH) {
             let k = &self.keys;
-            let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind()];
+            let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind(), k.ended(), k.ended_head()];
             let rules = ListedRules::new(batch.iter().map(|ending| policy.breaker_of(&ending.lease.kind)));
-            let mut args: Vec<Value> = vec![self.now_arg(), rules.packed.into()];
+            let most_ends = policy.max_decision_batches.to_string();
+            let mut args: Vec<Value> = vec![self.now_arg(), rules.packed.into(), most_ends.into()];
             for (ending, rules_number) in batch.iter().zip(rules.numbers) {
                 let lease = ending.lease;
                 keys.extend([k.breaker(&lease.kind), k.pool(lease.pool()), k.pool_service(lease.pool())]);
                 keys.extend(lease.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
                 args.push(lease.pass_id.as_str().into());
-                args.push(ending.head(policy, rules_number).into());
+                args.push(ending.head(policy, rules_number)?.into());
                 args.push(lease.kind.as_str().into());
             }
             let mut reply = Reply::new("finish", FINISH.call(&self.store, keys, args).await?)?;
@@ -90,7 +91,7 @@ impl<'a> Ending<'a> {
         Self { lease, outcome: LAPSED, answered_ms: -1.0, usage: &[], estimates_count: false }
     }
 
-    fn head(&self, policy: &CompiledPolicy, rules_number: u8) -> Bytes {
+    fn head(&self, policy: &CompiledPolicy, rules_number: u8) -> Result<Bytes, StoreError> {
         let holds = &self.lease.holds;
         let mut head = Packer::with_capacity(16 + 17 * holds.len());
         head.u8(self.outcome).f64(self.answered_ms).u8(rules_number).u8(holds.len() as u8);
@@ -100,6 +101,9 @@ impl<'a> Ending<'a> {
             let period = policy.period_number_of(&hold.budget);
             head.u8(period).f64(hold.amount as f64).f64(used.unwrap_or(otherwise) as f64);
         }
-        head.finish()
+        if let Some(acting) = &self.lease.acting {
+            head.bytes(&acting.ends_pass(&self.lease.pass_id, &self.lease.kind)?);
+        }
+        Ok(head.finish())
     }
 }

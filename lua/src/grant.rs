@@ -1,16 +1,17 @@
-//! `grant.lua`: as what principals delegated lately. Whoever delegated as more than it has become has to be lowered.
+//! `grant.lua`: as what principals logged in or delegated lately. Whoever did as more than it has become has to be
+//! lowered.
 //!
 //! Must never be what a revocation rests on: it only says for whom to look.
 
 use fred::interfaces::KeysInterface;
-use fred::types::{Expiration, Value};
+use fred::types::{Expiration, SetOptions, Value};
 use portcullis_config::UserType;
 
 use crate::error::StoreError;
 use crate::script::GRANT;
 use crate::store::ScopeStore;
 
-/// As what a principal delegated.
+/// As what a principal gave out credentials that outlive its own: sessions and delegations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// Place of the user type among all, higher is more.
@@ -22,8 +23,8 @@ pub struct Granted {
 }
 
 impl ScopeStore {
-    /// Notes that this principal delegates so, beside what it delegated before: of all that, the highest type and the
-    /// newest word stay. Forgotten after `lasts_ms`, when nothing it granted is left.
+    /// Notes that this principal grants so, beside what it granted before: of all that, the highest type and the newest
+    /// word stay. Forgotten after the longest `lasts_ms`, when nothing it granted is left.
     pub async fn note_grant(&self, principal: &str, granted: &Granted, lasts_ms: u64) -> Result<(), StoreError> {
         let Granted { rank, user_type, as_of_ms } = granted;
         let args: Vec<Value> = vec![
@@ -36,15 +37,21 @@ impl ScopeStore {
         Ok(())
     }
 
-    /// Notes that all this principal delegated before is served as this from now on.
-    pub async fn replace_grant(&self, principal: &str, granted: &Granted, lasts_ms: u64) -> Result<(), StoreError> {
-        let expiry = Some(Expiration::PX(i64::try_from(lasts_ms.max(1)).unwrap_or(i64::MAX)));
+    /// Notes that all this principal granted before, if anything is left of it, is served as this from now on.
+    pub async fn replace_grant(&self, principal: &str, granted: &Granted) -> Result<(), StoreError> {
         let noted = format!("{} {} {}", granted.as_of_ms, granted.rank, granted.user_type);
-        self.store.client().set::<(), _, _>(self.keys.grant(principal), noted, expiry, None, false).await?;
+        let (expiry, only) = (Some(Expiration::KEEPTTL), Some(SetOptions::XX));
+        self.store.client().set::<(), _, _>(self.keys.grant(principal), noted, expiry, only, false).await?;
         Ok(())
     }
 
-    /// As what this principal delegated at most, if it did lately.
+    /// How long there may be something left of what this principal granted, ms.
+    pub async fn granted_for_ms(&self, principal: &str) -> Result<u64, StoreError> {
+        let left_ms: i64 = self.store.client().pttl(self.keys.grant(principal)).await?;
+        Ok(u64::try_from(left_ms).unwrap_or(0))
+    }
+
+    /// As what this principal granted at most, if it did lately.
     pub async fn granted_as(&self, principal: &str) -> Result<Option<Granted>, StoreError> {
         let noted: Option<String> = self.store.client().get(self.keys.grant(principal)).await?;
         noted.map(|noted| read(&noted).ok_or_else(|| StoreError::Protocol("a grant of no form".to_owned()))).transpose()

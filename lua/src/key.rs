@@ -26,6 +26,8 @@
 //! | `audit-head` | STRING | number and hash of the newest audit event | the scope's |
 //! | `counted` | STREAM | how many decisions were made without an event | `max_audit_events` |
 //! | `counted-head` | STRING | number and hash of the newest of these | the scope's |
+//! | `ended` | STREAM | how ended what agents were let do, chained | `max_decision_events` |
+//! | `ended-head` | STRING | number and hash of the newest of these | the scope's |
 //! | `revoked` | ZSET | member a credential dies with → expiry ms | until expired, at most 100,000 |
 //! | `revocation` | HASH | the same member → times, ceiling, who and why | the same |
 //! | `revoked-order` | ZSET | the same member → number of the change that made it what it is | the same |
@@ -106,6 +108,8 @@ impl Keys {
         audit_head = "audit-head",
         counted = "counted",
         counted_head = "counted-head",
+        ended = "ended",
+        ended_head = "ended-head",
         revoked = "revoked",
         revocation = "revocation",
         revoked_order = "revoked-order",

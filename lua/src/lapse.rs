@@ -3,6 +3,7 @@
 //! Two calls, because only the record of a pass says which budgets it holds. Must never take back anything between
 //! them: who finds the same pass twice ends it once.
 
+use crate::ended::Acting;
 use crate::error::StoreError;
 use crate::finish::Ending;
 use crate::pass::{PassLease, PassRecord};
@@ -30,7 +31,9 @@ impl ScopeStore {
     }
 }
 
-/// Stands in for a pass whose record cannot be read: it holds nothing, and no breaker hears of it.
+/// Stands in for a pass whose record cannot be read: it holds nothing, and no breaker hears of it. Its end is told of,
+/// because it may have been an agent's.
 fn unreadable(pass_id: TaskId) -> PassLease {
-    PassLease { pass_id, kind: String::new(), lease_ms: 0, pooled: false, holds: Vec::new() }
+    let acting = Some(Acting::default());
+    PassLease { pass_id, kind: String::new(), lease_ms: 0, pooled: false, holds: Vec::new(), acting }
 }

@@ -28,7 +28,7 @@
 //! | `loss` | [`ScopeStore::note_loss`] | revocations that somebody holds and Redis does not |
 //! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
 //! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
-//! | `grant` | [`ScopeStore::note_grant`] | as what a principal delegated at most |
+//! | `grant` | [`ScopeStore::note_grant`] | as what a principal logged in or delegated at most |
 //! | `witness` | [`ScopeStore::witness`] | audit events about what changes nothing in Redis |
 //! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 
@@ -46,6 +46,7 @@ mod changes;
 mod store;
 mod script;
 mod question;
+mod ended;
 mod pass;
 mod admit;
 mod decision_log;
@@ -96,6 +97,7 @@ pub use changes::{Change, Topic};
 pub use claim::{CLAIM_BATCH, Claimed};
 pub use decision::{AdmitRequest, BudgetState, Decision, Idempotency, LimitState, Reason, Refusal, Step, Verdict};
 pub use decision_log::{DecisionEvent, DecisionMark, DecisionPage, PassAsked};
+pub use ended::Acting;
 pub use envelope::{Envelope, Hold};
 pub use error::StoreError;
 pub use follow::{Presence, Said};
@@ -106,6 +108,7 @@ pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
 pub use live_revocations::{LiveRevocations, News};
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
+pub use once::Once;
 pub use output::OUTPUT_BATCH;
 pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
 pub use policy::CompiledPolicy;

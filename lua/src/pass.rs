@@ -9,6 +9,7 @@ use fred::interfaces::HashesInterface;
 use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 
+use crate::ended::Acting;
 use crate::envelope::Hold;
 use crate::error::StoreError;
 use crate::key::Keys;
@@ -46,6 +47,8 @@ pub struct PassLease {
     pub pooled: bool,
     /// Budget holds taken at admission, committed or released when the pass ends.
     pub holds: Vec<Hold>,
+    /// Whom an agent asked for it for, and through whom; `None` where no agent did.
+    pub acting: Option<Acting>,
 }
 
 /// A pass whose holder goes on.
@@ -130,6 +133,8 @@ pub(crate) struct PassView<'a> {
     pub(crate) principal: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) agents: Vec<String>,
     pub(crate) request_id: &'a str,
     pub(crate) lease_ms: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -151,6 +156,8 @@ struct Body {
     principal: String,
     #[serde(default)]
     actor: Option<String>,
+    #[serde(default)]
+    agents: Vec<String>,
     request_id: String,
     lease_ms: u64,
     #[serde(default)]
@@ -173,7 +180,8 @@ impl PassRecord {
         let pooled = record.u8()? == 1;
         let body: Body =
             serde_json::from_slice(&record.rest()).map_err(|error| StoreError::Protocol(format!("a pass: {error}")))?;
-        let lease = PassLease { pass_id, kind: body.kind, lease_ms: body.lease_ms, pooled, holds: body.holds };
+        let acting = Acting::new(&body.principal, body.agents);
+        let lease = PassLease { pass_id, kind: body.kind, lease_ms: body.lease_ms, pooled, holds: body.holds, acting };
         Ok(Self {
             lease,
             started_ms,

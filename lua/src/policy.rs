@@ -242,10 +242,11 @@ fn admit_settings(policy: &Policy, stamp: PolicyStamp) -> Bytes {
 }
 
 fn settle_settings(policy: &Policy) -> Bytes {
-    let mut packer = Packer::with_capacity(24);
+    let mut packer = Packer::with_capacity(32);
     packer
         .f64(policy.queue.result_ttl_seconds as f64 * 1000.0)
         .f64(policy.queue.max_dead_letters as f64)
-        .f64(policy.monitoring.max_audit_events as f64);
+        .f64(policy.monitoring.max_audit_events as f64)
+        .f64(policy.queue.max_decision_events as f64);
     packer.finish()
 }

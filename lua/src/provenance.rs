@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::error::StoreError;
-use crate::stored_policy::json;
+use crate::once::Once;
 
 /// Most hops of a chain of delegations.
 pub const MOST_HOPS: usize = 8;
@@ -26,12 +26,16 @@ pub struct Provenance {
     pub method: Option<String>,
     /// Route that matched it, as it is documented; never a path with what the caller filled in. Empty where unknown.
     pub route: &'static str,
+    /// When its head had been read: from then on the decision event says how long it took.
+    pub received: Option<Instant>,
     /// The agents it was handed through, root first; at most [`MOST_HOPS`].
     pub hops: Arc<[Hop]>,
     /// The [members](crate::Member) of the revocation set it dies with.
     pub members: Arc<[String]>,
     /// When it was issued, ms since the epoch; a revocation may spare what is issued later.
     pub issued_at_ms: Option<u64>,
+    /// What came with it that counts once: whatever is decided about the request, it is used up.
+    pub once: Option<Once>,
 }
 
 /// One hop of a chain of delegations.
@@ -72,32 +76,17 @@ pub struct RequestOrigin {
     /// Route that matched it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// Trace it belongs to, of its W3C trace context: 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// Time from the request's head being read until the batch with it was handed to Redis, µs: what the gateway spent,
+    /// waiting for its body and for the call before included. What Redis took nobody knows before it has decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
     /// The agents the credential was handed through, root first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Hop>,
-}
-
-impl Provenance {
-    /// The chain as a decision event keeps it; empty where there is none.
-    pub(crate) fn hops_as_text(&self) -> String {
-        if self.hops.is_empty() {
-            return String::new();
-        }
-        // Strings and numbers can always be written.
-        serde_json::to_string(&self.hops[..]).unwrap_or_default()
-    }
-}
-
-impl RequestOrigin {
-    /// What the fields of a decision event say.
-    pub(crate) fn read([source, network, method, route, hops]: [&str; 5]) -> Result<Self, StoreError> {
-        let known = |field: &str| (!field.is_empty()).then(|| field.to_owned());
-        Ok(Self {
-            source: known(source),
-            network: known(network),
-            method: known(method),
-            route: known(route),
-            hops: if hops.is_empty() { Vec::new() } else { json(hops.as_bytes())? },
-        })
-    }
+    /// The chain is longer than an event keeps: names, scopes and reasons in it may end early, digests do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hops_cut: bool,
 }

@@ -99,6 +99,11 @@ impl ScopeStore {
         self.newest_events(self.keys.counted(), limit).await
     }
 
+    /// The newest `limit` ends of what agents were let do, newest first: `task.ended` and `pass.ended`.
+    pub async fn ended(&self, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        self.newest_events(self.keys.ended(), limit).await
+    }
+
     async fn newest_events(&self, stream: Key, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
         let entries: Value = self.store.client().xrevrange(stream, "+", "-", Some(u64::from(limit))).await?;
         if entries.is_null() {

@@ -193,7 +193,7 @@ impl ScopeStore {
             None => ("principal.raised", String::new()),
         };
         let entry = Entry { member: ceiling_of(principal), lasts_ms, spares_from_ms: None, ceiling };
-        self.change_revoked(event, REVOKED_MOST, &[entry], &[], grounds).await
+        self.change_revoked(event, REVOKED_MOST_OWN, &[entry], &[], grounds).await
     }
 
     async fn change_revoked(

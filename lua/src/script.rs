@@ -41,21 +41,21 @@ macro_rules! scripts {
 scripts! {
     ADMIT = "admit" [
         "now", "strings", "scope", "window", "limit", "breaker", "budget", "record", "capacity", "order", "wake",
-        "pass", "state", "chain"
+        "pass", "once", "state", "chain"
     ];
     CLAIM = "claim" ["now", "scope", "class", "record", "wake"];
     RENEW = "renew" ["now"];
     SETTLE = "settle" [
         "now", "scope", "class", "breaker", "tenth", "feed", "budget", "hold", "record", "order", "wake", "chain",
-        "audit"
+        "audit", "ended"
     ];
     RECLAIM = "reclaim" ["now", "scope", "class", "record", "order", "wake"];
-    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "hold", "pass"];
+    FINISH = "finish" ["now", "breaker", "tenth", "feed", "budget", "hold", "pass", "chain", "audit", "ended"];
     EXTEND = "extend" ["now", "breaker", "tenth", "feed", "pass"];
     LAPSE = "lapse" ["now"];
     HEARTBEAT = "heartbeat" ["now", "scope", "capacity"];
     LEAVE = "leave" ["scope", "capacity"];
-    CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record"];
+    CANCEL = "cancel" ["now", "scope", "class", "breaker", "budget", "record", "chain", "audit", "ended"];
     OUTPUT = "output" ["record"];
     INSPECT = "inspect" [];
     LOOK = "look" [];

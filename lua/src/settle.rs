@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use fred::types::Value;
 
+use crate::ended::Acting;
 use crate::error::StoreError;
 use crate::pack::Packer;
 use crate::policy::{CompiledPolicy, ListedRules};
 use crate::reply::Reply;
 use crate::script::SETTLE;
 use crate::store::ScopeStore;
-use crate::task::{Kept, Outcome, Settlement, TaskStatus};
+use crate::task::{Kept, Outcome, Settlement, TaskError, TaskStatus};
 
 /// Most settlements in one call of the script.
 pub const SETTLE_BATCH: usize = 64;
@@ -47,6 +48,8 @@ impl ScopeStore {
                 k.breaker_kind(),
                 k.audit(),
                 k.audit_head(),
+                k.ended(),
+                k.ended_head(),
             ];
             let kinds = batch.iter().map(|settlement| settlement.lease.envelope.kind.as_str());
             let rules = ListedRules::new(kinds.map(|kind| policy.breaker_of(kind)));
@@ -56,7 +59,7 @@ impl ScopeStore {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));
                 keys.push(k.breaker(&envelope.kind));
-                let head = head(policy, settlement, rules_number);
+                let head = head(policy, settlement, rules_number)?;
                 keys.extend(envelope.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
                 args.push(settlement.lease.task_id.as_str().into());
                 args.push(head.into());
@@ -72,7 +75,7 @@ impl ScopeStore {
     }
 }
 
-fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> Bytes {
+fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> Result<Bytes, StoreError> {
     let (outcome, after_ms) = match &settlement.outcome {
         Outcome::Succeeded { .. } => (1, 0),
         Outcome::Failed { .. } => (2, 0),
@@ -95,7 +98,12 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> B
         let period = policy.period_number_of(&hold.budget);
         head.u8(period).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));
     }
-    head.finish()
+    if let Some(acting) = Acting::of_lease(&settlement.lease) {
+        let code = error_of(&settlement.outcome).map(|error| error.code.as_str());
+        let end = acting.ends_task(&settlement.lease.task_id, &settlement.lease.envelope.kind, code)?;
+        head.bytes(&end);
+    }
+    Ok(head.finish())
 }
 
 /// Units to commit; −1 commits the estimate.
@@ -108,15 +116,23 @@ fn actual(outcome: &Outcome, unit: &str) -> f64 {
     usage.iter().find(|(name, _)| name == unit).map_or(otherwise, |&(_, amount)| amount as f64)
 }
 
-fn kept(settlement: &Settlement) -> Kept<'_> {
-    let (result, error) = match &settlement.outcome {
-        Outcome::Succeeded { result, .. } => (Some(result), None),
+/// Why the attempt did not succeed, where there is more to say than the outcome.
+fn error_of(outcome: &Outcome) -> Option<&TaskError> {
+    match outcome {
         Outcome::Failed { error, .. }
         | Outcome::Retry { error, .. }
         | Outcome::Revoked { error }
-        | Outcome::Dead { error } => (None, Some(error)),
-        Outcome::Cancelled | Outcome::Expired | Outcome::HandedBack => (None, None),
+        | Outcome::Dead { error } => Some(error),
+        Outcome::Succeeded { .. } | Outcome::Cancelled | Outcome::Expired | Outcome::HandedBack => None,
+    }
+}
+
+fn kept(settlement: &Settlement) -> Kept<'_> {
+    let result = match &settlement.outcome {
+        Outcome::Succeeded { result, .. } => Some(result),
+        _ => None,
     };
+    let error = error_of(&settlement.outcome);
     Kept { envelope: &settlement.lease.envelope, created_ms: settlement.lease.created_ms, result, error }
 }
 

@@ -20,7 +20,17 @@ pub(crate) fn reconnect() -> Duration {
 
 /// Wait before the settlement that failed `failures` times in a row is sent again: 50 ms doubling to 500 ms.
 pub(crate) fn resettle(failures: u32) -> Duration {
-    let longest_ms = (50_u64 << failures.saturating_sub(1).min(4)).min(500);
+    doubling(failures, 500)
+}
+
+/// Wait before a settlement that Redis refused `failures` times in a row is sent again: 50 ms doubling to 2 s. All that
+/// are set aside make no more than a few dozen calls a second, and whoever leaves sends each of them once more.
+pub(crate) fn refused(failures: u32) -> Duration {
+    doubling(failures, 2000)
+}
+
+fn doubling(failures: u32, max_ms: u64) -> Duration {
+    let longest_ms = (50_u64 << failures.saturating_sub(1).min(10)).min(max_ms);
     Duration::from_millis(rand::random_range(longest_ms / 2..=longest_ms))
 }
 
@@ -65,8 +75,9 @@ mod tests {
     #[test]
     fn resettling_is_bounded_both_ways() {
         for failures in 0..100 {
-            let wait = resettle(failures);
-            assert!((25..=500).contains(&wait.as_millis()), "{wait:?} after {failures}");
+            for (wait, max_ms) in [(resettle(failures), 500), (refused(failures), 2000)] {
+                assert!((25..=max_ms).contains(&wait.as_millis()), "{wait:?} after {failures}");
+            }
         }
     }
 }

@@ -1,19 +1,19 @@
 //! The command line of `portcullis-processor`.
 //!
 //! Responsible for flags, environment and exit codes: 64 for what is asked wrongly (all faults at once), 78 for a
-//! refusal to start open, 69 when Redis stays away longer than asked for. Must never start anything before all of it
+//! refusal to start open and for a variable whose value is no good, 69 when Redis stays away longer than asked for. Must never start anything before all of it
 //! has been checked.
 
 mod args;
 mod settings;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches};
+use portcullis_config::{Misuse, arguments};
 use portcullis_lua::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -28,16 +28,22 @@ use settings::{Settings, StartFault};
 /// Where no wait is asked for: how long Redis gets to answer before the start goes on without it.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
+/// The setting that is read before all others.
+const LOG: &str = "PORTCULLIS_LOG";
+
 /// Runs the command with these arguments (the first is the program's name) and the process's environment, until it has
 /// drained or was told twice to end.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match parse(args) {
         Ok(args) => args,
-        Err(message) => return usage(&message),
+        Err(Misuse::Usage(message)) => return usage(&message),
+        Err(Misuse::Variables(faults)) => {
+            return refuse(&StartFault::Variables(faults.iter().map(ToString::to_string).collect()));
+        }
     };
     if let Err(fault) = logging::start(&args.log, args.log_format) {
-        return refuse(&StartFault::Usage(vec![fault]));
+        return refuse(&args.blame(LOG)(vec![format!("{LOG}: {fault}")]));
     }
     let settings = match Settings::of(args, &environment) {
         Ok(settings) => settings,
@@ -54,13 +60,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Reads flags and variables. A variable that is set to nothing is not set, as compose files and charts leave them.
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    let empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    let mut command =
-        Args::command().mut_args(|arg| if arg.get_env().is_some_and(empty) { arg.env(Resettable::Reset) } else { arg });
-    let matches = command.try_get_matches_from_mut(args)?;
-    Args::from_arg_matches(&matches).map_err(|fault| fault.format(&mut command))
+/// Reads flags and variables.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Misuse> {
+    let (matches, variables) = arguments(Args::command(), args)?;
+    Args::from_arg_matches(&matches).map(|args| Args { variables, ..args }).map_err(Misuse::Usage)
 }
 
 /// The process's environment; the host's name stands in where no variable gives it.
@@ -70,13 +73,14 @@ fn environment(name: &str) -> Option<String> {
 }
 
 async fn work(settings: Settings) -> Result<Ending, StartFault> {
-    let Settings { store, redis_wait, scope, boot, handlers, processor, admin_listen, admin_token } = settings;
+    let Settings { store, blame_redis_url, redis_wait, scope, boot, handlers, processor, admin_listen, admin_token } =
+        settings;
     let recorder = metric::recorder();
+    let store = Store::open(&store).map_err(|fault| blame_redis_url(vec![format!("REDIS_URL: {fault}")]))?;
     let listener = TcpListener::bind(admin_listen)
         .await
         .map_err(|fault| StartFault::Other(format!("admin listener {admin_listen}: {fault}")))?;
     let address = listener.local_addr().map_err(|fault| StartFault::Other(fault.to_string()))?;
-    let store = Store::open(&store).map_err(|fault| StartFault::Usage(vec![fault.to_string()]))?;
     match (store.wait_ready(redis_wait.unwrap_or(FIRST_CONTACT)).await, redis_wait) {
         (Err(fault), Some(_)) => return Err(StartFault::Unreachable(fault.to_string())),
         (Err(fault), None) => tracing::warn!(%fault, "starting without redis"),

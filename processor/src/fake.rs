@@ -67,7 +67,7 @@ pub(crate) struct Contents {
     /// What is revoked.
     pub(crate) revoked: Arc<RevocationView>,
     /// With which numbers it was asked for.
-    pub(crate) revocations_asked: Vec<u64>,
+    pub(crate) revocations_asked: Vec<Option<u64>>,
 
     /// For claims to tell.
     pub(crate) next_due_ms: Option<u64>,
@@ -148,7 +148,7 @@ impl FakeStore {
 
 #[async_trait]
 impl TaskStore for FakeStore {
-    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
+    async fn revocations(&self, number: Option<u64>) -> Result<Arc<RevocationView>, StoreError> {
         self.call(|contents| {
             contents.revocations_asked.push(number);
             Ok(Arc::clone(&contents.revoked))
@@ -335,6 +335,7 @@ pub(crate) fn lease(kind: &str, token: u64) -> Lease {
             session_id: "session-1".to_owned(),
             principal: "ada".to_owned(),
             actor: None,
+            agents: Vec::new(),
             members: Vec::new(),
             issued_at_ms: 0,
             request_id: "request-1".to_owned(),

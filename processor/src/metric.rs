@@ -54,7 +54,7 @@ fn describe() {
     describe_gauge!(POLICY_REVISION, "Revision of the policy in force; 0 is the document it was started with");
     describe_counter!(CLAIMS, "Claims, by result: tasks, empty, error");
     describe_counter!(RENEWALS, "Leases at renewal, by result: held, cancelled, lost");
-    describe_counter!(SETTLEMENTS, "Settlements, by the status they led to, stale, or abandoned");
+    describe_counter!(SETTLEMENTS, "Settlements, by the status they led to, stale, abandoned, or left");
     describe_counter!(REQUEUED, "Lapsed leases of others put back into the queue");
     describe_counter!(REVOKED, "Claimed tasks that were not run because their caller's credential was revoked");
     describe_counter!(OUTPUT_PIECES, "Pieces of streamed output appended");

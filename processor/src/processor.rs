@@ -142,6 +142,8 @@ impl Processor {
         // The worker's and the reclaimer's ends of the channel are gone, so the settler ends when it has sent all.
         // Leases are renewed meanwhile. Then the heartbeat stops, so that none follows the goodbye.
         let settled = timeout_at(drained_by + FLUSH_LIMIT, all(&mut settling)).await.is_ok();
+        // The settler says what it leaves behind.
+        settling.shutdown().await;
         stop.cancel();
         all(&mut duties).await;
         let left = timeout(LEAVE_LIMIT, self.runner.store.leave(&self.worker)).await;

@@ -1,7 +1,8 @@
 //! Whether a task that was claimed may still be run: not when its caller's credential was revoked while it waited.
 //!
-//! Responsible for knowing at least what was revoked when the claim ran. Must never run a task on the strength of what
-//! was known before: while what is revoked cannot be read, whoever has a credential that can be revoked waits.
+//! Responsible for knowing at least what was revoked when the claim ran; where that was long ago, what is revoked now.
+//! Must never run a task on the strength of what was known before: while what is revoked cannot be read, whoever has a
+//! credential that can be revoked waits.
 
 use portcullis_lua::{Lease, Outcome, TaskError};
 use tokio::time::sleep;
@@ -10,9 +11,9 @@ use crate::handler::error;
 use crate::store::{self, TaskStore};
 use crate::{backoff, metric};
 
-/// What a lease from a claim that was told this number of revocations is settled as instead of being run; `None` for
-/// one to run.
-pub(crate) async fn dead(store: &dyn TaskStore, lease: &Lease, number: u64) -> Option<Outcome> {
+/// What a lease is settled as instead of being run; `None` for one to run. Of a claim that was told this number of
+/// revocations just now; `None`: it was told one long ago.
+pub(crate) async fn dead(store: &dyn TaskStore, lease: &Lease, number: Option<u64>) -> Option<Outcome> {
     let envelope = &lease.envelope;
     if envelope.members.is_empty() {
         return None;
@@ -60,7 +61,7 @@ mod tests {
         let mut lease = fake::lease("chat", 1);
         lease.envelope.members = members.iter().map(ToString::to_string).collect();
         lease.envelope.issued_at_ms = issued_at_ms;
-        dead(store, &lease, 7).await.as_ref().map(word)
+        dead(store, &lease, Some(7)).await.as_ref().map(word)
     }
 
     #[tokio::test(start_paused = true)]
@@ -73,7 +74,7 @@ mod tests {
         store.change(|contents| contents.revoked = view(Some(fake::NOW_MS)));
         assert_eq!(outcome(&store, &[ada], fake::NOW_MS).await, Some("revoked"));
         assert_eq!(outcome(&store, &[ada], fake::NOW_MS + 1).await, None);
-        assert!(store.read(|contents| contents.revocations_asked.iter().all(|number| *number == 7)));
+        assert!(store.read(|contents| contents.revocations_asked.iter().all(|number| *number == Some(7))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,8 +23,8 @@ use crate::policy::ScopePolicy;
 /// counts.
 #[async_trait]
 pub(crate) trait TaskStore: Send + Sync + 'static {
-    /// What is revoked, where the scope's number of revocations is this.
-    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError>;
+    /// What is revoked, where the scope's number of revocations is this; `None`: whatever it is when this is called.
+    async fn revocations(&self, number: Option<u64>) -> Result<Arc<RevocationView>, StoreError>;
     async fn renew(
         &self,
         policy: &CompiledPolicy,
@@ -84,8 +84,11 @@ impl RedisTasks {
 
 #[async_trait]
 impl TaskStore for RedisTasks {
-    async fn revocations(&self, number: u64) -> Result<Arc<RevocationView>, StoreError> {
-        self.revocations.hear(number).await
+    async fn revocations(&self, number: Option<u64>) -> Result<Arc<RevocationView>, StoreError> {
+        match number {
+            Some(number) => self.revocations.hear(number).await,
+            None => self.revocations.catch_up().await,
+        }
     }
 
     async fn renew(

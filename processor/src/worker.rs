@@ -34,6 +34,10 @@ const WAIT_OF_LEASE: u64 = 4;
 /// How long an answer to a claim may take when nothing more is to be claimed.
 const LATE_LIMIT: Duration = Duration::from_secs(1);
 
+/// A claim that was answered longer than this after it was sent may have run long before: its processor was frozen, or
+/// Redis was. What was revoked since is not what it was told.
+const TOLD_LONG_AGO: Duration = Duration::from_secs(2);
+
 /// Pause after a claim that left tasks waiting yet got none.
 const CONTENDED: Duration = Duration::from_millis(20);
 
@@ -185,6 +189,7 @@ impl Worker {
         }
         // Came with a claim that was under way when draining began: another processor takes it sooner than we would.
         let late = drain.is_cancelled().then_some(Outcome::HandedBack);
+        let revocations = (sent.elapsed() <= TOLD_LONG_AGO).then_some(revocations);
         let held = self.leases.hold(&lease, sent, lease_ms);
         let (runner, settlements) = (Arc::clone(&self.runner), self.settlements.clone());
         self.attempts.spawn(async move {

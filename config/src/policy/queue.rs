@@ -48,7 +48,7 @@ pub struct Queue {
     /// Output pieces kept per task.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_output_events: u64,
-    /// Decision events kept per scope.
+    /// Batches of decision events kept per scope, and as many ends of what agents were let do.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_decision_events: u64,
 }

@@ -32,8 +32,8 @@ pub(crate) const MAX_EXPORTED: u32 = 10_000_000;
 pub(crate) const MAX_FILTER: usize = 256;
 
 /// The streams, by the names they are exported under.
-pub(crate) const STREAMS: [(&str, Chain); 3] =
-    [("audit", Chain::Audit), ("decision", Chain::Decisions), ("counted", Chain::Counts)];
+pub(crate) const STREAMS: [(&str, Chain); 4] =
+    [("audit", Chain::Audit), ("decision", Chain::Decisions), ("counted", Chain::Counts), ("ended", Chain::Ends)];
 
 /// A stream id of Redis.
 pub(crate) const STREAM_ID_PATTERN: &str = "^[0-9]{1,20}-[0-9]{1,20}$";

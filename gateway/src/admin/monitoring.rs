@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::scoped::Scoped;
 use super::{policy, view};
-use crate::metric;
 use crate::state::Gateway;
+use crate::{degraded, metric};
 
 /// Hours of statistics shown, the current one included.
 const HOURS: u32 = 24;
@@ -27,8 +27,11 @@ pub(crate) async fn system(scoped: &Scoped) -> Value {
         scoped.read(store.statistics(HOURS)),
     );
     let answers = [queue.as_ref().err(), processors.as_ref().err(), breakers.as_ref().err(), statistics.as_ref().err()];
+    let mut degraded = degraded::of_scope(gateway, scoped.scope());
+    degraded.extend(degraded::told(queue.as_ref().ok(), processors.as_deref().ok()));
     json!({
         "scope": scoped.store().scope(),
+        "degraded": degraded,
         "gateway": instance(gateway),
         "config": {
             "revision": in_force.revision(), "source": policy::view::source(scoped), "fault": scoped.live().fault(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, ScopeNames};
 use super::{Answer, Shared, redact};
+use crate::degraded::Degraded;
 use crate::identity::document::DocumentSource;
 use crate::identity::{Provider, Providers};
 use crate::openapi::{ScopeQuery, Surveying};
@@ -57,6 +58,7 @@ fn view(provider: &Provider, source: DocumentSource) -> Value {
         "last_ok_at": provider.outcomes.last_ok_ms.map(rfc3339),
         "last_error_at": error_ms.map(rfc3339),
         "last_error_code": fault,
+        "degraded": Degraded::from_iter(provider.fallback()),
     }))
 }
 
@@ -73,6 +75,7 @@ mod tests {
             kind: "jwt",
             place: Place::Fixed(None),
             keys: 2,
+            overdue: true,
             outcomes: Outcomes { last_ok_ms: Some(1_000), last_error: Some((2_000, FetchFault::TooLarge)) },
         };
         let shown = view(&provider, DocumentSource::File);
@@ -80,9 +83,10 @@ mod tests {
         assert_eq!(shown["last_ok_at"], "1970-01-01T00:00:01.000Z");
         assert_eq!(shown["last_error_at"], "1970-01-01T00:00:02.000Z");
         assert_eq!((&shown["last_error_code"], &shown["source"]), (&json!("too_large"), &json!("file")));
+        assert_eq!(shown["degraded"], json!(["issuer_keys_stale"]));
         let fresh = Provider { outcomes: Outcomes::default(), ..provider };
         let shown = view(&fresh, DocumentSource::BuiltIn);
         assert_eq!((&shown["last_error_code"], &shown["last_ok_at"]), (&Value::Null, &Value::Null));
-        assert_eq!(shown["source"], "built_in");
+        assert_eq!((&shown["source"], &shown["degraded"]), (&json!("built_in"), &json!([])));
     }
 }

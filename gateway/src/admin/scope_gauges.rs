@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Scoped;
+use crate::degraded::{self, Fallback};
 use crate::metric;
 
 /// How old the gauges may be.
@@ -30,15 +31,21 @@ struct LastRead {
 }
 
 impl ScopeGauges {
-    /// Reads the gauges unless they are fresh.
+    /// Reads the gauges unless they are fresh. What is degraded as far as this process knows is as of now.
     pub(crate) async fn refresh(&self, scoped: &Scoped) {
+        metric::degraded(&Fallback::OWN, &degraded::of_gateway(scoped.gateway()));
         let mut last = self.last.lock().await;
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
             return;
         }
         let (store, policy) = (scoped.store(), scoped.policy());
-        match scoped.read(store.queues(policy.compiled())).await {
-            Ok(view) => {
+        let (queue, processors) = tokio::join!(
+            scoped.read(store.queues(policy.compiled())),
+            scoped.read(store.processors(policy.compiled())),
+        );
+        match queue.and_then(|view| Ok((view, processors?))) {
+            Ok((view, processors)) => {
+                metric::degraded(&Fallback::TOLD, &degraded::told(Some(&view), Some(&processors)));
                 last.user_types.extend(view.thresholds.keys().chain(view.queued_by_type.keys()).cloned());
                 metric::scope(store.scope(), &view, &last.user_types);
             }

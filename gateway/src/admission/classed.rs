@@ -9,9 +9,10 @@ use std::sync::Arc;
 use portcullis_config::RouteClass;
 
 use super::pass::{self, Entry, Pass};
-use super::session::Identity;
+use super::session::{Identity, Unspent};
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::respond::RequestId;
 use crate::right;
 use crate::state::Gateway;
 
@@ -34,7 +35,8 @@ pub(crate) struct Classed {
 pub(crate) async fn admit(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    proof: &mut Unspent,
+    request_id: &RequestId,
     classify: impl Fn(&PolicyInForce) -> RouteClass,
     fits: impl Fn(&PolicyInForce, &str) -> Result<(), Refused>,
     entry: Entry,
@@ -56,16 +58,15 @@ pub(crate) async fn admit(
                 (policy, round) = (scope.policy(), round + 1);
                 continue;
             }
-            return match misfit {
-                Some(refused) => {
-                    super::count_refused(identity, &refused);
-                    Err(Refused { policy: Some(policy), ..refused })
-                }
+            let answer = match misfit {
+                Some(refused) => Err(Refused { policy: Some(policy), ..refused }),
                 None => Ok(Classed { policy, class: name, pass: None }),
             };
+            let outcome = proof.spend_for(gateway, identity, answer).await;
+            return outcome.inspect_err(|refused| super::count_refused(identity, refused));
         };
         let entry = Entry { class: name.clone(), throttled, ..entry.clone() };
-        let outcome = pass::pass(gateway, identity, request_id, entry).await;
+        let outcome = pass::pass(gateway, identity, proof, request_id, entry).await;
         let decided_under = match &outcome {
             Ok(pass) => pass.policy().clone(),
             Err(refused) => refused.policy.clone().unwrap_or_else(|| policy.clone()),

@@ -14,12 +14,13 @@ pub(crate) use portcullis_lua::PassOutcome as Outcome;
 use portcullis_lua::{AdmitRequest, Decision, LimitState, PassHead, PassTerms, Refusal, StoreError, TaskId, Verdict};
 use tokio::time::Instant;
 
-use super::session::Identity;
+use super::session::{Identity, Unspent};
 use super::{Origin, asked_by, backpressure, circuit_breaker, rate_limit, refused, subject};
 use crate::decider::{Decided, Question, Wish};
 use crate::pass_keeper::Place;
 use crate::policy_in_force::PolicyInForce;
 use crate::refusal::Refused;
+use crate::respond::RequestId;
 use crate::state::Gateway;
 use crate::trace_context::TraceContext;
 
@@ -110,7 +111,8 @@ impl Pass {
 pub(crate) async fn pass(
     gateway: &Gateway,
     identity: &Identity,
-    request_id: &str,
+    proof: &mut Unspent,
+    request_id: &RequestId,
     entry: Entry,
 ) -> Result<Pass, Refused> {
     let scope = identity.scope();
@@ -123,10 +125,11 @@ pub(crate) async fn pass(
         super::repeat(identity, recalled, &policy, || scope.is_abreast())?;
         // Step 4: while Redis does not answer, nobody is made to wait for it.
         circuit_breaker::consult(gateway)?;
-        let decided = scope.admissions().decide(question(identity, request_id, entry)).await;
-        conclude(gateway, identity, &class, decided.map_err(|error| circuit_breaker::unavailable(&error))?)
+        let decided = proof.decide(gateway, identity, question(identity, request_id, entry)).await?;
+        conclude(gateway, identity, &class, decided)
     };
-    let outcome = answer.await;
+    let answer = answer.await;
+    let outcome = proof.spend_for(gateway, identity, answer).await;
     match &outcome {
         Ok(_) => super::count_as(identity, "passed"),
         Err(refused) => super::count_refused(identity, refused),
@@ -134,7 +137,7 @@ pub(crate) async fn pass(
     outcome
 }
 
-fn question(identity: &Identity, request_id: &str, entry: Entry) -> Question {
+fn question(identity: &Identity, request_id: &RequestId, entry: Entry) -> Question {
     let request = AdmitRequest {
         // How long the lease is, and the estimates, are settled when it is known under which policy.
         pass: Some(PassTerms { lease_ms: u64::from(entry.in_flight), throttled: entry.throttled, hits: entry.hits }),

@@ -18,6 +18,7 @@ pub(crate) mod opened;
 pub(crate) mod delegated;
 pub(crate) mod lowered;
 mod standing;
+mod unspent;
 mod vouched;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use crate::refusal::{Cause, Refused, RequestFault};
 use crate::state::Gateway;
 
 pub(crate) use identity::Identity;
+pub(crate) use unspent::Unspent;
 pub(crate) use vouched::{Vouched, resolve_vouched};
 
 /// The label of callers that could not be resolved.
@@ -61,19 +63,31 @@ pub(crate) fn client_address(gateway: &Gateway, parts: &Parts, peer: SocketAddr)
     })
 }
 
-/// Resolves the caller of a request from an address that its listener listens to.
+/// Resolves the caller of a request from an address that its listener listens to; its proof is spent.
 pub(crate) async fn resolve_admitted(
     gateway: &Gateway,
     parts: &Parts,
     peer: SocketAddr,
     address: ClientAddress,
 ) -> Result<Identity, Refused> {
+    let (identity, mut proof) = resolve_unspent(gateway, parts, peer, address).await?;
+    proof.spend(gateway, &identity).await?;
+    Ok(identity)
+}
+
+/// The same, and what it still has to spend before anything is done for it.
+pub(crate) async fn resolve_unspent(
+    gateway: &Gateway,
+    parts: &Parts,
+    peer: SocketAddr,
+    address: ClientAddress,
+) -> Result<(Identity, Unspent), Refused> {
     let door = gateway.door();
     let twice = |AmbiguousCredential(name)| unattributable(name, "is given more than once");
     let query_token = query_token(parts).map_err(twice)?;
     let cookie = gateway.session_terms().cookie_name();
     let credential = presented(&parts.headers, query_token.as_deref(), cookie, door.is_balancer(peer));
-    let identity = match credential.map_err(twice)? {
+    let (identity, proof) = match credential.map_err(twice)? {
         Some(credential) => {
             door.hear(address)?;
             let proof = proof(&parts.headers).map_err(twice)?;
@@ -83,7 +97,9 @@ pub(crate) async fn resolve_admitted(
             let known = Box::pin(known(gateway, &presented, address)).await;
             known.map_err(|unproven| turned_away(gateway, &unproven, address))?
         }
-        None if door.lets_strangers_in() => gateway.strangers().from(address, gateway.scopes().default_scope()),
+        None if door.lets_strangers_in() => {
+            (gateway.strangers().from(address, gateway.scopes().default_scope()), Unspent::nothing())
+        }
         None => return Err(Refused::unauthenticated()),
     };
     if identity.caller().ambient && !parts.method.is_safe() {
@@ -100,7 +116,7 @@ pub(crate) async fn resolve_admitted(
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
-    Ok(identity)
+    Ok((identity, proof))
 }
 
 /// Counts a request that was turned away before it had a caller: no event of its own tells of it.
@@ -110,8 +126,12 @@ pub(crate) fn count_unresolved(gateway: &Gateway, refused: &Refused) {
     gateway.scopes().default_scope().tally().count(code, &NOBODY, false);
 }
 
-/// The caller of this credential, if it still counts.
-async fn known(gateway: &Gateway, presented: &Presented<'_>, address: ClientAddress) -> Result<Identity, Unproven> {
+/// The caller of this credential, if it still counts, and what it has to spend.
+async fn known(
+    gateway: &Gateway,
+    presented: &Presented<'_>,
+    address: ClientAddress,
+) -> Result<(Identity, Unspent), Unproven> {
     let mut caller = verified(gateway, presented).await?;
     let scope = match &caller.scope {
         Some(scope) => gateway.scopes().serve(scope).await?,
@@ -120,7 +140,8 @@ async fn known(gateway: &Gateway, presented: &Presented<'_>, address: ClientAddr
     gateway.lowered().note(&scope, &caller).await;
     standing::check(&scope, &mut caller).await?;
     caller.ambient = presented.credential.is_ambient();
-    Ok(Identity::new(caller, scope, gateway.strangers().place(address)))
+    let proof = Unspent::new(caller.proof.take(), address);
+    Ok((Identity::new(caller, scope, gateway.strangers().place(address)), proof))
 }
 
 async fn verified(gateway: &Gateway, presented: &Presented<'_>) -> Result<Caller, Unproven> {

@@ -21,7 +21,7 @@ fn decided(verdict: Verdict) -> Decided {
 
 fn remember(memory: &RefusalMemory, identity: &Identity, reason: Reason, stamp: PolicyStamp) {
     let pressure_ms = if reason.is_shared_pressure() { 30_000 } else { 0 };
-    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, pressure_ms, backlog_ms: 0 };
+    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, pressure_ms, backlog_ms: 0, assumed: false };
     memory.remember(subject(identity, ""), 1, &refusal, &Arc::default(), stamp, tokio::time::Instant::now());
 }
 
@@ -69,7 +69,7 @@ async fn a_refusal_under_pressure_is_told_as_it_is_remembered_until_somebody_is_
     let policy = policy_for_tests(&json!({}), 7);
     let recalled = || recall(gateway.refusal_memory(), &identity, &policy, || true);
     let reason = Reason::HardLimit;
-    let refusal = Refusal { reason, name: None, retry_after_ms: 5, pressure_ms: 5, backlog_ms: 150 };
+    let refusal = Refusal { reason, name: None, retry_after_ms: 5, pressure_ms: 5, backlog_ms: 150, assumed: false };
     let refused = conclude(&gateway, &identity, decided(Verdict::Refused(refusal))).unwrap_err();
     assert_eq!(refused.retry_after_ms, 50, "a third of the backlog");
     assert_eq!(recalled().unwrap_err().retry_after_ms, 50);
@@ -77,7 +77,7 @@ async fn a_refusal_under_pressure_is_told_as_it_is_remembered_until_somebody_is_
     let replayed = Verdict::Replayed { task_id: TaskId::generate() };
     conclude(&gateway, &identity, decided(replayed)).unwrap();
     assert_eq!(recalled().unwrap_err().retry_after_ms, 49, "a repetition passes no gate");
-    let admitted = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0 };
+    let admitted = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0, assumed: false };
     conclude(&gateway, &identity, decided(admitted)).unwrap();
     assert!(recalled().is_ok());
 }

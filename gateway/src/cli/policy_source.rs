@@ -7,16 +7,17 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
+use portcullis_config::identity::{project_name, tenant_name};
 use portcullis_config::{Component, LoadError, Loaded};
 
 /// Whom a document is read for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Audience {
     /// Tenant of the default scope, where the document leaves it open
-    #[arg(long, value_name = "NAME", env = "TENANT_ID")]
+    #[arg(long, value_name = "NAME", env = "TENANT_ID", value_parser = tenant_name)]
     tenant: Option<String>,
     /// Project of the default scope, where the document leaves it open
-    #[arg(long, value_name = "NAME", env = "PROJECT_ID")]
+    #[arg(long, value_name = "NAME", env = "PROJECT_ID", value_parser = project_name)]
     project: Option<String>,
     /// Whose slice of the document to use: ingress or proc
     #[arg(long, value_name = "NAME", env = "GATEWAY_COMPONENT", default_value = "ingress")]

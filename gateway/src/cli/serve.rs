@@ -31,6 +31,11 @@ const FIRST_CONTACT: Duration = Duration::from_secs(2);
 /// late, and knows a slow Redis from a busy gateway; this only cleans up after it.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Settings that are read after the command line.
+const LOG: &str = "PORTCULLIS_LOG";
+const ALLOWED_OPS: &str = "ADMIN_ALLOWED_OPS";
+const REDIS_URL: &str = "REDIS_URL";
+
 /// Longest time for the connections to Redis to close.
 const CLOSE_STORE: Duration = Duration::from_secs(1);
 
@@ -65,6 +70,7 @@ struct Prepared {
     rls_listen: Option<SocketAddr>,
     rls_token: Option<SecretString>,
     redis: StoreOptions,
+    redis_from_environment: bool,
     store_timeout: Duration,
     redis_wait: Option<Duration>,
     scope: Scope,
@@ -101,8 +107,10 @@ fn prepare(
     rls_token: Option<SecretString>,
 ) -> Result<Prepared, (Exit, Vec<String>)> {
     let mut wrong = Vec::new();
+    // Variables that are no good.
+    let mut bad = Vec::new();
     if let Err(error) = logging::init(&args.log, args.log_format) {
-        wrong.push(format!("PORTCULLIS_LOG: {error}"));
+        args.blame(LOG, &error.to_string(), &mut wrong, &mut bad);
     }
     let mut open = Vec::new();
     let loaded = args.policy.load().map_err(|error| match &error {
@@ -117,10 +125,12 @@ fn prepare(
             None
         }
     });
-    let upstream = args.upstream().map_err(|fault| wrong.push(fault)).ok().flatten();
+    let upstream = args.upstream();
+    let upstream = upstream.map_err(|(setting, fault)| args.blame(setting, &fault, &mut wrong, &mut bad));
+    let upstream = upstream.ok().flatten();
     let admin_offer = AdminOffer::new(args.admin_allow_writes, &args.admin_allowed_ops);
-    let admin_offer =
-        admin_offer.map_err(|faults| wrong.extend(faults.iter().map(|fault| format!("ADMIN_ALLOWED_OPS: {fault}"))));
+    let admin_offer = admin_offer
+        .map_err(|faults| faults.iter().for_each(|fault| args.blame(ALLOWED_OPS, fault, &mut wrong, &mut bad)));
     let identity = IdentityTerms::load(args.identity_path.as_deref(), &variable);
     let identity = identity.map_err(|faults| sort(&faults, "PORTCULLIS_IDENTITY_PATH: ", &mut open, &mut wrong)).ok();
     let redis_url = loaded.as_ref().map(|loaded| args.redis_url(loaded));
@@ -142,8 +152,8 @@ fn prepare(
     };
     open.extend(exposure.refusals());
     let refusals = open.into_iter().map(|line| format!("refusing to start open: {line}"));
-    let exit = if wrong.is_empty() { Exit::Open } else { Exit::Usage };
-    wrong.extend(refusals);
+    let exit = if wrong.is_empty() { Exit::Refused } else { Exit::Usage };
+    wrong.extend(bad.into_iter().chain(refusals));
     match (loaded, scope, exposure.admin_token, identity, admin_offer) {
         (Some(loaded), Some(scope), Some(admin_token), Some(identity), Ok(admin_offer)) if wrong.is_empty() => {
             let rls_token = exposure.rls_token;
@@ -163,14 +173,25 @@ fn sort(faults: &[Fault], document: &str, open: &mut Vec<String>, wrong: &mut Ve
 }
 
 impl ServeArgs {
-    /// The application, if there is one, or what is wrong with what was said of it.
-    fn upstream(&self) -> Result<Option<UpstreamOptions>, String> {
+    /// Whether this variable is where a setting comes from.
+    fn is_from_environment(&self, setting: &str) -> bool {
+        self.variables.iter().any(|variable| variable == setting)
+    }
+
+    /// Says what is wrong with a setting: with the command line, or with a variable.
+    fn blame(&self, setting: &str, fault: &str, wrong: &mut Vec<String>, bad: &mut Vec<String>) {
+        let lines = if self.is_from_environment(setting) { bad } else { wrong };
+        lines.push(format!("{setting}: {fault}"));
+    }
+
+    /// The application, if there is one, or what is wrong with which setting of it.
+    fn upstream(&self) -> Result<Option<UpstreamOptions>, (&'static str, String)> {
         let Some(url) = self.upstream_url.clone() else { return Ok(None) };
         let read = self.upstream_ca.as_ref().map(|file| {
-            std::fs::read(file).map_err(|error| format!("PORTCULLIS_UPSTREAM_CA: {}: {error}", file.display()))
+            std::fs::read(file).map_err(|error| ("PORTCULLIS_UPSTREAM_CA", format!("{}: {error}", file.display())))
         });
         let ca = read.transpose()?;
-        UpstreamOptions::new(url, ca.as_deref()).map(Some).map_err(|error| format!("UPSTREAM_URL: {error}"))
+        UpstreamOptions::new(url, ca.as_deref()).map(Some).map_err(|error| ("UPSTREAM_URL", error.to_string()))
     }
 
     /// The Redis to use.
@@ -197,6 +218,7 @@ impl ServeArgs {
                 connections: usize::from(self.redis_connections),
                 command_timeout: CLIENT_TIMEOUT.max(2 * store_timeout),
             },
+            redis_from_environment: self.is_from_environment(REDIS_URL),
             store_timeout,
             redis_wait: self.redis_wait_ms.map(Duration::from_millis),
             instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
@@ -222,8 +244,8 @@ async fn run(prepared: Prepared) -> Exit {
     let store = match Store::open(&redis) {
         Ok(store) => store,
         Err(error) => {
-            complain([format!("REDIS_URL: {error}")]);
-            return Exit::Usage;
+            complain([format!("{REDIS_URL}: {error}")]);
+            return if prepared.redis_from_environment { Exit::Refused } else { Exit::Usage };
         }
     };
     match (store.wait_ready(redis_wait.unwrap_or(FIRST_CONTACT)).await, redis_wait) {

@@ -12,6 +12,8 @@
 //!   cookies of their readers: see [`lets_in`].
 //! - Development tokens let anyone be anyone, so they stay on loopback listeners.
 //! - Whoever reaches Envoy's rate limit service may describe any caller, so off loopback it needs a token.
+//! - Operators have a listener of their own, and so has Envoy's rate limit service: what is open to the public must not
+//!   be where they are asked.
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP. Where there is a list
 //!   of addresses it listens to, that proxy has to be known, or whoever reaches the listener would choose his own.
 
@@ -85,8 +87,20 @@ impl Exposure {
                 "{RLS_TOKEN} is not set while PORTCULLIS_RLS_LISTEN is {address}: who asks there says who the caller is"
             ));
         }
+        refusals.extend(self.shared_listeners());
         refusals.extend(self.reachable_listeners());
         refusals
+    }
+
+    /// Listeners that would be at the same address, a line for each.
+    fn shared_listeners(&self) -> impl Iterator<Item = String> {
+        let admin = ("PORTCULLIS_ADMIN_LISTEN", Some(self.admin), "PORTCULLIS_LISTEN", self.public);
+        let rls = |setting, address| ("PORTCULLIS_RLS_LISTEN", self.rls, setting, address);
+        let pairs = [admin, rls("PORTCULLIS_LISTEN", self.public), rls("PORTCULLIS_ADMIN_LISTEN", self.admin)];
+        pairs.into_iter().filter_map(|(setting, address, other, taken)| {
+            let address = address.filter(|address| meet(*address, taken))?;
+            Some(format!("{setting} is {address} while {other} is {taken}: each needs an address of its own"))
+        })
     }
 
     /// What is wrong with the listeners off loopback, a line for each reason.
@@ -127,6 +141,13 @@ impl Exposure {
             .into_iter()
             .filter_map(|(setting, token)| Some(format!("{setting} {}", weakness(token.as_ref()?.expose_secret())?)))
     }
+}
+
+/// Whether a connection to one of these addresses could be one to the other. Port 0 is a port of its own each time.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let everywhere = ip.is_unspecified() || other_ip.is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (ip == other_ip || everywhere)
 }
 
 /// Whether a fault of a document would have let somebody in who should not be: tokens for others, keys that can be
@@ -185,22 +206,40 @@ mod tests {
     #[test]
     fn each_way_to_be_open_is_refused_by_the_name_of_its_setting() {
         let off_loopback: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let [admin, rls]: [SocketAddr; 2] = ["0.0.0.0:8081", "0.0.0.0:8083"].map(|address| address.parse().unwrap());
         let anonymous = Exposure { dev_tokens: false, allow_anonymous_only: true, ..safe() };
         let table = [
             (Exposure { admin_token: None, ..safe() }, vec!["PORTCULLIS_ADMIN_TOKEN"]),
             (Exposure { dev_tokens: false, ..safe() }, vec!["PORTCULLIS_ALLOW_ANONYMOUS_ONLY"]),
             (Exposure { public: off_loopback, ..safe() }, vec!["--dev-tokens", "TRUSTED_PROXY_COUNT"]),
-            (Exposure { admin: off_loopback, trusted_proxy_count: 1, ..safe() }, vec!["--dev-tokens"]),
+            (Exposure { admin, trusted_proxy_count: 1, ..safe() }, vec!["--dev-tokens"]),
             (Exposure { public: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
-            (Exposure { admin: off_loopback, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
+            (Exposure { admin, ..anonymous.clone() }, vec!["TRUSTED_PROXY_COUNT"]),
             (Exposure { public: off_loopback, trusted_proxy_count: 1, ..anonymous }, vec![]),
-            (Exposure { rls: Some(off_loopback), ..safe() }, vec!["PORTCULLIS_RLS_TOKEN"]),
-            (Exposure { rls: Some(off_loopback), rls_token: safe().admin_token, ..safe() }, vec![]),
+            (Exposure { rls: Some(rls), ..safe() }, vec!["PORTCULLIS_RLS_TOKEN"]),
+            (Exposure { rls: Some(rls), rls_token: safe().admin_token, ..safe() }, vec![]),
             (Exposure { rls: None, ..safe() }, vec![]),
         ];
         for (exposure, expected) in table {
             assert_eq!(settings(&exposure), expected, "{exposure:?}");
         }
+    }
+
+    #[test]
+    fn listeners_have_addresses_of_their_own() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        let table = [
+            (Exposure { admin: safe().public, ..safe() }, vec!["PORTCULLIS_ADMIN_LISTEN"]),
+            (Exposure { admin: at("[::ffff:127.0.0.1]:8080"), ..safe() }, vec!["PORTCULLIS_ADMIN_LISTEN"]),
+            (Exposure { rls: Some(safe().public), ..safe() }, vec!["PORTCULLIS_RLS_LISTEN"]),
+            (Exposure { rls: Some(safe().admin), ..safe() }, vec!["PORTCULLIS_RLS_LISTEN"]),
+            (Exposure { public: at("127.0.0.1:0"), admin: at("127.0.0.1:0"), ..safe() }, vec![]),
+            (Exposure { admin: at("127.0.0.2:8080"), ..safe() }, vec![]),
+        ];
+        for (exposure, expected) in table {
+            assert_eq!(settings(&exposure), expected, "{exposure:?}");
+        }
+        assert!(meet(at("0.0.0.0:8080"), at("127.0.0.1:8080")) && meet(at("127.0.0.1:8080"), at("[::]:8080")));
     }
 
     #[test]
@@ -236,13 +275,14 @@ mod tests {
     #[test]
     fn a_list_of_addresses_is_of_no_use_where_anybody_may_say_what_his_is() {
         let off_loopback: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+        let admin_off_loopback: SocketAddr = "0.0.0.0:8081".parse().unwrap();
         let behind_a_proxy = || Exposure { dev_tokens: false, has_provider: true, trusted_proxy_count: 1, ..safe() };
         let lan = ip_allow::lan;
         let public = || IpAllow { public: lan(), ..IpAllow::default() };
         let admin = || IpAllow { admin: lan(), ..IpAllow::default() };
         let table = [
             (Exposure { public: off_loopback, ip_allow: public(), ..behind_a_proxy() }, 1),
-            (Exposure { admin: off_loopback, ip_allow: admin(), ..behind_a_proxy() }, 1),
+            (Exposure { admin: admin_off_loopback, ip_allow: admin(), ..behind_a_proxy() }, 1),
             (Exposure { public: off_loopback, ip_allow: public(), knows_proxies: true, ..behind_a_proxy() }, 0),
             (Exposure { public: off_loopback, ip_allow: admin(), ..behind_a_proxy() }, 0),
             (Exposure { public: off_loopback, ..behind_a_proxy() }, 0),

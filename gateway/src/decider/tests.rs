@@ -35,7 +35,7 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
 }
 
 fn decision(depth: u64) -> Decision {
-    let verdict = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0 };
+    let verdict = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0, assumed: false };
     Decision { verdict, depth, capacity: 1, limits: Vec::new(), budgets: Vec::new() }
 }
 

@@ -57,7 +57,7 @@ fn senders(group: &GroupCommit<Script>) -> (usize, usize) {
 #[expect(clippy::unnecessary_wraps, reason = "a script may fail; this one does not")]
 fn admit_all(requests: &[AdmitRequest]) -> Result<Vec<Decision>, StoreError> {
     let admitted = |request: &AdmitRequest| Decision {
-        verdict: Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms: 0 },
+        verdict: Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms: 0, assumed: false },
         depth: 1,
         capacity: 1,
         limits: Vec::new(),

@@ -92,7 +92,8 @@ impl AlbVerifier {
     pub(crate) fn provider(&self) -> Provider {
         let (keys, outcomes) = self.keys.status();
         let place = Place::Fixed(self.settings.scope.clone());
-        Provider { issuer: self.settings.signer.clone(), kind: "alb", place, keys, outcomes }
+        // Each is believed for a day, and never fetched again before.
+        Provider { issuer: self.settings.signer.clone(), kind: "alb", place, keys, overdue: false, outcomes }
     }
 
     /// Whether this peer is the load balancer; the header of any other means nothing and goes nowhere.

@@ -100,9 +100,11 @@ impl IssuerKeys {
         }
     }
 
-    /// How many are held, and how fetching them has gone.
-    pub(crate) fn status(&self) -> (usize, Outcomes) {
-        (self.held().map_or(0, |held| held.keys.len()), self.record.outcomes())
+    /// How many are held, whether they should have been fetched again by now, and how fetching them has gone.
+    pub(crate) fn status(&self) -> (usize, bool, Outcomes) {
+        let held = self.held();
+        let overdue = held.as_ref().is_some_and(|held| held.fetched.elapsed() >= SOFT);
+        (held.map_or(0, |held| held.keys.len()), overdue, self.record.outcomes())
     }
 
     async fn look_for(self: &Arc<Self>, kid: &str) -> Result<Arc<VerifyingKey>, Unproven> {

@@ -136,8 +136,15 @@ impl JwtVerifier {
     /// The issuers, as this gateway has found them.
     pub(crate) fn providers(&self) -> impl Iterator<Item = Provider> {
         self.issuers.values().map(|Known { issuer, keys }| {
-            let (keys, outcomes) = keys.status();
-            Provider { issuer: issuer.issuer.clone(), kind: "jwt", place: issuer.place.clone(), keys, outcomes }
+            let (keys, overdue, outcomes) = keys.status();
+            Provider {
+                issuer: issuer.issuer.clone(),
+                kind: "jwt",
+                place: issuer.place.clone(),
+                keys,
+                overdue,
+                outcomes,
+            }
         })
     }
 

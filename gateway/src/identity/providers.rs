@@ -8,6 +8,7 @@ use std::sync::Arc;
 use portcullis_config::Scope;
 
 use crate::background::Background;
+use crate::degraded::Fallback;
 use crate::identity::alb::AlbVerifier;
 use crate::identity::document::Identity;
 use crate::identity::fetch::Fetcher;
@@ -36,11 +37,23 @@ pub(crate) struct Provider {
     pub(crate) place: Place,
     /// How many of its keys are held.
     pub(crate) keys: usize,
+    /// Whether they should have been fetched again by now.
+    pub(crate) overdue: bool,
     /// How fetching them has gone.
     pub(crate) outcomes: Outcomes,
 }
 
 impl Provider {
+    /// What its users are believed by instead of keys that are fresh.
+    pub(crate) fn fallback(&self) -> Option<Fallback> {
+        let (error_ms, _) = self.outcomes.last_error?;
+        let failing = self.outcomes.last_ok_ms.is_none_or(|ok_ms| ok_ms <= error_ms);
+        match self.keys {
+            0 => failing.then_some(Fallback::IssuerKeysMissing),
+            _ => (failing && self.overdue).then_some(Fallback::IssuerKeysStale),
+        }
+    }
+
     /// Whether callers of this scope may be its users; `default` is the scope of those of whom it names none.
     pub(crate) fn serves(&self, scope: &Scope, default: &Scope) -> bool {
         match &self.place {
@@ -88,6 +101,7 @@ impl Providers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::FetchFault;
     use crate::identity::document::parse;
     use crate::identity::test_issuer::nobody;
 
@@ -102,6 +116,24 @@ mod tests {
         assert!(providers.jwt.is_none() && providers.alb.is_none());
         assert!(providers.identity.api_keys.verify(b"gk_").is_err());
         assert!(providers.publishing().is_empty());
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_fetched_are_missing_or_stale_until_they_can_be_again() {
+        let text =
+            "issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [RS256], principal_prefix: 'i:'}]";
+        let provider = providers(text).publishing().remove(0);
+        let of = |keys, overdue, last_ok_ms, error_ms: Option<u64>| {
+            let last_error = error_ms.map(|at_ms| (at_ms, FetchFault::Timeout));
+            Provider { keys, overdue, outcomes: Outcomes { last_ok_ms, last_error }, ..provider.clone() }.fallback()
+        };
+        assert_eq!(of(0, false, None, None), None, "nobody has needed them");
+        assert_eq!(of(0, false, None, Some(5)), Some(Fallback::IssuerKeysMissing));
+        assert_eq!(of(2, false, Some(1), Some(5)), None, "a look for a name that is not there");
+        assert_eq!(of(2, true, Some(1), Some(5)), Some(Fallback::IssuerKeysStale));
+        assert_eq!(of(0, false, Some(1), Some(5)), Some(Fallback::IssuerKeysMissing), "they have grown too old");
+        assert_eq!(of(2, true, Some(6), Some(5)), None);
+        assert_eq!(of(2, true, Some(6), None), None, "a fetch is under way");
     }
 
     #[tokio::test]

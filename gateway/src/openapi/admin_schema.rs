@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::revocation_schema;
 use super::schema::{NAME_PATTERN, generator, list, object, or_null, problem, reference};
 use crate::admin::policy::request::{MAX_REASON, WHOLE};
+use crate::degraded::Fallback;
 use crate::identity::FetchFault;
 use crate::identity::document::DocumentSource;
 
@@ -65,6 +66,7 @@ struct Parts {
     event: Value,
     document_source: Value,
     fetch_fault: Value,
+    fallback: Value,
 }
 
 impl Parts {
@@ -87,6 +89,7 @@ impl Parts {
             event: part::<AuditEvent>(generator),
             document_source: part::<DocumentSource>(generator),
             fetch_fault: part::<FetchFault>(generator),
+            fallback: part::<Fallback>(generator),
         }
     }
 }
@@ -116,6 +119,7 @@ fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
     ]);
     let system = object([
         ("scope", parts.scope.clone()),
+        ("degraded", list(&parts.fallback)),
         ("gateway", gateway),
         ("config", config),
         ("queue", or_null(&parts.queue)),
@@ -137,6 +141,7 @@ fn state(parts: &Parts, schemas: &mut Map<String, Value>) {
         ("last_ok_at", maybe_time.clone()),
         ("last_error_at", maybe_time),
         ("last_error_code", or_null(&parts.fetch_fault)),
+        ("degraded", list(&parts.fallback)),
     ]);
     let providers = object([("gateway", text()), ("providers", list(&provider))]);
     schemas.insert("IdentityProviders".to_owned(), providers);

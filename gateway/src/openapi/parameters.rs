@@ -153,7 +153,9 @@ fn audit() -> Vec<Parameter> {
 fn export() -> Vec<Parameter> {
     let mut list = scope();
     let streams = STREAMS.map(|(name, _)| name);
-    list.push(parameter(ParameterIn::Query, "stream", "Which chain; `audit` if not given.", one_of(streams)));
+    let chains = "Which chain; `audit`, of what was changed, if not given. `decision` has what was decided, `counted` how \
+        often it was decided without asking Redis, `ended` how what agents asked for ended.";
+    list.push(parameter(ParameterIn::Query, "stream", chains, one_of(streams)));
     list.push(parameter(
         ParameterIn::Query,
         "after",

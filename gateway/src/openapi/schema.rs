@@ -14,6 +14,7 @@ use super::credential_schema;
 use crate::admin::decisions::STEPS;
 use crate::admission::economics::{MAX_ESTIMATE, MAX_UNITS};
 use crate::admission::enqueue::MAX_DEADLINE_MS;
+use crate::degraded::Fallback;
 use crate::delegations::DelegationView;
 use crate::limits::LimitsView;
 use crate::refusal::{Cause, RequestFault};
@@ -43,10 +44,11 @@ pub(super) fn public() -> Map<String, Value> {
     reference::<OpenedView<'_>>(&mut generator);
     reference::<CurrentView<'_>>(&mut generator);
     reference::<DelegationView<'_>>(&mut generator);
+    let fallback = reference::<Fallback>(&mut generator);
     let problem = problem(&mut generator);
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Submission".to_owned(), submission());
-    schemas.insert("Accepted".to_owned(), accepted(&status, &user_type));
+    schemas.insert("Accepted".to_owned(), accepted(&status, &user_type, &fallback));
     schemas.insert("Problem".to_owned(), problem);
     schemas.extend(credential_schema::all());
     schemas.insert("TaskEvent".to_owned(), event());
@@ -114,6 +116,7 @@ pub(super) fn problem(generator: &mut SchemaGenerator) -> Value {
     schema["description"] = json!("Why a request was turned away: problem details (RFC 9457).");
     let faults = list(&reference::<RequestFault>(generator));
     let extensions = [
+        ("degraded", degraded(&reference::<Fallback>(generator))),
         ("limit", json!({"type": "string", "description": "The limit that is exhausted."})),
         ("budget", json!({"type": "string", "description": "The budget that is exhausted."})),
         (
@@ -185,7 +188,13 @@ fn event() -> Value {
     ])
 }
 
-fn accepted(status: &Value, user_type: &Value) -> Value {
+/// What is said of an answer that rests on fallbacks.
+fn degraded(fallback: &Value) -> Value {
+    let described = "The fallbacks that the wait rests on; left out where it rests on what was measured.";
+    json!({"type": "array", "items": fallback, "description": described})
+}
+
+fn accepted(status: &Value, user_type: &Value, fallback: &Value) -> Value {
     let count = json!({"type": "integer", "minimum": 0});
     let mut schema = object([
         ("task_id", json!({"type": "string"})),
@@ -202,6 +211,7 @@ fn accepted(status: &Value, user_type: &Value) -> Value {
             }),
         ),
     ]);
+    schema["properties"]["degraded"] = degraded(fallback);
     schema["description"] = json!(
         "A task that was accepted. The status is null if it repeats a request whose task has been forgotten by now."
     );

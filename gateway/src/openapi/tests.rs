@@ -247,6 +247,7 @@ fn a_problem_is_as_described() {
         budget: Some("daily"),
         violated_policies: Some(&["burst"]),
         errors: &errors,
+        degraded: Some("service_time_unmeasured"),
         current: Some(7),
     };
     let check = |problem: &Problem<'_>| {

@@ -226,7 +226,7 @@ async fn a_gateway_that_may_have_missed_a_change_of_policy_asks_instead_of_repea
     let paid = UserType::new("paid").unwrap();
     let subject = Subject { scope: scope.number(), session_id: &session, user_type: &paid, class: "" };
     let reason = Reason::BurstLimit;
-    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, pressure_ms: 0, backlog_ms: 0 };
+    let refusal = Refusal { reason, name: None, retry_after_ms: 30_000, pressure_ms: 0, backlog_ms: 0, assumed: false };
     gateway.refusal_memory().remember(
         subject,
         1,

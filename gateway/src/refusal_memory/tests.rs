@@ -7,7 +7,7 @@ use super::*;
 
 fn refusal(reason: Reason, retry_after_ms: u64) -> Refusal {
     let pressure_ms = if reason.is_shared_pressure() { retry_after_ms } else { 0 };
-    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms, pressure_ms, backlog_ms: 0 }
+    Refusal { reason, name: Some("burst".to_owned()), retry_after_ms, pressure_ms, backlog_ms: 0, assumed: false }
 }
 
 /// Refused by depth: a place may be free after `retry_after_ms`, the slots have work for `backlog_ms`.

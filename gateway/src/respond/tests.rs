@@ -18,7 +18,7 @@ use crate::state::Gateway;
 use crate::state::tests::options_without_redis;
 
 fn request_id() -> RequestId {
-    RequestId(HeaderValue::from_static("r-1"))
+    RequestId::new(HeaderValue::from_static("r-1"))
 }
 
 /// A caller with the session `s-1`.

@@ -12,6 +12,7 @@ use portcullis_lua::{PASS_BATCH, PolicyStamp, Presence, Said, StoreError, Topic}
 use tokio::time::Instant;
 
 use super::ServedScope;
+use crate::degraded::Fallback;
 use crate::metric;
 
 /// What a gateway follows of a scope.
@@ -31,6 +32,10 @@ const LAPSE: Duration = Duration::from_millis(500);
 /// Longest time between two questions about what is revoked in a scope that is in use: how long a message that was lost
 /// keeps alive who only reads.
 const REVOCATIONS: Duration = Duration::from_secs(2);
+
+/// How much later than it should be asked what is revoked is too late: of a scope in use, what is known may be five
+/// seconds old.
+const OVERDUE: Duration = Duration::from_secs(3);
 
 /// A scope that nobody has used for this long is searched no more often than it reports.
 const QUIET: Duration = Duration::from_secs(60);
@@ -54,6 +59,8 @@ pub(super) struct Due {
     not_before: Instant,
     /// What was last reported.
     reported: Option<Holding>,
+    /// Whether counts wait to be written that could not be.
+    tally_delayed: bool,
 }
 
 /// What this gateway holds of a scope's policy, and why it cannot hold what is stored.
@@ -72,6 +79,7 @@ impl Due {
             revocations_asked: None,
             not_before: now,
             reported: None,
+            tally_delayed: false,
         }
     }
 
@@ -102,6 +110,24 @@ impl ServedScope {
         now >= due.not_before && (!due.subscribed || due.heard != due.looked || by_time || due.report(&holding))
     }
 
+    /// What this scope rests on here instead of what it should.
+    pub(crate) fn fallbacks(&self) -> impl Iterator<Item = Fallback> {
+        let revoked = self.revocations.load();
+        let (unlooked, tally_delayed) = {
+            let due = self.due();
+            (due.heard != due.looked, due.tally_delayed)
+        };
+        let found = [
+            (!self.store.hears_policy(), Fallback::SubscriptionLost),
+            (unlooked, Fallback::PolicyUnconfirmed),
+            (self.live.fault().is_some(), Fallback::PolicyUnusable),
+            (!revoked.is_fresh(self.revocations_pause() + OVERDUE), Fallback::RevocationsStale),
+            (revoked.is_lost(), Fallback::RevocationsLost),
+            (tally_delayed, Fallback::StatisticsDelayed),
+        ];
+        found.into_iter().filter_map(|(in_use, fallback)| in_use.then_some(fallback))
+    }
+
     /// Subscribes, looks at news and reports, where due. What Redis does not answer stays due.
     pub(crate) async fn keep_in_step(&self) {
         if let Err(error) = self.do_what_is_due().await {
@@ -113,8 +139,11 @@ impl ServedScope {
 
     /// Whether it is time to ask what is revoked, whatever was heard.
     fn ask_for_revocations(&self, due: &Due) -> bool {
-        let pause = if self.unused_for() < QUIET { REVOCATIONS } else { LONGEST_SILENCE };
-        due.revocations_asked.is_none_or(|asked| asked.elapsed() >= pause)
+        due.revocations_asked.is_none_or(|asked| asked.elapsed() >= self.revocations_pause())
+    }
+
+    fn revocations_pause(&self) -> Duration {
+        if self.unused_for() < QUIET { REVOCATIONS } else { LONGEST_SILENCE }
     }
 
     async fn do_what_is_due(&self) -> Result<(), StoreError> {
@@ -212,10 +241,12 @@ impl ServedScope {
             let written = self.store.tally(policy.compiled(), &self.shared.replica, &flush);
             if let Err(error) = self.shared.breaker.call(written).await {
                 tracing::debug!(%error, "the latest decisions are not in the statistics yet");
+                self.due().tally_delayed = true;
                 return false;
             }
             self.tally.written(&flush);
         }
+        self.due().tally_delayed = false;
         true
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use portcullis_lua::{AdmitRequest, CompiledPolicy, PolicyStamp, Reason, Settlement, Verdict};
 
 use crate::bench_scripts::sample::{Sample, measure, pipelined};
-use crate::bench_scripts::workbench::{Workbench, idempotent, request, request_of, succeeded};
+use crate::bench_scripts::workbench::{Workbench, delegated, idempotent, request, request_of, succeeded};
 use crate::cluster::stand_in_beat;
 use crate::error::HarnessError;
 
@@ -26,12 +26,14 @@ pub enum Case {
     AdmitAllGates,
     AdmitIdempotent,
     AdmitNamedLimits,
+    AdmitDelegated,
     AdmitRefused,
     Peek,
     Claim,
     Renew,
     Output,
     Settle,
+    SettleDelegated,
     ReclaimIdle,
     ReclaimLapsed,
     Heartbeat,
@@ -42,17 +44,19 @@ pub enum Case {
 
 impl Case {
     /// All of them, in the order of a task's life.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Floor,
         Self::AdmitAllGates,
         Self::AdmitIdempotent,
         Self::AdmitNamedLimits,
+        Self::AdmitDelegated,
         Self::AdmitRefused,
         Self::Peek,
         Self::Claim,
         Self::Renew,
         Self::Output,
         Self::Settle,
+        Self::SettleDelegated,
         Self::ReclaimIdle,
         Self::ReclaimLapsed,
         Self::Heartbeat,
@@ -69,12 +73,14 @@ impl Case {
             Self::AdmitAllGates => "admit, admitted: 2 windows, pressure, breaker, budget",
             Self::AdmitIdempotent => "admit, admitted, and an idempotency key",
             Self::AdmitNamedLimits => "admit, admitted, and 3 named limits",
+            Self::AdmitDelegated => "admit, admitted, through three agents",
             Self::AdmitRefused => "admit, refused by rate limit",
             Self::Peek => "peek",
             Self::Claim => "claim",
             Self::Renew => "renew",
             Self::Output => "append_output",
             Self::Settle => "settle",
+            Self::SettleDelegated => "settle, submitted through three agents",
             Self::ReclaimIdle => "reclaim, nothing lapsed",
             Self::ReclaimLapsed => "reclaim, 64 lapsed",
             Self::Heartbeat => "heartbeat",
@@ -111,10 +117,16 @@ impl Case {
                 let requests = (0..batch * calls).map(|number| idempotent(request(number))).collect();
                 admit(bench, &bench.policy, batch, requests).await
             }
+            Self::AdmitDelegated => {
+                let requests = (0..batch * calls).map(|number| delegated(request(number))).collect();
+                admit(bench, &bench.policy, batch, requests).await
+            }
             Self::AdmitRefused => refused(bench, batch, calls).await,
             Self::Peek => peek(bench, batch, (0..batch * calls).map(request).collect()).await,
             Self::Claim => claim(bench, batch, calls).await,
-            Self::Renew | Self::Output | Self::Settle => leased(self, bench, batch, calls).await,
+            Self::Renew | Self::Output | Self::Settle | Self::SettleDelegated => {
+                leased(self, bench, batch, calls).await
+            }
             Self::ReclaimLapsed => reclaim_lapsed(bench, batch).await,
             Self::ReclaimIdle | Self::Heartbeat | Self::Survey => repeated(self, bench, calls).await,
             Self::Cancel | Self::Inspect => waiting(self, bench, calls).await,
@@ -179,7 +191,11 @@ async fn claim(bench: &Workbench, batch: usize, calls: usize) -> Result<Sample, 
 
 /// What is done under a lease; for output, the batch is the pieces of one task.
 async fn leased(case: Case, bench: &Workbench, batch: usize, calls: usize) -> Result<Sample, HarnessError> {
-    bench.admit_waiting(batch * calls).await?;
+    if case == Case::SettleDelegated {
+        bench.admit_delegated(batch * calls).await?;
+    } else {
+        bench.admit_waiting(batch * calls).await?;
+    }
     let leases = bench.take(batch * calls).await?;
     let proofs: Vec<_> = leases.iter().map(|lease| (lease.task_id.clone(), lease.token)).collect();
     let settlements: Vec<Settlement> = leases.iter().map(succeeded).collect();

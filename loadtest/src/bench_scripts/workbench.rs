@@ -9,8 +9,8 @@ use bytes::Bytes;
 use portcullis_config::policy::NamedLimit;
 use portcullis_config::{Policy, Scope, UserType};
 use portcullis_lua::{
-    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Idempotency, Lease, Outcome, PolicyStamp, Provenance,
-    ScopeStore, Settlement, Store, TaskId, TaskResult, Verdict,
+    ADMIT_BATCH, AdmitRequest, CLAIM_BATCH, CompiledPolicy, Hop, Idempotency, Lease, Member, Outcome, PolicyStamp,
+    Provenance, ScopeStore, Settlement, Store, TaskId, TaskResult, Verdict,
 };
 use serde_json::json;
 
@@ -25,6 +25,12 @@ const SLOTS: u32 = 10_000_000;
 /// Tasks that wait for a measurement, per session; fewer than a registered session's burst.
 const PER_SESSION: usize = 50;
 const PAYLOAD_BYTES: usize = 200;
+/// Agent, scope and reason of each hop of a chain as people make them.
+const HOPS: [(&str, &str, &str); 3] = [
+    ("orchestrator", "tasks:submit tasks:read quota:read", "Plan and carry out the weekly report for the sales team"),
+    ("researcher", "tasks:submit tasks:read", "Collect the figures of the last seven days from all regions"),
+    ("summariser", "tasks:submit", "Summarise the figures of one region on a single page"),
+];
 
 /// The server, a scope's scripts and a plain connection.
 #[derive(Debug)]
@@ -87,7 +93,15 @@ impl Workbench {
         // Sessions of their own, so that no limit is reached and none is left used up for what is measured.
         let series = rand::random::<u32>();
         let session = |number: usize| format!("waiting-{series:08x}-{}", number / PER_SESSION);
-        let requests: Vec<AdmitRequest> = (0..count).map(|number| request_of("registered", &session(number))).collect();
+        self.enqueue((0..count).map(|number| request_of("registered", &session(number))).collect()).await
+    }
+
+    /// Puts this many tasks of an agent into the queue; their ids.
+    pub async fn admit_delegated(&self, count: usize) -> Result<Vec<TaskId>, HarnessError> {
+        self.enqueue((0..count).map(|number| delegated(request(number))).collect()).await
+    }
+
+    async fn enqueue(&self, requests: Vec<AdmitRequest>) -> Result<Vec<TaskId>, HarnessError> {
         for batch in requests.chunks(ADMIT_BATCH) {
             let decisions = self.scope.admit(&self.policy, batch).await?;
             if let Some(other) = decisions.iter().find(|one| !matches!(one.verdict, Verdict::Admitted { .. })) {
@@ -168,6 +182,36 @@ pub fn request_of(user_type: &str, session: &str) -> AdmitRequest {
         tracestate: None,
         content_type: "application/json".to_owned(),
         payload: Bytes::from(format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2))),
+    }
+}
+
+/// The same request, made for its principal by an agent three hops down.
+#[must_use]
+pub fn delegated(mut request: AdmitRequest) -> AdmitRequest {
+    let hops: Vec<Hop> = HOPS.iter().map(|(agent, scope, reason)| hop(agent, scope, reason)).collect();
+    request.actor = hops.last().map(|hop| hop.client_id.clone());
+    request.provenance = Provenance {
+        source: "delegation",
+        network: Some("192.0.2.0/24".to_owned()),
+        method: Some("POST".to_owned()),
+        route: "/v1/tasks",
+        members: hops.iter().map(|hop| Member::Token(&hop.hash).to_string()).collect(),
+        hops: hops.into(),
+        issued_at_ms: Some(1),
+        ..Provenance::default()
+    };
+    request
+}
+
+fn hop(agent: &str, scope: &str, reason: &str) -> Hop {
+    Hop {
+        client_id: agent.to_owned(),
+        jti: format!("01ARZ3NDEKTSV4RRFF-{agent}"),
+        hash: format!("{agent:x>43}"),
+        scope: scope.to_owned(),
+        exp: 1_800_000_000,
+        reason: reason.to_owned(),
+        ..Hop::default()
     }
 }
 

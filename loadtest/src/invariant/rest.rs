@@ -10,7 +10,7 @@ use super::verdict::Findings;
 use crate::record::Ending;
 
 /// Keys that may stay for ever, each of a bounded size (the table in `lua/src/key.rs`).
-const LASTING: [&str; 18] = [
+const LASTING: [&str; 20] = [
     "scope",
     "wake",
     "decision",
@@ -23,6 +23,8 @@ const LASTING: [&str; 18] = [
     "audit-head",
     "counted",
     "counted-head",
+    "ended",
+    "ended-head",
     "revoked",
     "revocation",
     "revoked-order",

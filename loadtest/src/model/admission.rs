@@ -18,6 +18,7 @@ impl Model {
     /// Decides, and takes what an admitted request needs.
     pub fn admit(&mut self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let verdict = self.verdict(now_ms, request);
+        self.used.extend(request.provenance.once.clone());
         if matches!(verdict, Verdict::Admitted { .. } | Verdict::Passed { .. }) {
             self.take(now_ms, request);
         }
@@ -31,7 +32,7 @@ impl Model {
     pub fn peek(&self, now_ms: u64, request: &AdmitRequest) -> Decision {
         let mut verdict = self.verdict(now_ms, request);
         match &mut verdict {
-            Verdict::Admitted { estimated_wait_ms, .. } => *estimated_wait_ms = 0,
+            Verdict::Admitted { estimated_wait_ms, assumed, .. } => (*estimated_wait_ms, *assumed) = (0, false),
             Verdict::Passed { lease } => *lease = None,
             Verdict::Replayed { .. } | Verdict::Refused(_) => {}
         }
@@ -64,6 +65,17 @@ impl Model {
     }
 
     fn verdict(&self, now_ms: u64, request: &AdmitRequest) -> Verdict {
+        if request.provenance.once.as_ref().is_some_and(|once| self.used.contains(once)) {
+            let (reason, name) = (Reason::ProofUsed, None);
+            return Verdict::Refused(Refusal {
+                reason,
+                name,
+                retry_after_ms: 0,
+                pressure_ms: 0,
+                backlog_ms: 0,
+                assumed: false,
+            });
+        }
         let idempotency = request.idempotency.as_ref().filter(|_| request.pass.is_none());
         let known = idempotency.and_then(|key| Some((key, self.known.get(&key.key_hash)?)));
         let mismatch = match known {
@@ -106,14 +118,21 @@ impl Model {
                 (Reason::HardLimit | Reason::PressureThreshold, None) => self.backlog_ms(now_ms),
                 _ => 0,
             };
-            return Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms });
+            let of_service = match reason {
+                Reason::HardLimit | Reason::PressureThreshold => true,
+                Reason::QueueFull => request.delay_ms == 0,
+                _ => false,
+            };
+            let assumed = of_service && request.pass.is_none() && self.measured_ms.is_none();
+            return Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms, backlog_ms, assumed });
         }
         if let Some(terms) = request.pass {
             let holds = self.accounts(now_ms, request).into_iter().map(|(hold, ..)| hold).collect();
             return Verdict::Passed { lease: self.pass_lease(request, terms, holds) };
         }
         let estimated_wait_ms = self.estimated_wait_ms(now_ms, request);
-        Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms }
+        let assumed = request.delay_ms == 0 && estimated_wait_ms > 0 && self.measured_ms.is_none();
+        Verdict::Admitted { task_id: request.task_id.clone(), estimated_wait_ms, assumed }
     }
 
     fn rate_limit(&self, now_ms: u64, request: &AdmitRequest, noes: &mut Vec<No>) {

@@ -62,6 +62,7 @@ impl Task {
                 session_id: request.session_id.clone(),
                 principal: request.principal.clone(),
                 actor: request.actor.clone(),
+                agents: request.provenance.hops.iter().map(|hop| hop.client_id.clone()).collect(),
                 members: request.provenance.members.to_vec(),
                 issued_at_ms: request.provenance.issued_at_ms.unwrap_or(0),
                 request_id: request.request_id.clone(),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_lua::{
-    AdmitRequest, Hold, PassEnd, PassExtension, PassLease, PassOutcome, PassRecord, PassTerms, PoolView, TaskId,
+    Acting, AdmitRequest, Hold, PassEnd, PassExtension, PassLease, PassOutcome, PassRecord, PassTerms, PoolView, TaskId,
 };
 
 use super::Model;
@@ -97,6 +97,7 @@ impl Model {
             lease_ms: terms.lease_ms,
             pooled: self.places(request).is_some(),
             holds,
+            acting: acting(request),
         })
     }
 
@@ -174,4 +175,10 @@ impl Model {
             account.spent += spent;
         }
     }
+}
+
+/// Whom an agent asked for it for, and through whom.
+fn acting(request: &AdmitRequest) -> Option<Acting> {
+    let agents: Vec<String> = request.provenance.hops.iter().map(|hop| hop.client_id.clone()).collect();
+    (!agents.is_empty()).then(|| Acting { principal: request.principal.clone(), agents })
 }

@@ -5,5 +5,6 @@
 //! an answer that no gate gave.
 
 mod counted;
+mod ended;
 pub(crate) mod export;
 mod unwritable;

@@ -12,3 +12,4 @@ mod trace;
 mod balancer;
 mod rolling;
 mod goodbye;
+mod egress;

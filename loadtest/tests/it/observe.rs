@@ -4,6 +4,8 @@
 //! observer must notice of Redis. Must never test an invariant by itself: those have records made by hand, which break
 //! them.
 
+mod degraded;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

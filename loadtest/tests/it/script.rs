@@ -30,5 +30,7 @@ mod revocation;
 mod revocation_read;
 mod revoked_task;
 mod write_limit;
+mod once;
 mod grant;
 mod chain;
+pub(crate) mod ended;

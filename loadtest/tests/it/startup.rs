@@ -1,5 +1,7 @@
 //! Starting, refusing to start, and leaving nothing behind.
 
+mod boot_matrix;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

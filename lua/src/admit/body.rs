@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::ended::Acting;
 use crate::envelope::{ENVELOPE_BYTES, EnvelopeView, HoldView};
 use crate::pack::Packer;
 use crate::question::{Draw, Question};
@@ -11,12 +12,14 @@ use crate::question::{Draw, Question};
 /// The body of the task that this request asks for.
 pub(super) fn body(question: &Question<'_>) -> Bytes {
     let request = question.request;
+    let acting = Acting::of_chain(&request.principal, &request.provenance.hops);
     let envelope = EnvelopeView {
         kind: &request.kind,
         user_type: request.user_type.as_str(),
         session_id: &request.session_id,
         principal: &request.principal,
         actor: request.actor.as_deref(),
+        agents: acting.as_ref().map_or(&[], |acting| &acting.agents),
         members: &request.provenance.members,
         issued_at_ms: request.provenance.issued_at_ms.unwrap_or(0),
         request_id: &request.request_id,
@@ -43,7 +46,7 @@ mod tests {
     use crate::envelope::{Envelope, Hold};
     use crate::pack::Unpacker;
     use crate::policy::CompiledPolicy;
-    use crate::provenance::Provenance;
+    use crate::provenance::{Hop, Provenance};
     use crate::stamp::PolicyStamp;
     use crate::task::TaskId;
 
@@ -79,6 +82,8 @@ mod tests {
             (request.traceparent, request.tracestate) = (actor.clone(), actor.clone());
             request.provenance.members = actor.iter().map(|actor| format!("c:{actor}")).collect();
             request.provenance.issued_at_ms = actor.is_some().then_some(7);
+            let agent = actor.iter().map(|actor| Hop { client_id: actor.clone(), ..Hop::default() });
+            request.provenance.hops = agent.collect();
             request.actor = actor;
             let policy = CompiledPolicy::new(&policy, PolicyStamp::NONE);
             let mut written = Unpacker::new(body(&Question::new(&policy, &request).unwrap()));
@@ -87,6 +92,7 @@ mod tests {
             assert_eq!((&envelope.kind, &envelope.user_type), (&request.kind, &request.user_type));
             assert_eq!((&envelope.session_id, &envelope.principal), (&request.session_id, &request.principal));
             assert_eq!((&envelope.actor, &envelope.traceparent), (&request.actor, &request.traceparent));
+            assert_eq!(envelope.agents, request.actor.iter().cloned().collect::<Vec<_>>());
             assert_eq!(envelope.tracestate, request.tracestate);
             assert_eq!(&envelope.members[..], &request.provenance.members[..]);
             assert_eq!(envelope.issued_at_ms, request.provenance.issued_at_ms.unwrap_or(0));

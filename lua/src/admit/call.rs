@@ -24,6 +24,9 @@ const BEFORE: usize = 10;
 /// The flag of a request that asks for a pass.
 const PASS: u8 = 2;
 
+/// The flag of one that shows what counts once.
+const ONCE: u8 = 4;
+
 /// Room for the head of a request without named limits and budgets, bytes.
 const HEAD_BYTES: usize = 32;
 
@@ -116,14 +119,19 @@ fn push_head(
     let request = question.request;
     let is_task = request.pass.is_none();
     let idempotency = request.idempotency.as_ref().filter(|_| is_task);
+    let once = request.provenance.once.as_ref();
+    let sort = if is_task { u8::from(idempotency.is_some()) } else { PASS };
     heads
         .u32(question.cost())
-        .u8(if is_task { u8::from(idempotency.is_some()) } else { PASS })
+        .u8(sort + if once.is_some() { ONCE } else { 0 })
         .f64(request.deadline_ms.filter(|_| is_task).unwrap_or(0) as f64)
         .f64(if is_task { request.delay_ms as f64 } else { 0.0 })
         .u16(request.max_attempts.clamp(1, u32::from(u16::MAX)) as u16)
         .u8((question.uses.len() + question.hop_uses.len()) as u8)
         .u8(question.draws.len() as u8);
+    if let Some(once) = once {
+        heads.u16(keys.number(store.keys.once(&once.digest))?).u32(once.lasts_ms);
+    }
     if let Some(idempotency) = idempotency {
         let hash = idempotency.body_hash.as_bytes();
         let length = u8::try_from(hash.len()).map_err(|_| StoreError::Protocol("a hash of any length".to_owned()))?;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::ended::Acting;
 use crate::error::StoreError;
 use crate::pass::{PassLease, PassTerms, PassView};
 use crate::question::Question;
@@ -17,6 +18,7 @@ pub(super) fn body(question: &Question<'_>, terms: PassTerms) -> Result<Bytes, S
         session_id: &request.session_id,
         principal: &request.principal,
         actor: request.actor.as_deref(),
+        agents: acting(question).map(|acting| acting.agents).unwrap_or_default(),
         request_id: &request.request_id,
         lease_ms: terms.lease_ms,
         holds: question.holds(),
@@ -32,5 +34,10 @@ pub(super) fn lease(question: &Question<'_>, terms: PassTerms) -> Option<PassLea
         lease_ms: terms.lease_ms,
         pooled: question.pool.is_some(),
         holds: question.holds(),
+        acting: acting(question),
     })
+}
+
+fn acting(question: &Question<'_>) -> Option<Acting> {
+    Acting::of_chain(&question.request.principal, &question.request.provenance.hops)
 }

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
+use portcullis_config::identity::{project_name, tenant_name};
 use secrecy::SecretString;
 
+use super::settings::StartFault;
 use crate::logging::LogFormat;
 
 /// Runs the tasks that the gateways of a scope have admitted.
@@ -29,11 +31,11 @@ pub(super) struct Args {
     pub(super) allow_open_redis: bool,
 
     /// Tenant whose tasks to run [default: the policy's]
-    #[arg(long, env = "TENANT_ID", value_name = "NAME")]
+    #[arg(long, env = "TENANT_ID", value_name = "NAME", value_parser = tenant_name)]
     pub(super) tenant: Option<String>,
 
     /// Project whose tasks to run [default: the policy's]
-    #[arg(long, env = "PROJECT_ID", value_name = "NAME")]
+    #[arg(long, env = "PROJECT_ID", value_name = "NAME", value_parser = project_name)]
     pub(super) project: Option<String>,
 
     /// Who runs which kind of task; may be repeated, or several separated by commas. KIND is a kind or * for all
@@ -87,4 +89,20 @@ pub(super) struct Args {
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, env = "PORTCULLIS_LOG_FORMAT", value_name = "FORMAT", value_enum)]
     pub(super) log_format: Option<LogFormat>,
+
+    /// The variables that gave one of these its value
+    #[arg(skip)]
+    pub(super) variables: Vec<String>,
+}
+
+impl Args {
+    /// Whether this variable is where a setting comes from.
+    pub(super) fn is_from_environment(&self, setting: &str) -> bool {
+        self.variables.iter().any(|variable| variable == setting)
+    }
+
+    /// What a fault of this setting is one of: of the command line, or of a variable.
+    pub(super) fn blame(&self, setting: &str) -> fn(Vec<String>) -> StartFault {
+        if self.is_from_environment(setting) { StartFault::Variables } else { StartFault::Usage }
+    }
 }

@@ -19,10 +19,15 @@ use crate::processor::ProcessorOptions;
 /// Redis when nothing says otherwise.
 const REDIS_URL: &str = "redis://127.0.0.1:6379";
 
+/// Who runs which kind of task.
+const HANDLER: &str = "PORTCULLIS_HANDLER";
+
 /// Everything a start needs, checked.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) store: StoreOptions,
+    /// What a fault of the store's URL is one of.
+    pub(super) blame_redis_url: fn(Vec<String>) -> StartFault,
     pub(super) redis_wait: Option<Duration>,
     pub(super) scope: Scope,
     /// The document that applies while none is stored.
@@ -38,6 +43,8 @@ pub(super) struct Settings {
 pub(super) enum StartFault {
     /// Bad usage or configuration: every fault.
     Usage(Vec<String>),
+    /// Variables whose values are no good: every one.
+    Variables(Vec<String>),
     /// It would be open to everyone.
     Open(String),
     /// Redis did not answer in the time given.
@@ -53,7 +60,7 @@ impl StartFault {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => Self::USAGE,
-            Self::Open(_) => 78,
+            Self::Variables(_) | Self::Open(_) => 78,
             Self::Unreachable(_) => 69,
             Self::Other(_) => 1,
         }
@@ -63,7 +70,7 @@ impl StartFault {
 impl fmt::Display for StartFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(faults) => f.write_str(&faults.join("\n")),
+            Self::Usage(faults) | Self::Variables(faults) => f.write_str(&faults.join("\n")),
             Self::Open(reason) | Self::Unreachable(reason) | Self::Other(reason) => f.write_str(reason),
         }
     }
@@ -73,13 +80,22 @@ impl Settings {
     /// Checks everything. `env` is where the policy is looked for; a flag wins over its variable there too.
     pub(super) fn of(args: Args, env: &impl Fn(&str) -> Option<String>) -> Result<Self, StartFault> {
         let mut faults = Vec::new();
+        // Variables that are no good.
+        let mut bad = Vec::new();
+        let handlers = if args.is_from_environment(HANDLER) {
+            let handlers = handlers(&args.handlers, &mut bad);
+            bad.iter_mut().for_each(|fault| fault.insert_str(0, &format!("{HANDLER}: ")));
+            handlers
+        } else {
+            handlers(&args.handlers, &mut faults)
+        };
+        let blame_redis_url = args.blame("REDIS_URL");
         let (tenant, project) = (present(args.tenant), present(args.project));
         let overlaid = |name: &str| match name {
             "TENANT_ID" => tenant.clone().or_else(|| env(name)),
             "PROJECT_ID" => project.clone().or_else(|| env(name)),
             _ => env(name),
         };
-        let handlers = handlers(&args.handlers, &mut faults);
         let admin_token = args.admin_token.filter(|token| !token.expose_secret().is_empty());
         let weak = admin_token.as_ref().and_then(|token| weakness(token.expose_secret()));
         let weak = weak.map(|reason| format!("PORTCULLIS_ADMIN_TOKEN {reason}"));
@@ -90,9 +106,13 @@ impl Settings {
             Scope::new(tenant, project).map_err(|fault| faults.push(fault.to_string())).ok()
         });
         let (Some(boot), Some(scope), true) = (boot, scope, faults.is_empty()) else {
-            faults.extend(weak);
+            faults.extend(bad.into_iter().chain(weak));
             return Err(StartFault::Usage(faults));
         };
+        if !bad.is_empty() {
+            bad.extend(weak);
+            return Err(StartFault::Variables(bad));
+        }
         let open = |reason: String| Err(StartFault::Open(reason));
         weak.map_or(Ok(()), open)?;
         admin::check(args.admin_listen, admin_token.as_ref()).or_else(|fault| open(fault.to_string()))?;
@@ -114,6 +134,7 @@ impl Settings {
                 connections: usize::from(args.redis_connections),
                 command_timeout: Duration::from_millis(args.store_timeout_ms),
             },
+            blame_redis_url,
             redis_wait: args.redis_wait_ms.map(Duration::from_millis),
             processor: ProcessorOptions {
                 instance: instance.unwrap_or_else(|| "processor".to_owned()),
@@ -227,6 +248,20 @@ mod tests {
             assert!(text.contains(expected), "{expected} in {text}");
         }
         assert!(!text.contains("short\n"), "{text}");
+    }
+
+    #[test]
+    fn a_handler_that_is_none_is_the_fault_of_where_it_comes_from() {
+        let args = |variables: &[&str]| {
+            let flags = with_scope(&["--handler", "x", "--admin-token", "short"]);
+            let args = Args::try_parse_from(std::iter::once("portcullis-processor").chain(flags)).unwrap();
+            Args { variables: variables.iter().map(|name| (*name).to_owned()).collect(), ..args }
+        };
+        let of_environment = Settings::of(args(&[HANDLER]), &|_| None).unwrap_err();
+        let lines: Vec<_> = of_environment.to_string().lines().map(str::to_owned).collect();
+        assert_eq!((of_environment.exit_code(), lines.len()), (78, 2), "{lines:?}");
+        assert!(lines[0].starts_with("PORTCULLIS_HANDLER: ") && lines[1].starts_with("PORTCULLIS_ADMIN_TOKEN "));
+        assert_eq!(Settings::of(args(&[]), &|_| None).unwrap_err().exit_code(), 64);
     }
 
     #[test]

@@ -53,6 +53,28 @@ impl Case {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Said(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    fn lines_with(&self, words: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+}
+
 fn slots_of(slots: u32) -> Value {
     json!({"service_capacity": {"concurrent_requests_per_process": slots}})
 }
@@ -210,6 +232,21 @@ async fn tasks_that_a_claim_took_are_run_however_late_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_late_answer_was_told_of_revocations_is_not_relied_on() {
+    for (late_ms, asked) in [(1000, Some(0)), (3000, None)] {
+        let mut lease = fake::lease("chat", 1);
+        lease.envelope.members = vec!["p:ada".to_owned()];
+        let contents = Contents { waiting: [lease].into(), claim_hangs: true, ..Contents::default() };
+        let case = Case::start(contents, 1, Handlers::new().with("*", Echo));
+        case.store.until(|contents| contents.waiting.is_empty()).await;
+        tokio::time::sleep(Duration::from_millis(late_ms)).await;
+        case.store.change(|contents| contents.claim_hangs = false);
+        case.settled(1).await;
+        assert_eq!(case.store.read(|contents| contents.revocations_asked.clone()), [asked], "{late_ms} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_does_not_stay_for_a_claim_that_is_never_answered() {
     for contents in [Contents::default(), waiting([1])] {
         let case = Case::start(Contents { claim_hangs: true, ..contents }, 1, Handlers::new().with("*", Echo));
@@ -303,6 +340,29 @@ async fn draining_ends_although_redis_is_gone() {
     let started = Instant::now();
     case.ending().await;
     assert!(started.elapsed() <= DRAIN_LIMIT + FLUSH_LIMIT * 2 + LEAVE_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_although_redis_refuses_a_settlement_and_says_which() {
+    let said = Said::default();
+    let writer = said.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let contents = Contents { refused: [FencingToken(1)].into(), ..waiting([1, 2]) };
+    let case = Case::start(contents, 2, Handlers::new().with("*", Echo));
+    let task_id = case.store.read(|contents| contents.waiting[0].task_id.clone());
+    case.settled(1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (store, started) = (Arc::clone(&case.store), Instant::now());
+    let before = store.read(|contents| contents.settle_calls);
+    case.shutdown.drain.cancel();
+    assert_eq!(case.ending().await, Ending::Aborted);
+    assert!(started.elapsed() <= DRAIN_LIMIT + FLUSH_LIMIT, "{:?}", started.elapsed());
+    assert!(store.read(|contents| contents.settle_calls) > before, "it was sent once more");
+    assert_eq!(store.outcomes(), [(FencingToken(2), "succeeded")]);
+    let left = said.lines_with("not settled: its lease will lapse");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].contains(&task_id.to_string()), "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]

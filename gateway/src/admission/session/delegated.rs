@@ -1,9 +1,9 @@
 //! Callers who act on somebody's behalf: chains of delegations, presented as bearer tokens or with a proof of
 //! possession.
 //!
-//! Responsible for what a verified chain means here: whom it charges, what it may do, by what it dies. Must never take
-//! a proof twice, nor let a cached verdict stand for anything but signatures and structure: proof, revocations and user
-//! type are looked at anew for every request.
+//! Responsible for what a verified chain means here: whom it charges, what it may do, by what it dies. Must never let a
+//! cached verdict stand for anything but signatures and structure: proof, revocations and user type are looked at anew
+//! for every request. That a proof is used once is seen to when its caller is served; see [`Unspent`](super::Unspent).
 
 mod verdicts;
 
@@ -13,34 +13,33 @@ use async_trait::async_trait;
 use portcullis_config::{Scope, UserType};
 use portcullis_delegation::{
     Chain, Checked, Constraint, Delegation, Expected, Hop, PROOF_MEMORY_SECONDS, Presentation, Presented as Shown,
-    Proof, Refused, Verifier,
+    Proof, PublicKey, Refused, Verifier,
 };
-use portcullis_lua::{Member, Store};
+use portcullis_lua::{Member, Once};
 use sha2::{Digest, Sha256};
 
 use crate::caller::{Caller, Source, session_of};
 use crate::credential::{Credential, Presented, SessionResolver, Unproven};
 use crate::delegation_terms::{CALLS_PER_HOUR, CALLS_PER_MIN, DelegationTerms};
-use crate::store_breaker::StoreBreaker;
+
+use super::unspent::LONGEST_UNSPENT_SECONDS;
 
 use verdicts::{Verdict, Verdicts};
 
 /// How long a proof must not be used again, at any gateway.
-const PROOF_ONCE_MS: u64 = PROOF_MEMORY_SECONDS * 1000;
+const PROOF_ONCE_MS: u32 = ((PROOF_MEMORY_SECONDS + LONGEST_UNSPENT_SECONDS) * 1000) as u32;
 
 /// Verifies chains.
 #[derive(Debug)]
 pub(crate) struct Delegated {
     terms: Arc<DelegationTerms>,
     verifier: Verifier,
-    store: Store,
-    breaker: Arc<StoreBreaker>,
     verdicts: Verdicts,
 }
 
 impl Delegated {
-    pub(crate) fn new(terms: Arc<DelegationTerms>, store: Store, breaker: Arc<StoreBreaker>) -> Self {
-        Self { verifier: terms.verifier(), terms, store, breaker, verdicts: Verdicts::new() }
+    pub(crate) fn new(terms: Arc<DelegationTerms>) -> Self {
+        Self { verifier: terms.verifier(), terms, verdicts: Verdicts::new() }
     }
 
     fn verdict(&self, text: &str, now_seconds: u64) -> Result<Arc<Verdict>, Unproven> {
@@ -89,19 +88,16 @@ impl SessionResolver for Delegated {
         let now_seconds = DelegationTerms::now_seconds();
         let verdict = self.verdict(text, now_seconds)?;
         let shown = self.shown(&verdict.checked, presented, bound, now_seconds)?;
-        if let (Some(id), Some(holder)) = (&shown.proof_id, &shown.delegation.holder) {
-            let once = format!("{}:{id}", holder.thumbprint());
-            let store = self.store.scope(&verdict.scope);
-            if !Box::pin(self.breaker.call(store.once(&once, PROOF_ONCE_MS))).await? {
-                return Err(Unproven::Failed("proof_replayed"));
-            }
-        }
-        verdict.bearer(&shown.delegation).map(Some)
+        let holder = shown.delegation.holder.as_ref();
+        let once =
+            |(id, holder): (&str, &PublicKey)| Once::new(&format!("{}:{id}", holder.thumbprint()), PROOF_ONCE_MS);
+        let proof = shown.proof_id.as_deref().zip(holder).map(once);
+        Ok(Some(Caller { proof, ..verdict.bearer(&shown.delegation)? }))
     }
 }
 
 impl Verdict {
-    /// Who presents it.
+    /// Who presents it, but for the proof.
     fn bearer(&self, delegation: &Delegation) -> Result<Caller, Unproven> {
         if let Some(caller) = self.caller.get() {
             return Ok(caller.clone());

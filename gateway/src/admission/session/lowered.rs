@@ -1,7 +1,7 @@
-//! Principals that have become less than they were when they let agents act for them.
+//! Principals that have become less than they were when they logged in, or let agents act for them.
 //!
-//! Responsible for noticing it: an identity provider says what a principal is now, its delegations what it was. Must
-//! never raise a delegation above what it was minted as, nor heed an older word after a newer one: a token that was
+//! Responsible for noticing it: an identity provider says what a principal is now, its sessions and delegations what it
+//! was. Must never raise either above what it was made as, nor heed an older word after a newer one: a token that was
 //! issued before a change goes on to say what was before it. Asked once a minute and principal, because what a provider
 //! says changes when people change it.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::UserType;
-use portcullis_lua::{Granted, Grounds};
+use portcullis_lua::{Granted, Grounds, Revoked, StoreError};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
@@ -25,7 +25,10 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// Principals remembered at once; more only means more questions.
 const MAX_PRINCIPALS: usize = 10_000;
 
-/// Compares what principals are with what they delegated as.
+/// How much longer is remembered as what a session was opened, than it lasts: it is noted before it is opened.
+const OPENING_MS: u64 = 60_000;
+
+/// Compares what principals are with what they logged in or delegated as.
 #[derive(Debug)]
 pub(crate) struct Lowered {
     breaker: Arc<StoreBreaker>,
@@ -45,12 +48,11 @@ impl Lowered {
         Self { breaker, seen: Cache::new(MAX_PRINCIPALS) }
     }
 
-    /// Notes what a provider says this caller's principal is. What is not known of its delegations is looked up; where
-    /// Redis does not answer, the next token of that principal asks again: who needs no Redis is served without one,
-    /// and delegations are not.
+    /// Notes what a provider says this caller's principal is. What is not known of its sessions and delegations is
+    /// looked up; where Redis does not answer, the next token of that principal asks again: who needs no Redis is
+    /// served without one, and they are not.
     pub(super) async fn note(&self, scope: &ServedScope, caller: &Caller) {
-        // Keys and internal tokens have a type of their own, which says nothing about their owner's.
-        if !matches!(caller.source, Source::Jwt | Source::Balancer) {
+        if !is_told_by_provider(caller) {
             return;
         }
         let key = (scope.number(), caller.principal.clone());
@@ -65,21 +67,55 @@ impl Lowered {
                 let (user_type, issued_at_ms) = (caller.user_type.clone(), caller.issued_at_ms);
                 self.seen.insert(key, Arc::new(Seen { user_type, issued_at_ms, at: Instant::now() }));
             }
-            Err(error) => tracing::debug!(%error, "what a principal delegated as is not known"),
+            Err(error) => tracing::debug!(%error, "what a principal granted as is not known"),
         }
+    }
+
+    /// Notes that this caller opens a session that lasts so long, as what a provider says it is.
+    pub(crate) async fn note_login(
+        &self,
+        scope: &ServedScope,
+        caller: &Caller,
+        lasts_ms: u64,
+    ) -> Result<(), StoreError> {
+        if !is_told_by_provider(caller) {
+            return Ok(());
+        }
+        let (granted, lasts_ms) = (granted_by(caller), lasts_ms.saturating_add(OPENING_MS));
+        self.breaker.call(Box::pin(scope.store().note_grant(&caller.principal, &granted, lasts_ms))).await
     }
 }
 
-async fn compare(scope: &ServedScope, caller: &Caller) -> Result<(), portcullis_lua::StoreError> {
+/// Keys and internal tokens have a type of their own, which says nothing about their owner's.
+fn is_told_by_provider(caller: &Caller) -> bool {
+    matches!(caller.source, Source::Jwt | Source::Balancer)
+}
+
+fn granted_by(caller: &Caller) -> Granted {
+    let user_type = caller.user_type.clone();
+    Granted { rank: rank(&user_type), user_type, as_of_ms: caller.issued_at_ms }
+}
+
+async fn compare(scope: &ServedScope, caller: &Caller) -> Result<(), StoreError> {
     let store = scope.store();
     let Some(granted) = store.granted_as(&caller.principal).await? else { return Ok(()) };
-    if granted.user_type == caller.user_type || caller.issued_at_ms < granted.as_of_ms {
+    // After an older token has granted something again, what is noted is more than what all of it is served as.
+    let view = scope.revocations().load();
+    let is_another = |user_type: &UserType| *user_type != caller.user_type;
+    let changes = is_another(&granted.user_type) || view.ceiling(&caller.principal).is_some_and(is_another);
+    if !changes || caller.issued_at_ms < granted.as_of_ms {
         return Ok(());
     }
     let max_audit_events = scope.policy().policy().monitoring.max_audit_events;
     let grounds = Grounds { by: "gateway", reason: "said by the provider", max_audit_events };
-    store.set_ceiling(&caller.principal, Some(&caller.user_type), LONGEST_MS, grounds).await?;
-    let (user_type, as_of_ms) = (caller.user_type.clone(), caller.issued_at_ms);
-    let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
-    store.replace_grant(&caller.principal, &granted, LONGEST_MS).await
+    // As long as anything is left that was granted so.
+    let lasts_ms = store.granted_for_ms(&caller.principal).await?.max(LONGEST_MS);
+    match store.set_ceiling(&caller.principal, Some(&caller.user_type), lasts_ms, grounds).await? {
+        Revoked::Done { .. } => store.replace_grant(&caller.principal, &granted_by(caller)).await,
+        Revoked::Full { revoked } => {
+            let (scope, principal) = (store.scope(), &caller.principal);
+            tracing::warn!(%scope, principal, revoked, "a principal is not lowered yet: too much is revoked");
+            Ok(())
+        }
+    }
 }

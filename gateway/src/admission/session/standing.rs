@@ -5,7 +5,11 @@
 //! What admissions rest on is the script, which knows the number of revocations; this is for everything that does not
 //! ask it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use portcullis_lua::RevocationView;
+use tokio::time::{Instant, sleep};
 
 use crate::caller::{Caller, Source};
 use crate::credential::Unproven;
@@ -20,6 +24,13 @@ pub(super) const ONCE_GOOD: [&str; 2] = [REVOKED, "expired"];
 /// How old what is known of a scope's revocations may be.
 pub(super) const STALENESS: Duration = Duration::from_secs(5);
 
+/// How long Redis has to be away for what was known before to be the last word: connections that only broke are made
+/// again within this. A gateway that was frozen finds them so.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// Pause until Redis is asked again.
+const AGAIN: Duration = Duration::from_millis(25);
+
 /// Refuses a caller who has been revoked; lowers one whose principal has been.
 pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<(), Unproven> {
     if caller.members.is_empty() {
@@ -28,7 +39,7 @@ pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<()
     let mut view = scope.revocations().load();
     if !view.is_fresh(STALENESS) {
         // A scope that nobody has used for a while is not followed closely.
-        if let Ok(newer) = Box::pin(scope.catch_up_with_revocations()).await {
+        if let Some(newer) = Box::pin(asked_now(scope, caller.source)).await? {
             view = newer;
         }
     }
@@ -48,6 +59,25 @@ pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<()
         caller.user_type = ceiling.clone();
     }
     Ok(())
+}
+
+/// What is revoked now; `None` where Redis does not say. Who counts all the same while Redis is away has to wait until
+/// that is certain.
+async fn asked_now(scope: &ServedScope, source: Source) -> Result<Option<Arc<RevocationView>>, Unproven> {
+    let began = Instant::now();
+    loop {
+        if let Ok(view) = scope.catch_up_with_revocations().await {
+            return Ok(Some(view));
+        }
+        let away_for = scope.decider().breaker.open_for();
+        if dies_by_revocation(source) || away_for.is_some_and(|away_for| away_for >= AWAY) {
+            return Ok(None);
+        }
+        if began.elapsed() >= 2 * AWAY {
+            return Err(Unproven::Unknown);
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 /// Whether nothing but a revocation ends such a credential in time. Tokens of issuers and balancers expire: until then

@@ -108,6 +108,9 @@ pub(crate) struct ServeArgs {
     /// What a log line looks like [default: text on a terminal, else json]
     #[arg(long, value_enum, env = "PORTCULLIS_LOG_FORMAT")]
     pub(super) log_format: Option<logging::Format>,
+    /// The variables that gave one of these its value.
+    #[arg(skip)]
+    pub(crate) variables: Vec<String>,
 }
 
 /// An address is a network of one.

@@ -222,7 +222,7 @@ async fn a_key_set_is_found_by_the_issuers_own_discovery_document_only() {
 async fn the_status_shows_the_last_of_each_outcome_and_the_keys_that_are_held() {
     let (keys, source) = keys(&[]);
     let status = || {
-        let (held, outcomes) = keys.status();
+        let (held, _, outcomes) = keys.status();
         (held, outcomes.last_ok_ms.is_some(), outcomes.last_error.map(|(_, fault)| fault))
     };
     assert_eq!(status(), (0, false, None), "nobody has asked yet");
@@ -244,6 +244,21 @@ async fn the_status_shows_the_last_of_each_outcome_and_the_keys_that_are_held() 
     assert_eq!(status().0, 0, "keys that prove nothing are not held");
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_are_overdue_from_the_first_fetch_that_failed_to_the_next_that_did_not() {
+    let (keys, source) = keys(&["a"]);
+    let overdue = || keys.status().1;
+    assert_eq!((cause(&keys, "a").await, overdue()), ("found", false));
+    source.go_down();
+    advance(MINUTE).await;
+    assert_eq!((cause(&keys, "b").await, overdue()), ("idp_unavailable", false), "those held are fresh");
+    sleep(SOFT).await;
+    assert_eq!((cause(&keys, "a").await, overdue()), ("found", true));
+    source.publish(&["a"]);
+    sleep(MINUTE).await;
+    assert!(!overdue());
+}
+
 #[tokio::test]
 async fn a_discovery_document_that_leads_inside_is_told_of() {
     let server = TestServer::start().await;
@@ -255,7 +270,7 @@ async fn a_discovery_document_that_leads_inside_is_told_of() {
     let (record, told) = record();
     let keys = IssuerKeys::new(record, Box::new(published), Background::default());
     assert_eq!(cause(&keys, "a").await, "idp_unavailable");
-    assert_eq!(keys.status().1.last_error.unwrap().1, FetchFault::AddressRefused);
+    assert_eq!(keys.status().2.last_error.unwrap().1, FetchFault::AddressRefused);
     let address = "169.254.169.254".to_owned();
     assert_eq!(told.all(), [("i".to_owned(), address.clone(), Some(address))]);
 }

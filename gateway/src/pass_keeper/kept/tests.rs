@@ -16,7 +16,7 @@ fn scope() -> Arc<PassScope> {
 
 fn lease() -> PassLease {
     let (kind, holds) = ("guarded".to_owned(), Vec::new());
-    PassLease { pass_id: TaskId::generate(), kind, lease_ms: LEASE_MS, pooled: false, holds }
+    PassLease { pass_id: TaskId::generate(), kind, lease_ms: LEASE_MS, pooled: false, holds, acting: None }
 }
 
 fn end(kept: &mut Kept, number: u64) -> (usize, bool) {

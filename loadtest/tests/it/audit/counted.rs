@@ -17,6 +17,7 @@ use crate::fixture::{Fixture, accepted, cluster, start, until};
 const REQUESTS: usize = 1000;
 /// Room in the queue, of which everybody gets a part before it is full.
 const QUEUE: u64 = 150;
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 /// More than a gateway remembers at once.
 const MOST: u32 = 100_000;
 
@@ -173,10 +174,13 @@ async fn every_answer_of_a_gate_is_told_of_once() {
 async fn an_agents_decision_names_every_hop_in_order_and_why() {
     let crowd = crowd().await;
     let task = Submission::new("demo", json!(1));
-    let task_id = accepted(&crowd.cluster.gateway(0).bearer(crowd.helper.presented()), &task).await;
+    let traced = |client: Client| client.with_header("traceparent", &format!("00-{TRACE_ID}-b7ad6b7169203331-01"));
+    let helper = traced(crowd.cluster.gateway(0).bearer(crowd.helper.presented()));
+    let task_id = accepted(&helper, &task).await;
     let ada = crowd.cluster.gateway(0).bearer(&crowd.credentials.jwt("ada", &["paid"]).expect("a token"));
     accepted(&ada, &task).await;
-    let asking = ada.with_header("x-original-uri", "/reports?for=ada").with_header("x-original-method", "PATCH");
+    let asking =
+        traced(ada).with_header("x-original-uri", "/reports?for=ada").with_header("x-original-method", "PATCH");
     assert_eq!(asking.get("/v1/decide").await.expect("an answer").status, 200);
     let store = crowd.cluster.store().await.expect("a store");
     let events = store.decisions(10).await.expect("decisions");
@@ -199,5 +203,8 @@ async fn an_agents_decision_names_every_hop_in_order_and_why() {
         assert_eq!(by(event), ["POST", "/v1/tasks"]);
     }
     let asked = events.iter().find(|event| event.pass.is_some()).expect("the question");
+    let traces = [event, asked, own].map(|event| event.origin.trace_id.as_deref());
+    assert_eq!(traces, [Some(TRACE_ID), Some(TRACE_ID), None]);
+    assert!(events.iter().all(|event| event.origin.latency_us.is_some_and(|latency_us| latency_us > 0)), "{events:?}");
     assert_eq!(by(asked), ["PATCH", "/v1/decide"], "never an address, which may say more");
 }

@@ -6,12 +6,13 @@
 use portcullis_loadtest::client::{Answer, Submission};
 use portcullis_loadtest::credentials::Credentials;
 use portcullis_lua::{
-    CompiledPolicy, Outcome, PolicyStamp, Settled, Settlement, TallyEntry, TallyFlush, TaskError, TaskResult,
-    TaskStatus,
+    AdmitRequest, CompiledPolicy, Outcome, PassEnd, PassOutcome, PassTerms, PolicyStamp, Settled, Settlement,
+    TallyEntry, TallyFlush, TaskError, TaskResult, TaskStatus, Verdict,
 };
 use serde_json::json;
 
 use crate::fixture::{accepted, cluster, start};
+use crate::script::ended::through;
 use crate::script::stage::{START_MS, Stage, request, roomy};
 
 fn assert_closed(what: &str, answer: &Answer) {
@@ -132,4 +133,56 @@ async fn what_was_refused_without_an_event_is_counted_when_that_can_be_recorded(
     assert_eq!(told, [&json!({ "unauthenticated:paid": 3 })]);
     let hours = act.store.statistics(2).await.expect("statistics");
     assert_eq!(hours.iter().filter_map(|hour| hour.counts.get("unauthenticated:paid")).sum::<u64>(), 3);
+}
+
+#[tokio::test]
+async fn nothing_of_an_agent_ends_that_cannot_be_recorded_and_the_others_need_not_wait_for_it() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
+    act.beat(&policy, START_MS, 1000).await;
+    let store = act.store.at(START_MS);
+    let agents = || through(&["planner"], request("paid", "s"));
+    let waiting = [agents(), request("paid", "s")].map(|asked| AdmitRequest { delay_ms: 1000, ..asked });
+    let pass = Some(PassTerms { lease_ms: 1000, throttled: true, hits: 1 });
+    let passing = AdmitRequest { pass, ..agents() };
+    let batch = [agents(), request("paid", "s"), agents(), waiting[0].clone(), waiting[1].clone(), passing];
+    let mut decisions = store.admit(&policy, &batch).await.expect("decisions");
+    let Some(Verdict::Passed { lease: Some(place) }) = decisions.pop().map(|decision| decision.verdict) else {
+        panic!("no pass")
+    };
+    let end = [PassEnd { lease: place, outcome: PassOutcome::Succeeded, usage: Vec::new(), answered_ms: None }];
+    let mut leases = store.claim(&policy, 3).await.expect("leases").leases;
+    leases.sort_by_key(|lease| batch.iter().position(|asked| asked.task_id == lease.task_id));
+    let [agents, own, revoked]: [_; 3] = leases.try_into().expect("three");
+    let error = TaskError { code: TaskError::REVOKED.to_owned(), detail: String::new() };
+    let all = [
+        Settlement { lease: agents, outcome: Outcome::Expired },
+        Settlement { lease: own, outcome: Outcome::Expired },
+        Settlement { lease: revoked, outcome: Outcome::Revoked { error } },
+    ];
+    let cancel = async |asked: &AdmitRequest| store.cancel(&policy, &asked.task_id, "s").await;
+
+    for key in ["ended", "ended-head"] {
+        act.probe.command("DEL", [&act.key(key)]).await.expect("deleted");
+        act.probe.command("SADD", [&act.key(key), "in the way"]).await.expect("added");
+        let before = act.probe.dump(&act.prefix).await.expect("a dump");
+        store.settle(&policy, &all).await.expect_err("it cannot be recorded");
+        store.settle(&policy, &all[2..]).await.expect_err("nor can this, as an audit event could");
+        cancel(&waiting[0]).await.expect_err("nor this");
+        store.finish(&policy, &end).await.expect_err("nor this");
+        assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "{key}");
+        act.probe.command("DEL", [&act.key(key)]).await.expect("deleted");
+    }
+    act.probe.command("SADD", [&act.key("ended"), "in the way"]).await.expect("added");
+    assert_eq!(store.settle(&policy, &all[1..2]).await.expect("an answer"), [Settled::Done(TaskStatus::Expired)]);
+    assert_eq!(cancel(&waiting[1]).await.expect("an answer").expect("it is known").status, TaskStatus::Cancelled);
+
+    act.probe.command("DEL", [&act.key("ended")]).await.expect("deleted");
+    let settled = [Settled::Done(TaskStatus::Expired), Settled::Stale, Settled::Done(TaskStatus::Cancelled)];
+    assert_eq!(store.settle(&policy, &all).await.expect("an answer"), settled);
+    assert_eq!(cancel(&waiting[0]).await.expect("an answer").expect("it is known").status, TaskStatus::Cancelled);
+    assert_eq!(store.finish(&policy, &end).await.expect("an answer"), [true]);
+    let events = act.store.ended(10).await.expect("events");
+    let told: Vec<_> = events.iter().map(|event| event.about["status"].as_str().expect("a status")).collect();
+    assert_eq!(told, ["succeeded", "cancelled", "cancelled", "expired"]);
 }

@@ -288,7 +288,7 @@ async fn look(scene: &mut Scene) {
     let readable = paths.filter(|(path, operations)| operations.get("get").is_some() && !path.contains('{'));
     let mut pages: Vec<String> = readable.map(|(path, _)| path.clone()).collect();
     assert!(pages.len() > 10, "hardly any pages: {pages:?}");
-    pages.extend(["decision", "counted"].map(|stream| format!("/admin/audit/export?stream={stream}")));
+    pages.extend(["decision", "counted", "ended"].map(|stream| format!("/admin/audit/export?stream={stream}")));
     pages.extend(["/admin/decisions?limit=1000", "/admin/audit?limit=1000"].map(str::to_owned));
     for path in &pages {
         let answer = admin.get(path).await.expect("an answer");

@@ -21,7 +21,7 @@ const PATHS: [&str; 7] =
     ["/work/report", "/free/hook", "/", "/v2/tasks", "/health", "/.well-known/security.txt", "/admin/queues"];
 
 /// An application that counts what reaches it; it ends with what is returned.
-async fn application(reached: Arc<AtomicUsize>) -> (String, JoinSet<()>) {
+pub(super) async fn application(reached: Arc<AtomicUsize>) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let router = Router::new().fallback(move || {

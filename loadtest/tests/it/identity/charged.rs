@@ -160,7 +160,7 @@ async fn a_credential_reaches_as_far_as_it_was_given_and_no_further() {
 }
 
 /// What the issuer `one` said of this subject so many seconds ago.
-fn token_of(issuer: &Key, subject: &str, groups: &[&str], age_seconds: u64) -> String {
+pub(super) fn token_of(issuer: &Key, subject: &str, groups: &[&str], age_seconds: u64) -> String {
     let (head, now) = (json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" }), now_seconds() - age_seconds);
     let claims = json!({
         "iss": "https://one.test", "sub": subject, "aud": "portcullis", "iat": now, "exp": now + 600,

@@ -20,9 +20,14 @@ impl Route {
         Self { method, path: path.to_owned() }
     }
 
+    /// Its path about this task, where it is about one.
+    pub(super) fn filled(&self, task_id: &str) -> String {
+        self.path.replace("{id}", task_id).replace("{pass_id}", task_id).replace("{n}", "1")
+    }
+
     /// Asks for it as this caller, about this task where it is about one.
     pub(super) async fn ask(&self, client: &Client, task_id: &str) -> Answer {
-        let path = self.path.replace("{id}", task_id).replace("{pass_id}", task_id).replace("{n}", "1");
+        let path = self.filled(task_id);
         let asked = async {
             match self.method {
                 "GET" => client.get(&path).await,
@@ -46,8 +51,18 @@ impl Route {
     }
 }
 
+/// Every route of a listener, asked for its description as this caller.
+pub(super) async fn routes_of(listener: &Client) -> Vec<Route> {
+    let document = listener.get("/openapi.json").await.expect("an answer");
+    assert_eq!(document.status, 200, "{}", document.text);
+    let mut routes = listed(&document.body);
+    assert!(routes.len() > 8, "hardly any routes: {routes:?}");
+    routes.extend(unlisted());
+    routes
+}
+
 /// The operations that a listener's `openapi.json` lists.
-pub(super) fn listed(document: &Value) -> Vec<Route> {
+fn listed(document: &Value) -> Vec<Route> {
     let mut routes = Vec::new();
     for (path, operations) in document["paths"].as_object().expect("paths") {
         for method in operations.as_object().expect("operations").keys() {
@@ -65,7 +80,7 @@ pub(super) fn listed(document: &Value) -> Vec<Route> {
 }
 
 /// What is served besides, and what is not served at all.
-pub(super) fn unlisted() -> Vec<Route> {
+fn unlisted() -> Vec<Route> {
     [
         ("GET", "/v1/tasks"),
         ("DELETE", "/v1/tasks"),

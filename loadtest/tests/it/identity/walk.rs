@@ -9,7 +9,7 @@ use serde_json::json;
 use super::agent;
 use super::key::{Key, now_seconds};
 use super::key_server::KeyServer;
-use super::routes::{Route, is_public, listed, unlisted};
+use super::routes::{Route, is_public, routes_of};
 use super::terms::{RESOURCE, Terms, api_key, resource_of, root_head, with_api_key};
 use crate::fixture::{Fixture, accepted, start, until};
 
@@ -95,15 +95,6 @@ async fn closed_gateway(cluster: &mut Fixture, terms: Terms) -> (Client, Client)
     let base = cluster.admin(1).base().to_owned();
     let address = base.trim_start_matches("http://").parse().expect("an address");
     (public, Client::new(http_client().expect("a client"), address))
-}
-
-async fn routes_of(listener: &Client) -> Vec<Route> {
-    let document = listener.get("/openapi.json").await.expect("an answer");
-    assert_eq!(document.status, 200, "{}", document.text);
-    let mut routes = listed(&document.body);
-    assert!(routes.len() > 8, "hardly any routes: {routes:?}");
-    routes.extend(unlisted());
-    routes
 }
 
 async fn assert_closed(listener: &Client, routes: &[Route], shown: Option<&Shown>, task_id: &str) {

@@ -5,10 +5,13 @@
 
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, KindBreaker, KindSettings, Period, RouteClassSettings, Subject};
-use portcullis_lua::{AdmitRequest, Idempotency, Outcome, TaskError, TaskResult};
+use portcullis_lua::{AdmitRequest, Idempotency, Once, Outcome, Provenance, TaskError, TaskResult};
 
 use super::operation::{Ask, End};
 use super::stage::{limit, named_limit, request, roomy, user_type};
+
+/// Longer than any test: it lapses by the clock of Redis, whatever time is injected.
+const DAY_MS: u32 = 86_400_000;
 
 /// Somebody who calls.
 pub(crate) struct Caller {
@@ -142,6 +145,7 @@ pub(crate) const LOOK: Ask = Ask {
     key: None,
     tokens: None,
     pass: None,
+    proof: None,
 };
 
 pub(crate) fn to_request(ask: &Ask) -> AdmitRequest {
@@ -160,6 +164,10 @@ pub(crate) fn to_request(ask: &Ask) -> AdmitRequest {
             key_hash: format!("{principal}-{key}"),
             body_hash: format!("body-{body}"),
         }),
+        provenance: Provenance {
+            once: ask.proof.map(|id| Once::new(&id.to_string(), DAY_MS)),
+            ..Provenance::default()
+        },
         estimates: ask.tokens.map(|tokens| ("tokens".to_owned(), tokens)).into_iter().collect(),
         ..request(user_type, session)
     }

@@ -8,6 +8,8 @@ use portcullis_lua::{
     Provenance, Retention, Revised, StoreError, TallyEntry, TallyFlush, Verdict, verify_chain,
 };
 
+use tokio::time::Instant;
+
 use super::stage::{Act, START_MS, Stage, request, roomy};
 
 /// Entries of each chain.
@@ -67,6 +69,7 @@ fn stream(chain: Chain) -> &'static str {
         Chain::Decisions => "decision",
         Chain::Audit => "audit",
         Chain::Counts => "counted",
+        Chain::Ends => "ended",
     }
 }
 
@@ -162,17 +165,70 @@ async fn an_event_says_where_its_request_came_from() {
         network: Some("192.0.2.0/24".to_owned()),
         method: Some("POST".to_owned()),
         route: "/v1/tasks",
-        hops: Arc::new([hop("planner", "plans \"trips\"\u{1f}"), hop("searcher", "looks")]),
+        received: Some(Instant::now()),
+        hops: Arc::new([hop("planner", "plans \"trips\""), hop("searcher", "looks")]),
         ..Provenance::default()
     };
-    let asked = AdmitRequest { provenance: provenance.clone(), ..request("paid", "s") };
-    act.store.at(START_MS).admit(&policy, &[request("paid", "s"), asked]).await.expect("decisions");
-    let told = act.store.decisions(2).await.expect("decisions");
+    let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let asked = || AdmitRequest {
+        provenance: provenance.clone(),
+        traceparent: Some(context.to_owned()),
+        ..request("paid", "s")
+    };
+    let before = Instant::now();
+    act.store.at(START_MS).admit(&policy, &[asked(), request("paid", "s"), asked()]).await.expect("decisions");
+    let longest_us = u64::try_from(before.elapsed().as_micros()).expect("not for ever") + 1_000_000;
+    let mut told = act.store.decisions(3).await.expect("decisions");
+    let first = told.pop().expect("three");
+    assert_eq!((&first.origin.hops, &first.origin.trace_id), (&told[0].origin.hops, &told[0].origin.trace_id));
+    assert_eq!(told[0].origin.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+    assert!(told[0].origin.latency_us.is_some_and(|latency_us| latency_us < longest_us), "{:?}", told[0].origin);
     assert_eq!(told[0].origin.source.as_deref(), Some("delegation"));
     assert_eq!(told[0].origin.network, provenance.network);
     assert_eq!((&told[0].origin.method, told[0].origin.route.as_deref()), (&provenance.method, Some(provenance.route)));
     assert_eq!(told[0].origin.hops, provenance.hops[..]);
     assert_eq!(told[1].origin, portcullis_lua::RequestOrigin::default());
+}
+
+#[tokio::test]
+async fn a_chain_stands_once_in_a_batch_and_takes_no_more_than_its_bytes() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
+    act.beat(&policy, START_MS, 1000).await;
+    let long = |number: usize| Hop {
+        client_id: format!("{number}{}", "c".repeat(255)),
+        jti: format!("{number}{}", "j".repeat(255)),
+        hash: format!("{number:x>43}"),
+        scope: "tasks:submit ".repeat(60),
+        exp: u64::MAX,
+        reason: "r".repeat(200),
+        calls_per_min: None,
+        calls_per_hour: None,
+    };
+    let through = |first: usize| AdmitRequest {
+        provenance: Provenance {
+            hops: (first..first + 8).map(long).collect(),
+            method: Some("M".repeat(60_000)),
+            ..Provenance::default()
+        },
+        ..request("paid", "s")
+    };
+    let bytes = async || {
+        let entry = act.probe.command("XREVRANGE", [&act.key("decision"), "+", "-", "COUNT", "1"]).await;
+        let entry: Vec<(String, Vec<Vec<u8>>)> = entry.expect("an entry").convert().expect("fields");
+        entry[0].1.iter().map(Vec::len).sum::<usize>()
+    };
+    for (chains, most) in [(1, 12_000), (32, 32 * 2_400)] {
+        let batch: Vec<AdmitRequest> = (0..32).map(|number| through(number % chains)).collect();
+        act.store.at(START_MS).admit(&policy, &batch).await.expect("decisions");
+        let (bytes, told) = (bytes().await, act.store.decisions(32).await.expect("decisions"));
+        assert!(bytes < most, "{chains} chains: {bytes}");
+        for (event, asked) in told.iter().rev().zip(&batch) {
+            let hashes = |hops: &[Hop]| hops.iter().map(|hop| hop.hash.clone()).collect::<Vec<_>>();
+            assert_eq!(hashes(&event.origin.hops), hashes(&asked.provenance.hops));
+            assert!(event.origin.hops_cut);
+        }
+    }
 }
 
 #[tokio::test]

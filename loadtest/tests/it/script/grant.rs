@@ -1,6 +1,6 @@
-//! What a principal delegated at most, and the newest word about it.
+//! What a principal granted at most, and the newest word about it.
 //!
-//! Responsible for that whatever is noted at once and in any order. Must never rest on the order in which it was sent.
+//! Responsible for that whatever is noted at once and in any order, and for how long. Must never rest on the order in which it was sent.
 
 use futures_util::future::join_all;
 use portcullis_config::UserType;
@@ -37,7 +37,7 @@ async fn the_highest_type_and_the_newest_word_stay_whoever_notes_what_first() {
         assert_eq!(act.store.granted_as("ada").await.expect("an answer"), Some(granted(8, "paid", newest_ms)));
         assert_eq!(act.store.granted_as("bob").await.expect("an answer"), None);
         let lowered = granted(4, "registered", newest_ms + 1);
-        act.store.replace_grant("ada", &lowered, LASTS_MS).await.expect("an answer");
+        act.store.replace_grant("ada", &lowered).await.expect("an answer");
         assert_eq!(act.store.granted_as("ada").await.expect("an answer"), Some(lowered.clone()));
         act.store.note_grant("ada", &granted(4, "registered", 0), LASTS_MS).await.expect("an answer");
         assert_eq!(
@@ -47,4 +47,21 @@ async fn the_highest_type_and_the_newest_word_stay_whoever_notes_what_first() {
         );
         act.strike().await;
     }
+}
+
+#[tokio::test]
+async fn it_is_known_as_long_as_anything_is_left_that_was_granted_and_no_longer() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let left_ms = async || act.store.granted_for_ms("ada").await.expect("an answer");
+    let note = async |lasts_ms| act.store.note_grant("ada", &granted(8, "paid", 5), lasts_ms).await.expect("an answer");
+    let longest_ms = 100 * LASTS_MS;
+    act.store.replace_grant("ada", &granted(4, "registered", 6)).await.expect("an answer");
+    assert_eq!((left_ms().await, act.store.granted_as("ada").await.expect("an answer")), (0, None));
+    note(LASTS_MS).await;
+    assert!((1..=LASTS_MS).contains(&left_ms().await));
+    note(longest_ms).await;
+    note(LASTS_MS).await;
+    act.store.replace_grant("ada", &granted(4, "registered", 6)).await.expect("an answer");
+    assert!((longest_ms - LASTS_MS..=longest_ms).contains(&left_ms().await), "a session outlives a delegation");
 }

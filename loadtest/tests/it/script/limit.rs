@@ -156,7 +156,8 @@ async fn who_asks_for_more_than_a_limit_ever_holds_is_not_told_to_wait() {
     let act = stage.act();
     act.beat(&CompiledPolicy::new(&policy, PolicyStamp::NONE), START_MS, 1_000).await;
     let refused = |reason, name: &str, retry_after_ms| {
-        Verdict::Refused(Refusal { reason, name: Some(name.to_owned()), retry_after_ms, pressure_ms: 0, backlog_ms: 0 })
+        let name = Some(name.to_owned());
+        Verdict::Refused(Refusal { reason, name, retry_after_ms, pressure_ms: 0, backlog_ms: 0, assumed: false })
     };
     let of_cost = |cost| AdmitRequest { cost, ..request("anonymous", "s") };
     assert_eq!(decide(&act, &policy, of_cost(11)).await.verdict, refused(Reason::BurstLimit, "burst", 0));

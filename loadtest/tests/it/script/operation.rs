@@ -63,6 +63,8 @@ pub(crate) struct Ask {
     pub(crate) tokens: Option<u64>,
     /// Asks for a pass.
     pub(crate) pass: Option<PassTerms>,
+    /// What it shows that counts once.
+    pub(crate) proof: Option<u8>,
 }
 
 /// How a pass ends.
@@ -159,9 +161,9 @@ fn ask() -> impl Strategy<Value = Ask> {
         1..4u32,
         key,
         tokens,
-        prop::option::weighted(0.3, pass),
+        (prop::option::weighted(0.3, pass), prop::option::weighted(0.15, any::<u8>())),
     )
-        .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens, pass)| Ask {
+        .prop_map(|(caller, kind, cost, deadline_ms, delay_ms, max_attempts, key, tokens, (pass, proof))| Ask {
             caller,
             kind,
             cost,
@@ -171,6 +173,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             key,
             tokens,
             pass,
+            proof,
         })
 }
 

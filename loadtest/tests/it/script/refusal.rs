@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Origin, Outcome, PassEnd, PassOutcome, PassTerms,
-    PolicyStamp, Reason, Refusal, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError, TaskId, Verdict,
+    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Once, Origin, Outcome, PassEnd, PassOutcome,
+    PassTerms, PolicyStamp, Reason, Refusal, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError,
+    TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -115,6 +116,11 @@ async fn provoke(act: &Act, reason: Reason) -> (CompiledPolicy, AdmitRequest) {
         }
         Reason::BudgetExhausted => asked.estimates = vec![("tokens".to_owned(), 951)],
         Reason::IdempotencyMismatch => asked = keyed("another body"),
+        Reason::ProofUsed => {
+            let once = Once::new("jti", 3_600_000);
+            assert!(act.store.use_once(&once).await.expect("an answer"));
+            asked.provenance.once = Some(once);
+        }
     }
     (CompiledPolicy::new(&policy, PolicyStamp::NONE), asked)
 }
@@ -143,7 +149,8 @@ async fn no_refusal_changes_anything_but_the_decision_stream() {
         for decision in decisions {
             let Verdict::Refused(refusal) = decision.verdict else { panic!("{reason:?}: {decision:?}") };
             assert_eq!(refusal.reason, reason);
-            assert_eq!(refusal.retry_after_ms > 0, reason != Reason::IdempotencyMismatch, "{reason:?}");
+            let hopeless = matches!(reason, Reason::IdempotencyMismatch | Reason::ProofUsed);
+            assert_eq!(refusal.retry_after_ms == 0, hopeless, "{reason:?}");
         }
         assert_eq!(everything(&act).await, before, "{reason:?}");
         let events = act.store.decisions(1_000).await.expect("decisions");

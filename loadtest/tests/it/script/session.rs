@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use portcullis_lua::{
-    Grounds, Member, Opened, Revocation, RevocationView, ScopeStore, SessionKey, SessionRecord, SessionTerms,
+    Grounds, Member, Once, Opened, Revocation, RevocationView, ScopeStore, SessionKey, SessionRecord, SessionTerms,
     StoreError,
 };
 use rand::rngs::StdRng;
@@ -191,7 +191,7 @@ async fn nothing_that_is_stored_holds_the_token() {
     let terms = SessionTerms { lasts_ms: LASTS_MS, most: 1 };
     login(&act.store, &key, "ada", terms).await;
     act.store.recognize(&key).await.expect("an answer").expect("it is alive");
-    assert!(act.store.once(token, LASTS_MS).await.expect("an answer"));
+    assert!(act.store.use_once(&Once::new(token, 1_000)).await.expect("an answer"));
     let dump = act.probe.dump(&act.prefix).await.expect("a dump");
     assert!(dump.keys().any(|name| name.ends_with(key.as_str())), "{dump:?}");
     let held = |(name, content): (&String, &String)| name.contains("CANARY") || content.contains("CANARY");

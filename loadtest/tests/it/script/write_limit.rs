@@ -1,4 +1,4 @@
-//! Writes that are limited, and proofs that may be used once.
+//! Writes that are limited.
 //!
 //! Responsible for exactness: at once, in any window, and for what a refusal leaves as it was. Must never sleep: time
 //! is injected.
@@ -77,22 +77,4 @@ async fn a_write_that_is_refused_counts_for_nothing() {
     assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
     let none = WriteLimit { per_minute: 0, per_hour: 600 };
     assert_eq!(store.count_write("t", none).await.expect("an answer"), Err(0), "waiting does not help");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_may_be_used_once_is_used_once() {
-    let stage = Stage::set().await;
-    let stores = [stage.store.clone(), stage.another_store().await];
-    let act = stage.act();
-    let uses = (0..64).map(|number: usize| {
-        let store = stores[number % 2].scope(act.store.scope());
-        async move { store.once("jti-1", MINUTE_MS).await.expect("an answer") }
-    });
-    assert_eq!(join_all(uses).await.into_iter().filter(|first| *first).count(), 1);
-    assert!(act.store.once("jti-2", MINUTE_MS).await.expect("an answer"));
-    assert!(stage.act().store.once("jti-1", MINUTE_MS).await.expect("an answer"), "another scope's is another");
-    for name in act.probe.keys(&act.prefix).await.expect("keys") {
-        let left: i64 = act.probe.command("PTTL", [name.as_str()]).await.expect("an answer").convert().expect("ms");
-        assert!((1..=MINUTE_MS as i64).contains(&left), "{name} stays {left} ms");
-    }
 }

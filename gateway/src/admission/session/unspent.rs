@@ -1,0 +1,116 @@
+//! Proofs of possession that were checked and are not spent yet.
+//!
+//! Responsible for each of them letting one request through, at one gateway: the script that decides about the request
+//! spends it, or a command of its own, before anything is done for its caller. Must never be made but in the session
+//! step, and never be let go of by who answers: what is left of it is spent before the answer goes out.
+//!
+//! Nothing is decided twice with one proof: what was sent and not answered counts as spent for this request, and its
+//! caller is told that Redis is away. Whether another may still come with that proof is known to Redis alone.
+
+use std::time::Duration;
+
+use portcullis_lua::{Decision, Once, Reason, Refusal, Verdict};
+use tokio::time::Instant;
+
+use super::identity::Identity;
+use super::turned_away;
+use crate::admission::{ask, circuit_breaker};
+use crate::client_address::ClientAddress;
+use crate::credential::Unproven;
+use crate::decider::{Decided, Question};
+use crate::refusal::{Limits, Refused};
+use crate::state::Gateway;
+
+/// Longest time from the check of a proof until it is spent, seconds: half a minute for a body to arrive, and some for
+/// a decision. What was spent has to be remembered for as much longer: another request with the same proof may be on
+/// its way through a body just as long.
+pub(super) const LONGEST_UNSPENT_SECONDS: u64 = 40;
+
+/// What a request has to spend, if anything.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Unspent(Option<Proof>);
+
+#[derive(Debug)]
+struct Proof {
+    once: Once,
+    checked: Instant,
+    /// Where it came from: who keeps sending proofs that were used is not heard for a while.
+    address: ClientAddress,
+}
+
+impl Unspent {
+    /// Of who shows no proof.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// Of a caller whose proof has just been checked, if it has one.
+    pub(super) fn new(proof: Option<Once>, address: ClientAddress) -> Self {
+        Self(proof.map(|once| Proof { once, checked: Instant::now(), address }))
+    }
+
+    /// Spends what is left, by a command of its own; refuses who has nothing but what was spent before.
+    pub(crate) async fn spend(&mut self, gateway: &Gateway, caller: &Identity) -> Result<(), Refused> {
+        let Some(proof) = self.0.take() else { return Ok(()) };
+        proof.check_age(gateway)?;
+        // Rare, and large as a future: every request for anything would carry it.
+        let first = Box::pin(ask(gateway, caller.scope().store().use_once(&proof.once))).await?;
+        if first { Ok(()) } else { Err(proof.replayed(gateway)) }
+    }
+
+    /// What is answered to a request that nobody was asked about, or that this gateway could not ask about: the same,
+    /// once its proof is spent.
+    pub(crate) async fn spend_for<T>(
+        &mut self,
+        gateway: &Gateway,
+        caller: &Identity,
+        answer: Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        self.spend(gateway, caller).await?;
+        answer
+    }
+
+    /// Has the script decide, and spend the proof whatever it decides.
+    pub(in crate::admission) async fn decide(
+        &mut self,
+        gateway: &Gateway,
+        caller: &Identity,
+        mut question: Question,
+    ) -> Result<Decided, Refused> {
+        let proof = self.0.take();
+        if let Some(proof) = &proof {
+            proof.check_age(gateway)?;
+            question.request.provenance.once = Some(proof.once.clone());
+        }
+        let decided = caller.scope().admissions().decide(question).await;
+        let decided = decided.map_err(|error| circuit_breaker::unavailable(&error))?;
+        match (&decided.outcome, proof) {
+            (
+                Ok(Decision { verdict: Verdict::Refused(Refusal { reason: Reason::ProofUsed, .. }), .. }),
+                Some(proof),
+            ) => {
+                // The script's event tells of it.
+                let limits = Limits { recorded: true, ..Limits::default() };
+                return Err(Refused { limits, ..proof.replayed(gateway) });
+            }
+            // The policy in force does not let the script be asked.
+            (Err(_), proof) => self.0 = proof,
+            (Ok(_), _) => {}
+        }
+        Ok(decided)
+    }
+}
+
+impl Proof {
+    fn check_age(&self, gateway: &Gateway) -> Result<(), Refused> {
+        if self.checked.elapsed() <= Duration::from_secs(LONGEST_UNSPENT_SECONDS) {
+            return Ok(());
+        }
+        Err(turned_away(gateway, &Unproven::Failed("proof_stale"), self.address))
+    }
+
+    fn replayed(&self, gateway: &Gateway) -> Refused {
+        turned_away(gateway, &Unproven::Failed("proof_replayed"), self.address)
+    }
+}

@@ -1,0 +1,80 @@
+//! As much is revoked as callers may revoke: what is left is the operators'.
+//!
+//! Responsible for every way in which somebody who is no operator adds to what is revoked. Must never fill the set to
+//! the brim before it has been seen that an operator still can.
+
+use portcullis_loadtest::client::Answer;
+use portcullis_loadtest::credentials::Credentials;
+use portcullis_loadtest::probe::Probe;
+use portcullis_lua::{REVOKED_MOST, REVOKED_MOST_OWN, SessionKey};
+use serde_json::{Value, json};
+
+use super::cast::{Cast, boundless, read};
+use crate::fixture::{cluster, start, until};
+
+/// Until so many members are there, for as long as the test.
+const FILL: &str = "
+  for n = redis.call('ZCARD', KEYS[1]) + 1, tonumber(ARGV[1]) do
+    redis.call('ZADD', KEYS[1], ARGV[2], 'c:filler-' .. n)
+    redis.call('ZADD', KEYS[2], n, 'c:filler-' .. n)
+  end";
+
+async fn fill(cast: &Cast, probe: &Probe, most: usize) {
+    let keys = ["revoked", "revoked-order"].map(|name| format!("{}:{name}", cast.cluster.key_prefix()));
+    let until_ms = probe.time_ms().await.expect("the time") + 3_600_000;
+    let arguments = [FILL, "2", &keys[0], &keys[1], &most.to_string(), &until_ms.to_string()];
+    probe.command("EVAL", arguments).await.expect("filled");
+}
+
+#[tokio::test]
+async fn nobody_can_keep_the_operators_from_revoking() {
+    let policy = json!({ "rate_limits": boundless() });
+    let few = json!({ "sessions": { "max_per_principal": 3 } });
+    let credentials = Credentials::new(&few).await.expect("credentials");
+    let cluster = start(credentials.believed_by(cluster().policy(policy))).await;
+    let cast = Cast { credentials, cluster };
+    let (gateway, admin) = (cast.cluster.gateway(0), cast.cluster.admin(0));
+    let probe = cast.cluster.probe().await.expect("a connection");
+    let sessions = [cast.log_in("ada").await, cast.log_in("ada").await, cast.log_in("ada").await];
+    let [ada, own, oldest] = sessions.each_ref().map(|token| gateway.bearer(token));
+    let wish = json!({ "agent": "helper", "scopes": ["tasks:*"], "reason": "helps" });
+    let delegated = ada.post("/v1/delegations", &wish).await.expect("an answer");
+    let agent = delegated.body["token"].as_str().expect("a token").to_owned();
+    let revoke = async |agent: &str| -> Answer {
+        let wish = json!({ "kind": "agent", "id": agent, "reason": "stolen" });
+        admin.post("/admin/revocations", &wish).await.expect("an answer")
+    };
+    let revoked = format!("{}:revoked", cast.cluster.key_prefix());
+    let total = async || {
+        let counted = probe.command("ZCARD", [&revoked]).await.expect("an answer");
+        counted.as_usize().expect("a number")
+    };
+    assert_eq!(revoke("first").await.status, 200);
+
+    fill(&cast, &probe, REVOKED_MOST_OWN).await;
+    let shown = admin.get("/admin/revocations").await.expect("an answer");
+    assert_eq!((shown.status, &shown.body["total"]), (200, &json!(REVOKED_MOST_OWN)), "{}", shown.text);
+    let left = own.delete("/v1/sessions/current").await.expect("an answer");
+    assert_eq!(left.status, 503, "{}", left.text);
+    let taken_back = ada.post("/v1/delegations/revoke", &json!({ "chain": agent })).await.expect("an answer");
+    assert_eq!(taken_back.status, 503, "{}", taken_back.text);
+    // A session that goes for a newer one, and a provider that says less.
+    cast.log_in("ada").await;
+    let registered = gateway.bearer(&cast.credentials.jwt("ada", &[]).expect("a token"));
+    assert_eq!(read(&registered).await, 200);
+    assert_eq!(total().await, REVOKED_MOST_OWN, "nothing was added");
+    assert_eq!((read(&ada).await, read(&oldest).await, read(&gateway.bearer(&agent)).await), (200, 200, 200));
+
+    let stolen = SessionKey::of_token(&sessions[0]);
+    let wish = json!({ "kind": "session", "id": stolen.as_str(), "reason": "stolen" });
+    let ended = admin.post("/admin/revocations", &wish).await.expect("an answer");
+    assert_eq!((ended.status, &ended.body["changed"]), (200, &json!(1)), "{}", ended.text);
+    until("it is over", || async { (read(&ada).await == 401).then_some(()) }).await;
+    let second = revoke("second").await;
+    assert_eq!((second.status, total().await), (200, REVOKED_MOST_OWN + 2), "{}", second.text);
+
+    fill(&cast, &probe, REVOKED_MOST).await;
+    let more = revoke("third").await;
+    assert_eq!((more.status, total().await), (503, REVOKED_MOST), "{}", more.text);
+    assert_eq!(revoke("second").await.body["changed"], Value::from(0), "what is revoked stays so");
+}

@@ -1,0 +1,8 @@
+--- The stream of ends: what became of what an agent was let do for somebody, one event each. A chain like that of the
+-- audit events, and apart from it, because agents end what they like as often as they like: among the audit events that
+-- would soon be all there is.
+
+--- The event of an end, for `audit_append_all`. `about` is what Rust knows of it, as JSON without its opening brace.
+local function ended_event(event, status, by, about, now)
+  return { 'event', event, 'at', string.format('%d', now), 'by', by, 'about', '{"status":"' .. status .. '",' .. about }
+end
