@@ -191,7 +191,8 @@ impl Settler {
             Err(fault) => {
                 // Said once, when it was set aside.
                 metric::store_error("settle");
-                tracing::debug!(task_id = %ended.settlement.lease.task_id, failures, %fault, "settlement refused again");
+                let task_id = &ended.settlement.lease.task_id;
+                tracing::debug!(%task_id, failures, %fault, "settlement refused again");
                 self.set_aside(ended, failures.saturating_add(1), &fault).await;
             }
         }

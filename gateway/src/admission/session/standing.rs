@@ -116,11 +116,13 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_its_issuer_lets_expire_is_alive_as_long_as_nothing_else_is_known() {
+    #[tokio::test(start_paused = true)]
+    async fn what_its_issuer_lets_expire_is_alive_as_long_as_redis_is_away_for_certain() {
         for source in [Source::Jwt, Source::Balancer] {
+            let began = Instant::now();
             let standing = standing(source, &[Member::Principal("ada")]).await;
             assert!(standing.is_ok(), "{source:?}: {standing:?}");
+            assert!(began.elapsed() >= AWAY, "{source:?}: a connection that only broke may be made again");
         }
     }
 }
