@@ -43,6 +43,7 @@ fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
 fn every_reason_has_the_status_of_the_public_interface() {
     for reason in Reason::ALL {
         let expected = match reason.code() {
+            "unauthenticated" => 401,
             "burst_limit" | "hourly_limit" | "rate_limit" | "budget_exhausted" => 429,
             "idempotency_mismatch" => 422,
             _ => 503,
