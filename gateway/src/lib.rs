@@ -23,6 +23,7 @@ mod idempotency_key;
 mod trace_context;
 mod text;
 mod ratelimit_field;
+mod answer_headers;
 pub mod drain;
 mod background;
 pub mod policy_in_force;
