@@ -106,7 +106,7 @@ mod tests {
                 for around in ["~", " ", "!", "\u{ff}"] {
                     let text =
                         [&around.repeat(place), &char::from(byte).to_string(), &around.repeat(length - place - 1)];
-                    let text = text.map(|piece| piece.as_str()).concat();
+                    let text = text.map(String::as_str).concat();
                     let escapes = byte < b' ' || matches!(byte, b'"' | b'\\');
                     assert_eq!(is_plain(&text), !escapes, "{text:?}");
                     assert_eq!(written(|out| push_string(out, &text)), serde_json::to_string(&text).unwrap());
