@@ -34,6 +34,7 @@ fn every_reason_has_the_status_of_the_public_interface() {
     for reason in Reason::ALL {
         let expected = match reason.code() {
             "burst_limit" | "hourly_limit" | "rate_limit" | "budget_exhausted" => 429,
+            "unauthenticated" => 401,
             "idempotency_mismatch" => 422,
             _ => 503,
         };
