@@ -181,7 +181,9 @@ impl Settler {
         match self.call(std::slice::from_ref(&ended.settlement)).await {
             Ok(answers) => {
                 self.failures = 0;
-                answers.into_iter().for_each(|answer| settled(&ended, answer));
+                for answer in answers {
+                    settled(&ended, answer);
+                }
             }
             Err(fault @ StoreError::Unavailable(_)) => {
                 store::failed("settle", &fault);
