@@ -12,8 +12,9 @@ Guarantees
   - One whose record is gone or damaged ends like any other, but no breaker hears of it.
 
 KEYS
-  1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET  4 ended STREAM  5 ended-head STRING
+  1 pass ZSET  2 pass-record HASH  3 breaker-kind ZSET
   then for each pass: breaker STRING, pool ZSET, pool-service STRING, and one budget STRING per hold
+  then, where one is of an agent: ended STREAM, ended-head STRING
 ARGV
   1 now ms (tests only, else '')
   2 the rules of breakers, packed, as `settle` takes them
@@ -39,7 +40,7 @@ local expiries, records = call('ZMSCORE', pass_key, unpack(ids)), call('HMGET', 
 
 local breakers, accounts, services, ended = {}, {}, {}, {}
 local reply, gone, places, ends = {}, {}, {}, {}
-local key_at, arg_at = 6, 4
+local key_at, arg_at = 4, 4
 for i = 1, #ids do
   local id, head, kind = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2]
   local breaker_key, pool_key, service_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
@@ -78,7 +79,7 @@ end
 
 if #gone == 0 then return reply end
 -- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
-if #ends > 0 then audit_append_all(KEYS[4], KEYS[5], ARGV[3], ends) end
+if #ends > 0 then audit_append_all(KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[3], ends) end
 call('ZREM', pass_key, unpack(gone))
 call('HDEL', record_key, unpack(gone))
 for key, taken in pairs(places) do call('ZREM', key, unpack(taken)) end

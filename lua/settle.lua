@@ -12,8 +12,9 @@ Guarantees
 
 KEYS
   1 scope STRING  2 queue ZSET  3 delayed ZSET  4 lease ZSET  5 run HASH  6 task HASH  7 dead ZSET  8 wake LIST
-  9 cancelled SET  10 breaker-kind ZSET  11 audit STREAM  12 audit-head STRING  13 ended STREAM  14 ended-head STRING
+  9 cancelled SET  10 breaker-kind ZSET  11 audit STREAM  12 audit-head STRING
   then for each settlement: done STRING, breaker STRING, and one budget STRING per hold
+  then, where one is of a task of an agent: ended STREAM, ended-head STRING
 ARGV
   1 now ms (tests only, else '')
   2 settings, packed doubles: result ttl ms, most dead letters, most audit events kept, most ends kept
@@ -22,14 +23,14 @@ ARGV
     failure rate, slow call rate
   then for each settlement: task id; packed [token d][outcome B][after ms d][probe epoch d][rules of the kind's breaker
     B, from 1, as listed above][holds B] and for each hold [period B][estimate d][actual d, or -1 for the estimate],
-    then, of a task of an agent, what its end says (JSON without the opening brace); kind; what is kept of the task besides its status (only Rust reads it)
+    then, of a task of an agent, what its end says (JSON without the opening brace); kind; what is kept of the task
+    besides its status (only Rust reads it)
   outcome: 1 succeeded, 2 failed, 3 retry, 4 cancelled, 5 expired, 6 dead, 7 handed back, 8 cancelled because revoked
 Returns  for each: 0 stale, 1 queued, 2 retry waits, 3 succeeded, 4 failed, 5 dead, 6 cancelled, 7 expired
 ]]
 local scope_key, queue_key, delayed_key, lease_key, run_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local task_key, dead_key, wake_key, cancelled_key, kind_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local ended_key, ended_head_key = KEYS[13], KEYS[14]
-local key_at = 15
+local key_at = 13
 local call, pack, unpack_struct, format, max = redis.call, struct.pack, struct.unpack, string.format, math.max
 local now = now_ms(ARGV[1])
 local result_ms, max_dead, max_events, max_ends = unpack_struct('<dddd', ARGV[2])
@@ -131,12 +132,13 @@ for i = 1, #ids do
 end
 
 if #released == 0 then return reply end
--- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
+local ended_key, ended_head_key = KEYS[#KEYS - 1], KEYS[#KEYS]
 if #ends > 0 and #revoked > 0 then
   -- In both streams or in none: these fail where the second could not be written.
   call('XLEN', ended_key)
   call('STRLEN', ended_head_key)
 end
+-- First: nothing ends where it cannot be recorded, and no script takes back what it wrote.
 if #revoked > 0 then
   audit_append(KEYS[11], KEYS[12], format('%d', max_events), {
     'event', 'tasks.revoked', 'at', format('%d', now), 'by', 'processor',

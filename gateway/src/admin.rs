@@ -60,7 +60,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use crate::admission::session;
+use crate::answer_headers;
 use crate::bearer_token::BearerToken;
+use crate::caught::caught;
 use crate::openapi::{self, DecisionQuery, Metering, ScopeQuery, Surveying};
 use crate::refusal::{Refused, RequestFault};
 use crate::respond::{self, Answered, RequestId};
@@ -195,7 +197,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     let response = match operator {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
-            next.run(request).await
+            caught(&request_id, next.run(request)).await.unwrap_or_else(IntoResponse::into_response)
         }
         Err(refused) => {
             session::count_unresolved(&admin.gateway, &refused);
@@ -204,7 +206,7 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     };
     let policy = addressed.get().map_or_else(|| admin.default_scope().policy(), Scoped::policy);
     let mut response = respond::finish(Answered::of(response), &request_id, None, || policy, admin.gateway.draining());
-    respond::set_own(response.headers_mut());
+    answer_headers::set_own(response.headers_mut());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

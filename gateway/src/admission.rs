@@ -252,8 +252,7 @@ fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refu
     Refused {
         retry_after_ms: refusal.retry_after_ms,
         name: refusal.name.map(String::into_boxed_str),
-        degraded: assumption(refusal.assumed),
-        limits,
+        limits: Limits { assumed: refusal.assumed, ..limits },
         policy: Some(policy),
         ..Refused::new(Cause::Decided(refusal.reason), title, detail)
     }

@@ -11,6 +11,7 @@ use portcullis_lua::{ProcessorView, QueueView};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::identity::{Provider, Providers};
 use crate::scope::ServedScope;
 use crate::state::Gateway;
 
@@ -103,10 +104,10 @@ pub(crate) fn told(queue: Option<&QueueView>, processors: Option<&[ProcessorView
 /// Those of the issuers whose users may be callers of this scope; without one, of all.
 fn own(gateway: &Gateway, scope: &ServedScope, users_of: Option<&Scope>) -> Degraded {
     let default = gateway.scopes().default_scope().store().scope();
-    let publishing = gateway.providers().map(|providers| providers.publishing()).unwrap_or_default();
+    let publishing = gateway.providers().map(Providers::publishing).unwrap_or_default();
     let wanted = publishing.iter().filter(|each| users_of.is_none_or(|scope| each.serves(scope, default)));
     let of_process = gateway.store_breaker().is_open().then_some(Fallback::StoreUnavailable);
-    of_process.into_iter().chain(scope.fallbacks()).chain(wanted.filter_map(|each| each.fallback())).collect()
+    of_process.into_iter().chain(scope.fallbacks()).chain(wanted.filter_map(Provider::fallback)).collect()
 }
 
 #[cfg(test)]

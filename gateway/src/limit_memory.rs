@@ -13,7 +13,7 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::policy_in_force::POLICY_REVISION;
+use crate::answer_headers::POLICY_REVISION;
 use crate::ratelimit_field::RATELIMIT;
 
 /// Callers remembered at once. At about 400 bytes each this bounds a flood of them to 8 MB.

@@ -6,23 +6,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use portcullis_config::policy::GUARDED;
 use portcullis_config::{Policy, RouteClass, Routes, UserType};
 use portcullis_lua::{CompiledPolicy, FromBasis, PolicyBasis, PolicyStamp};
 
+use crate::answer_headers::{POLICY_REVISION, TypeHeaders};
 use crate::{metric, ratelimit_field};
-
-/// The revision an answer was given under.
-pub(crate) const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
 /// One revision of the policy.
 #[derive(Debug)]
 pub struct PolicyInForce {
     basis: PolicyBasis,
     revision_header: HeaderValue,
-    /// `RateLimit-Policy` by user type; it changes only with the policy, so it is written once.
-    limit_headers: BTreeMap<UserType, HeaderValue>,
+    /// What answers say about each user type; it changes only with the policy, so it is written once.
+    type_headers: BTreeMap<UserType, TypeHeaders>,
     /// Compiled once per revision, by the first path that is asked about: compiled patterns are by far the largest form
     /// of a policy, and most of a thousand scopes proxy nothing.
     routes: OnceLock<Option<Routes>>,
@@ -31,13 +29,14 @@ pub struct PolicyInForce {
 impl FromBasis for PolicyInForce {
     fn from_basis(basis: PolicyBasis) -> Self {
         metric::policy_loaded();
-        let header = |user_type: UserType| {
-            let header = ratelimit_field::policy_list(&basis.compiled.limits_of(&user_type))?;
-            Some((user_type, header))
+        let headers = |user_type: UserType| {
+            let limits = ratelimit_field::policy_list(&basis.compiled.limits_of(&user_type));
+            let headers = TypeHeaders::new(&user_type, limits);
+            (user_type, headers)
         };
         Self {
             revision_header: HeaderValue::from(basis.compiled.revision()),
-            limit_headers: basis.policy.known_types().into_iter().filter_map(header).collect(),
+            type_headers: basis.policy.known_types().into_iter().map(headers).collect(),
             routes: OnceLock::new(),
             basis,
         }
@@ -88,14 +87,19 @@ impl PolicyInForce {
         !policy.guarded_rest_patterns.is_empty() || !policy.route_classes.is_empty()
     }
 
-    /// `X-Policy-Revision`.
-    pub(crate) fn revision_header(&self) -> &HeaderValue {
-        &self.revision_header
+    /// Writes into an answer what it says about the policy itself.
+    pub(crate) fn write_revision(&self, headers: &mut HeaderMap) {
+        headers.insert(POLICY_REVISION, self.revision_header.clone());
     }
 
-    /// `RateLimit-Policy` of a user type; `None` when nothing limits it.
-    pub(crate) fn limit_header(&self, user_type: &UserType) -> Option<&HeaderValue> {
-        self.limit_headers.get(user_type)
+    /// What answers say about a user type; `None`: the policy does not know it.
+    pub(crate) fn type_headers(&self, user_type: &UserType) -> Option<&TypeHeaders> {
+        self.type_headers.get(user_type)
+    }
+
+    /// All headers of a refusal of this user type, as [`TypeHeaders::refusal`] has them.
+    pub(crate) fn refusal_headers(&self, user_type: &UserType) -> Option<HeaderMap> {
+        Some(self.type_headers(user_type)?.refusal(&self.revision_header))
     }
 }
 
@@ -134,10 +138,13 @@ pub(crate) mod tests {
     fn every_form_is_of_the_same_revision() {
         let limits = json!({"rate_limits": {"paid": {"burst": 3, "burst_window": 7, "hourly": -1}}});
         let policy = policy_for_tests(&limits, 9);
-        assert_eq!((policy.revision(), policy.revision_header().to_str().unwrap()), (9, "9"));
+        let mut headers = HeaderMap::new();
+        policy.write_revision(&mut headers);
+        assert_eq!((policy.revision(), &headers[POLICY_REVISION]), (9, &HeaderValue::from_static("9")));
         let paid = UserType::new("paid").unwrap();
-        assert_eq!(policy.limit_header(&paid).unwrap(), r#""burst";q=3;w=7"#);
-        assert_eq!(policy.limit_header(&UserType::new("nobility").unwrap()), None);
+        let limits = |user_type: &UserType| policy.type_headers(user_type).map(TypeHeaders::limits);
+        assert_eq!(limits(&paid).flatten().unwrap(), r#""burst";q=3;w=7"#);
+        assert_eq!(limits(&UserType::new("nobility").unwrap()), None);
     }
 
     #[test]

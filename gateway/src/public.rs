@@ -3,6 +3,7 @@
 //! Responsible for the table of routes. Must never serve a route outside [`Public::answer`] except the two health
 //! checks: what is under it has a caller, and an answer with the headers every answer has.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use portcullis_lua::Step;
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity, Unspent};
+use crate::caught::caught;
 use crate::cors::Sharing;
 use crate::limit_memory::Whose;
 use crate::policy_in_force::PolicyInForce;
@@ -27,8 +29,8 @@ use crate::respond::{self, Answered, RequestId};
 use crate::server::{Serve, route};
 use crate::state::Gateway;
 use crate::{
-    admission, cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head, sessions,
-    tasks, well_known,
+    admission, answer_headers, cors, decide, delegations, events, health, limits, metric, openapi, proxy, request_head,
+    sessions, tasks, well_known,
 };
 
 /// The one route that is not in the table: a submission costs little more than the way to it.
@@ -43,8 +45,8 @@ pub(crate) struct Public {
 }
 
 impl Serve for Public {
-    async fn serve(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> Response {
-        self.answer(request.map(Body::new), peer).await
+    fn serve(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send {
+        self.answer(request.map(Body::new), peer)
     }
 }
 
@@ -66,38 +68,77 @@ impl Public {
     }
 
     /// Resolves the caller, lets the handler run, and finishes the answer.
-    pub(crate) async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
-        if health::is_check(request.uri().path()) {
-            let request_id = RequestId::of(request.headers());
-            let response = route(&self.health, request).await;
-            return respond::finish_health(response, request_id, self.gateway.draining());
-        }
-        let (started, gateway) = (Instant::now(), &self.gateway);
-        let route = match request.uri().path() {
-            path if gateway.upstream().is_some() && proxy::takes(path) => proxy::ROUTE,
-            path => route_name(path),
-        };
+    pub(crate) fn answer(&self, request: Request, peer: SocketAddr) -> impl Future<Output = Response> + Send {
+        // In parts from the beginning, and handed on by reference: every move of a head is a copy.
         let (parts, body) = request.into_parts();
-        let request_id = RequestId::of(&parts.headers);
-        let profile = decide::Profile::of(&parts);
-        let presented = parts.headers.contains_key(AUTHORIZATION);
-        // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever calls.
-        let own = gateway.scopes().default_scope().policy();
-        let sharing = Sharing::of(&own.policy().cors, &parts.headers);
-        let (identity, answer) = self.identified(&request_id, parts, body, peer, own, profile).await;
-        let scope = identity.as_ref().map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
+        async move {
+            if health::is_check(parts.uri.path()) {
+                return self.health(Request::from_parts(parts, body)).await;
+            }
+            let (started, gateway) = (Instant::now(), &self.gateway);
+            let route = match parts.uri.path() {
+                path if gateway.upstream().is_some() && proxy::takes(path) => proxy::ROUTE,
+                path => route_name(path),
+            };
+            let request_id = RequestId::of(&parts.headers);
+            let profile = decide::Profile::of(&parts);
+            let presented = parts.headers.contains_key(AUTHORIZATION);
+            // A preflight says nothing about its caller, so pages are allowed by the default scope's policy, whoever
+            // calls.
+            let own = gateway.scopes().default_scope().policy();
+            let sharing = Sharing::of(&own.policy().cors, &parts.headers);
+            let answered = async {
+                match self.identified(&parts, peer, own, profile).await {
+                    Ok((identity, mut proof)) => {
+                        let answer = if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
+                            tasks::submit(gateway, &identity, &mut proof, &request_id, &parts.headers, body).await
+                        } else {
+                            // The futures of routes are large, and every submission would carry them.
+                            Box::pin(self.handle(&identity, &mut proof, &request_id, peer, parts, body)).await
+                        };
+                        self.named(identity, proof, answer).await
+                    }
+                    Err(answer) => (None, *answer),
+                }
+            };
+            let answered = caught(&request_id, answered).await;
+            let (identity, answer) = answered.unwrap_or_else(|refused| (None, Err(refused)));
+            let mut response = self.finished(answer, &request_id, identity.as_ref(), route, presented, profile);
+            sharing.write(response.headers_mut());
+            metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
+            response
+        }
+    }
+
+    async fn health(&self, request: Request) -> Response {
+        let request_id = RequestId::of(request.headers());
+        let response = route(&self.health, request).await;
+        respond::finish_health(response, request_id, self.gateway.draining())
+    }
+
+    /// An answer with all that answers to such a request say: `presented` says whether it came with a credential.
+    fn finished(
+        &self,
+        answer: Result<Answered, Refused>,
+        request_id: &RequestId,
+        identity: Option<&Identity>,
+        route: &'static str,
+        presented: bool,
+        profile: Option<decide::Profile>,
+    ) -> Response {
+        let gateway = &self.gateway;
+        let scope = identity.map_or_else(|| gateway.scopes().default_scope(), Identity::scope);
         let code = answer.as_ref().err().map(|refused| refused.cause.code());
         // What is left was noted when it was decided, and is older now.
         let noted = answer.as_ref().is_err_and(|refused| refused.limits.are_repeated());
-        let mut response =
-            respond::finish(answer, &request_id, identity.as_ref(), || scope.policy(), gateway.draining());
+        let mut response = respond::finish(answer, request_id, identity, || scope.policy(), gateway.draining());
         if code.is_some() {
             respond::challenge(gateway.challenge().to(presented), &mut response);
         }
-        if code.is_some() || route != proxy::ROUTE {
-            respond::set_own(response.headers_mut());
+        if code.is_none() && route != proxy::ROUTE {
+            answer_headers::set_own(response.headers_mut());
         }
-        if let Some(identity) = identity.as_ref().filter(|_| !noted) {
+        if let Some(identity) = identity.filter(|_| !noted) {
             let hop = identity.caller().hops.last().map_or("", |hop| &hop.hash);
             let (scope, session_id) = (identity.scope().number(), identity.session_id());
             let whose = Whose { scope, session_id, hop, address: identity.client_address() };
@@ -106,44 +147,41 @@ impl Public {
         if let Some(profile) = profile {
             respond::tell(profile, code, &mut response);
         }
-        sharing.write(response.headers_mut());
-        metric::http_request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
         response
     }
 
-    /// The caller, if there is one, and the answer. Whoever asks comes from an address that is listened to, even for
-    /// what is open to everybody.
+    /// The caller, or the answer where none is needed or there is none. Whoever asks comes from an address that is
+    /// listened to, even for what is open to everybody.
     async fn identified(
         &self,
-        request_id: &RequestId,
-        parts: Parts,
-        body: Body,
+        parts: &Parts,
         peer: SocketAddr,
         own: Arc<PolicyInForce>,
         profile: Option<decide::Profile>,
-    ) -> (Option<Identity>, Result<Answered, Refused>) {
-        if let Err(refused) = request_head::check(&parts) {
-            return (None, Err(refused));
-        }
-        let address = match session::admit_address(&self.gateway, &parts, peer) {
-            Ok(address) => address,
-            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
-        };
+    ) -> Result<(Identity, Unspent), Box<Result<Answered, Refused>>> {
+        request_head::check(parts).map_err(|refused| Box::new(Err(refused)))?;
+        let turned_away = |refused| Box::new(Err(turned_away(&self.gateway, refused)));
+        let address = session::admit_address(&self.gateway, parts, peer).map_err(turned_away)?;
         // A page that another proxy asks about is the application's to allow.
         if profile.is_none()
-            && let Some(response) = cors::preflight(&own.policy().cors, &parts)
+            && let Some(response) = cors::preflight(&own.policy().cors, parts)
         {
-            return (None, Ok(Answered { response, policy: Some(own) }));
+            return Err(Box::new(Ok(Answered { response, policy: Some(own) })));
         }
         if well_known::takes(parts.uri.path()) {
             let answer = well_known::answer(&self.gateway, &parts.method, &parts.uri);
-            return (None, answer.map(|response| Answered { response, policy: Some(own) }));
+            return Err(Box::new(answer.map(|response| Answered { response, policy: Some(own) })));
         }
-        let (identity, mut proof) = match session::resolve_unspent(&self.gateway, &parts, peer, address).await {
-            Ok(resolved) => resolved,
-            Err(refused) => return (None, Err(turned_away(&self.gateway, refused))),
-        };
-        let answer = self.handle(&identity, &mut proof, request_id, peer, parts, body).await;
+        session::resolve_unspent(&self.gateway, parts, peer, address).await.map_err(turned_away)
+    }
+
+    /// The answer, and whom it names.
+    async fn named(
+        &self,
+        identity: Identity,
+        mut proof: Unspent,
+        answer: Result<Answered, Refused>,
+    ) -> (Option<Identity>, Result<Answered, Refused>) {
         // Who was refused before anybody was asked must not come back with the same proof either.
         if let Err(refused) = proof.spend(&self.gateway, &identity).await {
             return (None, Err(turned_away(&self.gateway, refused)));
@@ -153,7 +191,8 @@ impl Public {
         (Some(identity).filter(|_| named), answer)
     }
 
-    /// Whoever asks for a decision spends its proof with it; everybody else spends it before anything is done.
+    /// Everything but submissions. Whoever asks for a decision spends its proof with it; everybody else spends it
+    /// before anything is done.
     async fn handle(
         &self,
         identity: &Identity,
@@ -163,29 +202,25 @@ impl Public {
         mut parts: Parts,
         body: Body,
     ) -> Result<Answered, Refused> {
-        if (&parts.method, parts.uri.path()) == (&SUBMIT.0, SUBMIT.1) {
-            return tasks::submit(&self.gateway, identity, proof, request_id, parts, body).await;
-        }
         if decide::Profile::of(&parts).is_some() {
             let caller = decide::Caller { identity, request_id, peer };
-            return Box::pin(decide::decide(&self.gateway, caller, proof, &parts)).await;
+            return decide::decide(&self.gateway, caller, proof, &parts).await;
         }
         if let Some(upstream) = self.gateway.upstream()
             && proxy::takes(parts.uri.path())
         {
             let caller = proxy::Caller { identity, request_id, peer };
-            return Box::pin(proxy::forward(&self.gateway, upstream, caller, proof, parts, body)).await;
+            return proxy::forward(&self.gateway, upstream, caller, proof, parts, body).await;
         }
         let spent = proof.spend(&self.gateway, identity).await;
         spent.map_err(|refused| turned_away(&self.gateway, refused))?;
         if decide::takes(parts.uri.path()) {
             let caller = decide::Caller { identity, request_id, peer };
-            return Box::pin(decide::end(&self.gateway, caller, &parts)).await;
+            return decide::end(&self.gateway, caller, &parts).await;
         }
         parts.extensions.insert(identity.clone());
         parts.extensions.insert(request_id.clone());
-        // The futures of routes are large, and every submission would carry them.
-        let answer = Answered::of(Box::pin(route(&self.routes, Request::from_parts(parts, body))).await);
+        let answer = Answered::of(route(&self.routes, Request::from_parts(parts, body)).await);
         if let Err(refused) = &answer
             && matches!(refused.cause.step(), Some(Step::Session | Step::RateLimit))
         {

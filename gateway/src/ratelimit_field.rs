@@ -67,11 +67,15 @@ fn push_parameter(text: &mut Vec<u8>, name: &[u8], value: u64) {
 /// An RFC 9651 string: printable ASCII in quotes, quote and backslash escaped. Anything else becomes a question mark.
 fn push_name(text: &mut Vec<u8>, name: &str) {
     text.push(b'"');
-    for c in name.chars() {
-        match c {
-            '"' | '\\' => text.extend_from_slice(&[b'\\', c as u8]),
-            ' '..='~' => text.push(c as u8),
-            _ => text.push(b'?'),
+    if name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        text.extend_from_slice(name.as_bytes());
+    } else {
+        for c in name.chars() {
+            match c {
+                '"' | '\\' => text.extend_from_slice(&[b'\\', c as u8]),
+                ' '..='~' => text.push(c as u8),
+                _ => text.push(b'?'),
+            }
         }
     }
     text.push(b'"');

@@ -9,7 +9,6 @@ use portcullis_lua::{LimitState, Reason, Step};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::degraded::Fallback;
 use crate::policy_in_force::PolicyInForce;
 
 /// Why a request was turned away.
@@ -55,6 +54,8 @@ pub enum Cause {
     /// This gateway serves as many event streams as the policy allows it, or as many tunnels as it can or as the policy
     /// allows the caller; or it can open no connection to the application.
     StreamLimit,
+    /// This gateway itself is broken.
+    Internal,
     /// The application behind this gateway could not be reached.
     UpstreamUnreachable,
     /// The application did not answer in time.
@@ -65,7 +66,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause there is but those the script decides.
-    const OWN: [Self; 20] = [
+    const OWN: [Self; 21] = [
         Self::Unauthenticated,
         Self::Unattributable,
         Self::Forbidden,
@@ -86,6 +87,7 @@ impl Cause {
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
+        Self::Internal,
     ];
 
     /// Every cause there is, what it carries left at zero.
@@ -112,6 +114,7 @@ impl Cause {
             Self::PreconditionRequired => "expected_revision_required",
             Self::Draining => "draining",
             Self::StreamLimit => "stream_limit",
+            Self::Internal => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
@@ -137,6 +140,7 @@ impl Cause {
             | Self::RevisionConflict { .. }
             | Self::PreconditionRequired
             | Self::Draining
+            | Self::Internal
             | Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid => None,
@@ -168,12 +172,14 @@ pub struct Limits {
     pub aged_ms: u32,
     /// Whether the decision was about this very request, so that an event tells of it.
     pub recorded: bool,
+    /// Whether the decision's wait rests on the policy's service time, because none has been measured.
+    pub assumed: bool,
 }
 
 impl From<Arc<[LimitState]>> for Limits {
     /// Of a decision made just now.
     fn from(states: Arc<[LimitState]>) -> Self {
-        Self { states, aged_ms: 0, recorded: true }
+        Self { states, aged_ms: 0, recorded: true, assumed: false }
     }
 }
 
@@ -197,8 +203,6 @@ pub struct Refused {
     pub retry_after_ms: u64,
     /// Name of the exhausted limit or budget, where the refusal is about one.
     pub name: Option<Box<str>>,
-    /// What the wait rests on instead of what was measured.
-    pub(crate) degraded: Option<Fallback>,
     /// The caller's limits at the decision; empty when there was none.
     pub limits: Limits,
     /// Every fault of the request, where it was refused as invalid.
@@ -210,7 +214,7 @@ pub struct Refused {
 impl Refused {
     pub(crate) fn new(cause: Cause, title: &'static str, detail: &'static str) -> Self {
         let (name, limits, faults) = (None, Limits::default(), Box::default());
-        Self { cause, title, detail, retry_after_ms: 0, name, degraded: None, limits, faults, policy: None }
+        Self { cause, title, detail, retry_after_ms: 0, name, limits, faults, policy: None }
     }
 
     /// There is nothing there for this caller. Always the same, so that it tells nothing.
@@ -298,8 +302,9 @@ mod tests {
             Cause::UpstreamUnreachable => 18,
             Cause::UpstreamTimeout => 19,
             Cause::UpstreamInvalid => 20,
+            Cause::Internal => 21,
         };
-        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+        assert_eq!(Cause::OWN.iter().map(place).collect::<Vec<_>>(), (1..=21).collect::<Vec<_>>());
         assert_eq!(Cause::all().filter(|cause| place(cause) == 0).count(), Reason::ALL.len());
     }
 }

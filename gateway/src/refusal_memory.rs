@@ -201,7 +201,7 @@ impl Remembered {
     fn recall(&self, stamp: PolicyStamp) -> Option<Recalled> {
         let passed = self.term.passed(Instant::now(), stamp)?;
         let retry_after_ms = self.term.retry_after_ms(&self.refusal, passed);
-        let limits = Limits { states: self.limits.clone(), aged_ms: passed.as_millis() as u32, recorded: false };
+        let limits = Limits { states: self.limits.clone(), aged_ms: passed.as_millis() as u32, ..Limits::default() };
         Some(Recalled { refusal: Refusal { retry_after_ms, ..self.refusal.clone() }, limits })
     }
 }

@@ -32,7 +32,10 @@ pub(crate) fn check(parts: &Parts) -> Result<(), Refused> {
 /// A host and maybe a port, without a user name, and not two of them joined; empty for a target without a host.
 fn is_host(host: &HeaderValue) -> bool {
     let bytes = host.as_bytes();
-    bytes.is_empty() || (!bytes.iter().any(|byte| matches!(byte, b'@' | b',')) && Authority::try_from(bytes).is_ok())
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    // Most are, and are not copied to be read.
+    bytes.iter().all(is_name)
+        || (!bytes.iter().any(|byte| matches!(byte, b'@' | b',')) && Authority::try_from(bytes).is_ok())
 }
 
 fn same(target: &Authority, host: &HeaderValue) -> bool {
@@ -68,6 +71,17 @@ mod tests {
     fn a_host_is_nothing_else() {
         for host in ["a b", "a/b", "user@h", "h?x", "h,i", "http://h"] {
             assert!(!sound(Version::HTTP_11, "/", &[host]), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_taken_for_a_name_at_once_is_a_host() {
+        for first in b'!'..=b'~' {
+            for text in [vec![first], vec![b'.', first], vec![first, b'-', b'8']] {
+                let expected = !matches!(first, b'@' | b',') && Authority::try_from(&text[..]).is_ok();
+                let host = HeaderValue::from_bytes(&text).unwrap();
+                assert_eq!(is_host(&host), expected, "{host:?}");
+            }
         }
     }
 

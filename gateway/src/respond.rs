@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,17 +16,15 @@ use portcullis_lua::{LimitState, Reason, Step, chain_limits};
 use tokio::time::Instant;
 
 use crate::admission::session::Identity;
+use crate::answer_headers::{REQUEST_ID, SESSION_ID, TypeHeaders, of_problem};
 use crate::challenge;
 use crate::decide::profile::Profile;
 use crate::degraded::Fallback;
-use crate::policy_in_force::{POLICY_REVISION, PolicyInForce};
+use crate::policy_in_force::PolicyInForce;
 use crate::problem::Problem;
 use crate::ratelimit_field::{self, RATELIMIT, RATELIMIT_POLICY};
 use crate::refusal::{Cause, Refused};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
-const USER_TYPE: HeaderName = HeaderName::from_static("x-user-type");
 const ADMIT_STATUS: HeaderName = HeaderName::from_static("x-admit-status");
 const ADMIT_CODE: HeaderName = HeaderName::from_static("x-admit-code");
 
@@ -35,9 +33,6 @@ pub(crate) const PROBLEM_TYPES: [&str; 2] = [QUOTA_EXCEEDED, REDUCED_CAPACITY];
 
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
-
-/// Room for the headers of a refusal: a map that is made with it is never made again.
-const HEADERS: usize = 12;
 
 /// Longest request id taken over from a client, bytes.
 const MAX_REQUEST_ID: usize = 64;
@@ -68,7 +63,7 @@ impl RequestId {
     fn generate() -> Self {
         // A ULID is made of letters and digits.
         let text = ulid::Ulid::generate().to_string();
-        Self::new(HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("none")))
+        Self::new(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("none")))
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
@@ -108,6 +103,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::IdentityUnavailable | Cause::StoreUnavailable | Cause::Draining | Cause::StreamLimit => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Cause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamUnreachable | Cause::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         Cause::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Cause::Decided(Reason::IdempotencyMismatch) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -150,13 +146,19 @@ pub(crate) fn challenge(challenge: &HeaderValue, response: &mut Response) {
 /// A refusal on the admin listener, whose callers have no identity here.
 pub(crate) fn problem(refused: &Refused) -> Response {
     let request_id = RequestId::generate();
-    let mut response = problem_for(refused, &request_id, None);
+    let mut response = problem_for(refused, &request_id, None, of_problem());
     response.headers_mut().insert(REQUEST_ID, request_id.name);
     response
 }
 
-/// A refusal as problem details. `identity` is whom it is told to, if that is known.
-fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Identity>) -> Response {
+/// A refusal as problem details. `identity` is whom it is told to, if that is known; `headers` are what all such
+/// refusals say.
+fn problem_for(
+    refused: &Refused,
+    request_id: &RequestId,
+    identity: Option<&Identity>,
+    mut headers: HeaderMap,
+) -> Response {
     let (cause, status) = (refused.cause, status(refused.cause));
     let comes_back = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     // A whole second at least: HTTP has no shorter wait, and nobody knows a better one for an outage.
@@ -189,7 +191,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
         budget: name_in(Step::Economics),
         violated_policies: comes_back.then_some(violated),
         errors: &refused.faults,
-        degraded: refused.degraded.map(Fallback::as_str),
+        degraded: refused.limits.assumed.then_some(Fallback::ServiceTimeUnmeasured.as_str()),
         current: match cause {
             Cause::RevisionConflict { current } => Some(current),
             _ => None,
@@ -197,12 +199,9 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     };
     let mut response = Response::new(Body::from(body.json()));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if comes_back {
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait_seconds));
-    }
+    let field = ratelimit_field::state_list(&refused.limits.states, refused.limits.aged_ms.into());
+    set(&mut headers, RETRY_AFTER, comes_back.then(|| HeaderValue::from(wait_seconds)));
+    set(&mut headers, RATELIMIT, field);
     if status == StatusCode::UNAUTHORIZED {
         // RFC 9110 §11.6.1: a 401 names a scheme that would be accepted.
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -212,7 +211,7 @@ fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Iden
     {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
-    set_limits(headers, &refused.limits.states, refused.limits.aged_ms.into());
+    *response.headers_mut() = headers;
     response
 }
 
@@ -272,10 +271,22 @@ pub(crate) fn finish(
     draining: bool,
 ) -> Response {
     let (mut response, policy) = match answer {
-        Ok(Answered { response, policy }) => (response, policy),
-        Err(refused) => (problem_for(&refused, request_id, identity), refused.policy),
+        Ok(Answered { mut response, policy }) => {
+            let policy = policy.unwrap_or_else(in_force);
+            set_common(response.headers_mut(), &policy, identity);
+            (response, policy)
+        }
+        Err(mut refused) => {
+            let policy = refused.policy.take().unwrap_or_else(in_force);
+            let headers = identity.and_then(|identity| policy.refusal_headers(identity.user_type()));
+            let headers = headers.unwrap_or_else(|| {
+                let mut headers = of_problem();
+                set_common(&mut headers, &policy, identity);
+                headers
+            });
+            (problem_for(&refused, request_id, identity, headers), policy)
+        }
     };
-    let policy = policy.unwrap_or_else(in_force);
     // A tunnel that begins is not closed by the field that makes it one.
     let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -283,26 +294,35 @@ pub(crate) fn finish(
     if draining && !stays {
         say_goodbye(headers);
     }
-    headers.insert(POLICY_REVISION, policy.revision_header().clone());
     if let Some(identity) = identity {
-        for (name, value) in [USER_TYPE, SESSION_ID].into_iter().zip(identity.headers()) {
-            if let Some(value) = value {
-                headers.insert(name, value.clone());
+        set(headers, SESSION_ID, identity.session_header().cloned());
+        let hops = &identity.caller().hops;
+        if !hops.is_empty() {
+            let of_type = policy.type_headers(identity.user_type()).and_then(TypeHeaders::limits);
+            if let Some(field) = ratelimit_field::policy_list_with(of_type, &chain_limits(hops)) {
+                headers.insert(RATELIMIT_POLICY, field);
             }
-        }
-        let of_chain = chain_limits(&identity.caller().hops);
-        let field = ratelimit_field::policy_list_with(policy.limit_header(identity.user_type()), &of_chain);
-        if let Some(field) = field {
-            headers.insert(RATELIMIT_POLICY, field);
         }
     }
     response
 }
 
-/// Has a browser take this gateway's own answer for nothing but what it is labelled: reasons, results and faults hold
-/// what others wrote. An application's answers are its own to label.
-pub(crate) fn set_own(headers: &mut HeaderMap) {
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+/// Has an answer say this and nothing else under a name.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
+}
+
+/// Sets what all answers to such callers under this policy say.
+fn set_common(headers: &mut HeaderMap, policy: &PolicyInForce, identity: Option<&Identity>) {
+    policy.write_revision(headers);
+    let Some(identity) = identity else { return };
+    match policy.type_headers(identity.user_type()) {
+        Some(of_type) => of_type.write(headers),
+        None => TypeHeaders::new(identity.user_type(), None).write(headers),
+    }
 }
 
 /// The answer to a health check as it leaves: nobody's, under no policy.

@@ -3,6 +3,7 @@
 //! Responsible for turning requests into questions and decisions into answers. Must never tell a task that belongs to
 //! somebody else from one that does not exist.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,22 +84,23 @@ pub(crate) async fn submit(
     identity: &Identity,
     proof: &mut Unspent,
     request_id: &RequestId,
-    parts: Parts,
+    headers: &HeaderMap,
     body: Body,
 ) -> Result<Answered, Refused> {
-    let submission = async {
+    // Where it is, it stays: it is large, and mostly not begun.
+    let submission = pin!(async {
         let scope = identity.scope();
         let policy = scope.policy();
         let mut most = enqueue::max_body_bytes(policy.policy());
         // The bounds are the policy's: nobody is refused by those of one that may have been changed.
-        if announced_bytes(&parts.headers) > most as u64 && scope.has_moved_on_from(policy.stamp()).await {
+        let announced = announced_bytes(headers);
+        if announced > most as u64 && scope.has_moved_on_from(policy.stamp()).await {
             most = enqueue::max_body_bytes(scope.policy().policy());
         }
-        let body = read_body(&parts.headers, body, most).await?;
+        let body = read_body(announced, body, most).await?;
         // Bodies take their time: the policy may be another one now.
         let policy = scope.policy();
-        let read =
-            |policy: &PolicyInForce| enqueue::submission(&parts.headers, &body, identity.principal(), policy.policy());
+        let read = |policy: &PolicyInForce| enqueue::submission(headers, &body, identity.principal(), policy.policy());
         let submission = match read(&policy) {
             Err(_) if scope.has_moved_on_from(policy.stamp()).await => read(&scope.policy()),
             outcome => outcome,
@@ -107,9 +109,9 @@ pub(crate) async fn submit(
             identity.require(&right::submit(&submission.kind))?;
         }
         Ok(submission)
-    };
+    });
     let admission = admission::admit(gateway, identity, proof, request_id, submission).await?;
-    let Preferences { wait_seconds, respond_async } = Preferences::of(&parts.headers);
+    let Preferences { wait_seconds, respond_async } = Preferences::of(headers);
     let latest = match wait_seconds {
         // Rare, and large as futures: every submission would carry them.
         Some(seconds) => {
@@ -219,8 +221,8 @@ fn task_response(record: &TaskRecord) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], task_view::json(record)).into_response()
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refused> {
-    if announced_bytes(headers) > most as u64 {
+async fn read_body(announced: u64, body: Body, most: usize) -> Result<Bytes, Refused> {
+    if announced > most as u64 {
         return Err(enqueue::payload_too_large());
     }
     let read = timeout(READ_BODY, Limited::new(body, most).collect()).await;

@@ -74,9 +74,15 @@ impl Cluster {
     /// The operator at the admin listener of gateway `index`.
     #[must_use]
     pub fn admin(&self, index: usize) -> Client {
+        self.admin_listener(index).bearer(&self.admin_token)
+    }
+
+    /// The same listener, to whoever shows nothing.
+    #[must_use]
+    pub fn admin_listener(&self, index: usize) -> Client {
         let process = &self.gateways[index % self.gateways.len()];
         let address = process.address("admin").unwrap_or_else(|_| unreachable!("checked when it was started"));
-        Client::new(self.http.clone(), address).bearer(&self.admin_token)
+        Client::new(self.http.clone(), address)
     }
 
     /// Whoever asks this process for its health: a gateway at its public listener, a processor at its only one.

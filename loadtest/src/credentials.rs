@@ -175,16 +175,7 @@ pub fn handed_on(
     next: Option<PublicKey>,
     reason: &str,
 ) -> Result<Chain, HarnessError> {
-    let narrowing = Narrowing {
-        client_id: agent.to_owned(),
-        audience: None,
-        scopes: None,
-        constraints: Vec::new(),
-        lifetime_seconds: None,
-        max_depth: None,
-        holder: next,
-        reason: reason.to_owned(),
-    };
+    let narrowing = Narrowing { holder: next, ..Narrowing::of_all(agent, reason) };
     attenuate(chain, holder, narrowing, now_seconds()).map_err(unusable)
 }
 

@@ -94,8 +94,9 @@ pub(crate) struct HoldView<'a> {
 
 impl EnvelopeView<'_> {
     /// `[flags (1): 1 actor, 2 trace context, 4 trace state, 8 members, 16 agents][kind][user type][session][principal]
-    /// [actor][agents (1)]`, each agent, `[issued (8)][members (1)]`, each member, `[request id][trace context][trace state][content type][holds (2)]` and
-    /// for each hold `[budget][subject][unit][amount (8)]`; texts with their lengths.
+    /// [actor][agents (1)]`, each agent, `[issued (8)][members (1)]`, each member, `[request id][trace context]
+    /// [trace state][content type][holds (2)]` and for each hold `[budget][subject][unit][amount (8)]`; texts with
+    /// their lengths.
     pub(crate) fn pack<'h>(&self, packer: &mut Packer, holds: impl ExactSizeIterator<Item = HoldView<'h>>) {
         let flag = |field: Option<&str>, bit| if field.is_some() { bit } else { 0 };
         let trace = flag(self.traceparent, HAS_TRACEPARENT) | flag(self.tracestate, HAS_TRACESTATE);

@@ -44,7 +44,7 @@ impl ScopeStore {
         let mut ended = Vec::with_capacity(endings.len());
         for batch in endings.chunks(PASS_BATCH) {
             let k = &self.keys;
-            let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind(), k.ended(), k.ended_head()];
+            let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind()];
             let rules = ListedRules::new(batch.iter().map(|ending| policy.breaker_of(&ending.lease.kind)));
             let most_ends = policy.max_decision_batches.to_string();
             let mut args: Vec<Value> = vec![self.now_arg(), rules.packed.into(), most_ends.into()];
@@ -55,6 +55,9 @@ impl ScopeStore {
                 args.push(lease.pass_id.as_str().into());
                 args.push(ending.head(policy, rules_number)?.into());
                 args.push(lease.kind.as_str().into());
+            }
+            if batch.iter().any(|ending| ending.lease.acting.is_some()) {
+                keys.extend([k.ended(), k.ended_head()]);
             }
             let mut reply = Reply::new("finish", FINISH.call(&self.store, keys, args).await?)?;
             for _ in batch {

@@ -48,23 +48,27 @@ impl ScopeStore {
                 k.breaker_kind(),
                 k.audit(),
                 k.audit_head(),
-                k.ended(),
-                k.ended_head(),
             ];
             let kinds = batch.iter().map(|settlement| settlement.lease.envelope.kind.as_str());
             let rules = ListedRules::new(kinds.map(|kind| policy.breaker_of(kind)));
             let mut args: Vec<Value> =
                 vec![self.now_arg(), policy.settle_settings.clone().into(), k.changes().into(), rules.packed.into()];
+            let mut says_end = false;
             for (settlement, rules_number) in batch.iter().zip(rules.numbers) {
                 let envelope = &settlement.lease.envelope;
                 keys.push(k.done(&settlement.lease.task_id));
                 keys.push(k.breaker(&envelope.kind));
-                let head = head(policy, settlement, rules_number)?;
+                let acting = Acting::of_lease(&settlement.lease);
+                says_end |= acting.is_some();
+                let head = head(policy, settlement, rules_number, acting)?;
                 keys.extend(envelope.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
                 args.push(settlement.lease.task_id.as_str().into());
                 args.push(head.into());
                 args.push(envelope.kind.as_str().into());
                 args.push(kept(settlement).encode()?.into());
+            }
+            if says_end {
+                keys.extend([k.ended(), k.ended_head()]);
             }
             let mut reply = Reply::new("settle", SETTLE.call(&self.store, keys, args).await?)?;
             for _ in batch {
@@ -75,7 +79,12 @@ impl ScopeStore {
     }
 }
 
-fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> Result<Bytes, StoreError> {
+fn head(
+    policy: &CompiledPolicy,
+    settlement: &Settlement,
+    rules_number: u8,
+    acting: Option<Acting>,
+) -> Result<Bytes, StoreError> {
     let (outcome, after_ms) = match &settlement.outcome {
         Outcome::Succeeded { .. } => (1, 0),
         Outcome::Failed { .. } => (2, 0),
@@ -98,7 +107,7 @@ fn head(policy: &CompiledPolicy, settlement: &Settlement, rules_number: u8) -> R
         let period = policy.period_number_of(&hold.budget);
         head.u8(period).f64(hold.amount as f64).f64(actual(&settlement.outcome, &hold.unit));
     }
-    if let Some(acting) = Acting::of_lease(&settlement.lease) {
+    if let Some(acting) = acting {
         let code = error_of(&settlement.outcome).map(|error| error.code.as_str());
         let end = acting.ends_task(&settlement.lease.task_id, &settlement.lease.envelope.kind, code)?;
         head.bytes(&end);

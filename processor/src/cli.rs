@@ -1,8 +1,8 @@
 //! The command line of `portcullis-processor`.
 //!
 //! Responsible for flags, environment and exit codes: 64 for what is asked wrongly (all faults at once), 78 for a
-//! refusal to start open and for a variable whose value is no good, 69 when Redis stays away longer than asked for. Must never start anything before all of it
-//! has been checked.
+//! refusal to start open and for a variable whose value is no good, 69 when Redis stays away longer than asked for.
+//! Must never start anything before all of it has been checked.
 
 mod args;
 mod settings;

@@ -92,16 +92,8 @@ fn chain(keys: &[SecretKey; 4], hops: usize, bound: bool) -> Result<Chain, Box<d
     };
     let mut chain = mint(grant, &keys[0], "1", &Lifetimes::CAPS, NOW)?;
     for (hop, key) in keys.iter().enumerate().take(hops).skip(1) {
-        let narrowing = Narrowing {
-            client_id: format!("agent-{hop}"),
-            audience: None,
-            scopes: None,
-            constraints: Vec::new(),
-            lifetime_seconds: None,
-            max_depth: None,
-            holder: holder(hop),
-            reason: "to look something up".into(),
-        };
+        let narrowing =
+            Narrowing { holder: holder(hop), ..Narrowing::of_all(format!("agent-{hop}"), "to look something up") };
         chain = attenuate(&chain, key, narrowing, NOW)?;
     }
     Ok(chain)

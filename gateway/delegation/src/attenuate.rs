@@ -36,6 +36,23 @@ pub struct Narrowing {
     pub reason: String,
 }
 
+impl Narrowing {
+    /// All that the parent allows, as long as may be, for a bearer: what is to be narrowed is set over it.
+    #[must_use]
+    pub fn of_all(client_id: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            audience: None,
+            scopes: None,
+            constraints: Vec::new(),
+            lifetime_seconds: None,
+            max_depth: None,
+            holder: None,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Adds a token to the chain, signed by the holder of its last one.
 pub fn attenuate(chain: &Chain, holder: &SecretKey, narrowing: Narrowing, now_seconds: u64) -> Result<Chain, Refused> {
     let parent = chain.leaf();

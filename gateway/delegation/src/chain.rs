@@ -47,9 +47,13 @@ impl Chain {
             del_depth: IgnoredAny,
         }
         let payload = || strict::decode(presented.split('.').nth(1)?);
+        // Most are tokens of providers, and are not read to the end to find that out.
+        let may_be_placed = |payload: &[u8]| {
+            str::from_utf8(payload).map_or(true, |text| text.contains("del_depth") || text.contains('\\'))
+        };
+        let is_placed = |payload: &[u8]| may_be_placed(payload) && strict::from_json::<Placed>(payload).is_some();
         let fits = presented.len() <= PRESENTED_MAX;
-        presented.contains(SEPARATOR)
-            || fits && payload().is_some_and(|payload| strict::from_json::<Placed>(&payload).is_some())
+        presented.contains(SEPARATOR) || fits && payload().is_some_and(|payload| is_placed(&payload))
     }
 
     /// As it was presented.

@@ -153,8 +153,8 @@ fn audit() -> Vec<Parameter> {
 fn export() -> Vec<Parameter> {
     let mut list = scope();
     let streams = STREAMS.map(|(name, _)| name);
-    let chains = "Which chain; `audit`, of what was changed, if not given. `decision` has what was decided, `counted` how \
-        often it was decided without asking Redis, `ended` how what agents asked for ended.";
+    let chains = "Which chain; `audit`, of what was changed, if not given. `decision` has what was decided, `counted` \
+        how often it was decided without asking Redis, `ended` how what agents asked for ended.";
     list.push(parameter(ParameterIn::Query, "stream", chains, one_of(streams)));
     list.push(parameter(
         ParameterIn::Query,

@@ -16,8 +16,8 @@ use crate::decide::Profile;
 use crate::refusal::Cause;
 use crate::respond::{status, status_for};
 
-/// Whoever has a caller may fail to find out who it is.
-const SESSION: [Cause; 7] = [
+/// Whoever has a caller may fail to find out who it is, and whoever answers may fail.
+const SESSION: [Cause; 8] = [
     Cause::Unauthenticated,
     Cause::Unattributable,
     Cause::Forbidden,
@@ -25,6 +25,7 @@ const SESSION: [Cause; 7] = [
     Cause::FailedAttempts,
     Cause::IdentityUnavailable,
     Cause::StoreUnavailable,
+    Cause::Internal,
 ];
 
 /// Whoever reads a body.

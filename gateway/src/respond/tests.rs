@@ -1,12 +1,17 @@
 //! Statuses, bodies and headers of refusals.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::to_bytes;
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use portcullis_config::UserType;
 use portcullis_lua::Hop;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::admission::session::{identity_for_tests, known_for_tests};
-use crate::caller::Caller;
+use crate::answer_headers::{POLICY_REVISION, USER_TYPE};
+use crate::caller::{Caller, Source};
 use crate::policy_in_force::tests::policy_for_tests;
 use crate::refusal::RequestFault;
 use crate::state::Gateway;
@@ -25,6 +30,11 @@ async fn body(response: Response) -> Value {
     serde_json::from_slice(&to_bytes(response.into_body(), 65536).await.unwrap()).unwrap()
 }
 
+/// A refusal whose headers nothing prepared.
+fn problem_for(refused: &Refused, request_id: &RequestId, identity: Option<&Identity>) -> Response {
+    super::problem_for(refused, request_id, identity, of_problem())
+}
+
 fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
     Refused { retry_after_ms, name: name.map(Into::into), ..Refused::new(Cause::Decided(reason), "Title", "Detail.") }
 }
@@ -33,6 +43,7 @@ fn decided(reason: Reason, retry_after_ms: u64, name: Option<&str>) -> Refused {
 fn every_reason_has_the_status_of_the_public_interface() {
     for reason in Reason::ALL {
         let expected = match reason.code() {
+            "unauthenticated" => 401,
             "burst_limit" | "hourly_limit" | "rate_limit" | "budget_exhausted" => 429,
             "idempotency_mismatch" => 422,
             _ => 503,
@@ -49,6 +60,7 @@ fn every_reason_has_the_status_of_the_public_interface() {
         (Cause::NotFound, 404, "not_found", None),
         (Cause::Draining, 503, "draining", None),
         (Cause::StreamLimit, 503, "stream_limit", Some("backpressure")),
+        (Cause::Internal, 500, "internal_error", None),
         (Cause::UpstreamUnreachable, 502, "upstream_unreachable", None),
         (Cause::UpstreamInvalid, 502, "upstream_invalid", None),
         (Cause::UpstreamTimeout, 504, "upstream_timeout", None),
@@ -153,6 +165,47 @@ async fn a_refusal_is_written_out_with_the_caller_it_is_told_to() {
     assert_eq!(response.headers()[RATELIMIT], r#""burst";r=0;t=2"#);
     assert_eq!(response.headers()[CONNECTION], "close");
     assert_eq!(body(response).await["session_id"], json!("s-1"));
+}
+
+#[tokio::test]
+async fn what_is_prepared_for_a_user_type_says_nothing_of_one_refusal_in_another() {
+    let policy = policy_for_tests(&json!({}), 7);
+    let limits = [LimitState { name: "burst".into(), limit: 10, window_ms: 60_000, remaining: 0, reset_ms: 1500 }];
+    let limits: Arc<[LimitState]> = limits.into();
+    let full = Refused { limits: limits.into(), ..decided(Reason::BurstLimit, 1500, Some("burst")) };
+    let gateway = Gateway::new(options_without_redis());
+    let vouched = |session: &str| {
+        let user_type = UserType::new("paid").unwrap();
+        let (principal, session) = ("ada".to_owned(), session.to_owned());
+        known_for_tests(&gateway, Caller::new(principal, user_type, session, Source::Vouched))
+    };
+    let told = |refused: &Refused, session: &str, policy: &Arc<PolicyInForce>| {
+        let response = finish(Err(refused.clone()), &request_id(), Some(&vouched(session)), || policy.clone(), false);
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+        headers.collect::<BTreeMap<_, _>>()
+    };
+    let always = [CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS, REQUEST_ID, USER_TYPE, POLICY_REVISION, RATELIMIT_POLICY];
+    let cases = [
+        (&full, "s-1", &[SESSION_ID, RETRY_AFTER, RATELIMIT][..]),
+        (&decided(Reason::HardLimit, 1, None), "s-2", &[SESSION_ID, RETRY_AFTER]),
+        (&Refused::not_found(), "s-3", &[SESSION_ID]),
+        (&full, "of\nno header", &[RETRY_AFTER, RATELIMIT]),
+    ];
+    for (refused, session, own) in cases {
+        let (first, fresh) = (told(refused, session, &policy), policy_for_tests(&json!({}), 7));
+        let names: BTreeSet<_> = always.iter().chain(own).map(HeaderName::as_str).collect();
+        assert_eq!(first.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
+        assert!(first.values().all(|value| !value.is_empty()), "{first:?}");
+        assert_eq!(first.get("x-session-id").is_some_and(|value| value == session), own.contains(&SESSION_ID));
+        assert_eq!(first, told(refused, session, &fresh), "whatever was answered before");
+    }
+    // A type that the policy has forgotten is refused in the same words.
+    let forgotten = identity("nobility");
+    let response = finish(Err(full), &request_id(), Some(&forgotten), || policy.clone(), false);
+    let said = [USER_TYPE, POLICY_REVISION].map(|name| response.headers()[name].to_str().unwrap().to_owned());
+    assert_eq!(said, ["nobility", "7"]);
+    assert!(!response.headers().contains_key(RATELIMIT_POLICY) && response.headers().contains_key(CONTENT_TYPE));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! Responsible for the whole way from an answer over HTTP to an export that is checked without Redis. Must never count
 //! an answer that no gate gave.
 
-mod counted;
+pub(crate) mod counted;
 mod ended;
 pub(crate) mod export;
 mod unwritable;

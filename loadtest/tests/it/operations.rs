@@ -1,6 +1,8 @@
 //! Operators at the admin listener: what they revoke is dead at once and stands in the chain, their changes are
 //! counted, and they see no scope but theirs.
 
+mod unproven;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 

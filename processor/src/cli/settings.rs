@@ -84,7 +84,9 @@ impl Settings {
         let mut bad = Vec::new();
         let handlers = if args.is_from_environment(HANDLER) {
             let handlers = handlers(&args.handlers, &mut bad);
-            bad.iter_mut().for_each(|fault| fault.insert_str(0, &format!("{HANDLER}: ")));
+            for fault in &mut bad {
+                fault.insert_str(0, &format!("{HANDLER}: "));
+            }
             handlers
         } else {
             handlers(&args.handlers, &mut faults)

@@ -32,16 +32,7 @@ fn minted(grant: Grant) -> Result<Chain, Refused> {
 }
 
 fn narrowing() -> Narrowing {
-    Narrowing {
-        client_id: "researcher".into(),
-        audience: None,
-        scopes: None,
-        constraints: Vec::new(),
-        lifetime_seconds: None,
-        max_depth: None,
-        holder: None,
-        reason: "search".into(),
-    }
+    Narrowing::of_all("researcher", "search")
 }
 
 fn at(hop: usize, fault: Fault) -> Refused {

@@ -29,25 +29,18 @@ fn example() -> Chain {
     };
     let root = mint(grant, &key(0), KEY_ID, &Lifetimes::CAPS, NOW).unwrap();
     let researcher = Narrowing {
-        client_id: "researcher".into(),
-        audience: None,
         scopes: Some("tools:call:search".parse().unwrap()),
         constraints: vec![Constraint { key: "tokens".into(), max: 1000 }],
         lifetime_seconds: Some(900),
-        max_depth: None,
         holder: Some(key(2).public_key()),
-        reason: "find sources".into(),
+        ..Narrowing::of_all("researcher", "find sources")
     };
     let second = attenuate(&root, &key(1), researcher, NOW).unwrap();
     let leaf = Narrowing {
-        client_id: "leaf".into(),
         audience: Some(vec![TOOL.into()]),
-        scopes: None,
         constraints: vec![Constraint { key: "calls_per_min".into(), max: 6 }],
         lifetime_seconds: Some(300),
-        max_depth: None,
-        holder: None,
-        reason: "read one page".into(),
+        ..Narrowing::of_all("leaf", "read one page")
     };
     attenuate(&second, &key(2), leaf, NOW).unwrap()
 }

@@ -54,14 +54,12 @@ fn narrowed(steps: &[Step]) -> Chain {
         let above = chain.leaf().claims();
         let longest = Lifetimes::CAPS.at_depth(index + 1).min(above.exp - NOW);
         let narrowing = Narrowing {
-            client_id: format!("agent-{}", index + 1),
             audience: step.only_here.then(|| vec![RESOURCE.into()]),
             scopes: Some(format!("{path}:*").parse::<ScopeSet>().unwrap()),
             constraints: vec![Constraint { key: "calls".into(), max: bound }],
             lifetime_seconds: Some((longest * step.share_percent / 100).max(1)),
-            max_depth: None,
             holder: holder(index + 1),
-            reason: "why".into(),
+            ..Narrowing::of_all(format!("agent-{}", index + 1), "why")
         };
         chain = attenuate(&chain, &key(index as u8 + 1), narrowing, NOW).unwrap();
     }

@@ -7,7 +7,7 @@
 
 mod verdicts;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use portcullis_config::{Scope, UserType};
@@ -24,7 +24,7 @@ use crate::delegation_terms::{CALLS_PER_HOUR, CALLS_PER_MIN, DelegationTerms};
 
 use super::unspent::LONGEST_UNSPENT_SECONDS;
 
-use verdicts::Verdicts;
+use verdicts::{Verdict, Verdicts};
 
 /// How long a proof must not be used again, at any gateway.
 const PROOF_ONCE_MS: u32 = ((PROOF_MEMORY_SECONDS + LONGEST_UNSPENT_SECONDS) * 1000) as u32;
@@ -42,11 +42,10 @@ impl Delegated {
         Self { verifier: terms.verifier(), terms, verdicts: Verdicts::new() }
     }
 
-    fn checked(&self, text: &str, now_seconds: u64) -> Result<(Checked, Scope), Unproven> {
+    fn verdict(&self, text: &str, now_seconds: u64) -> Result<Arc<Verdict>, Unproven> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        if let Some(checked) = self.verdicts.get(&digest) {
-            let scope = scope_of(&checked)?;
-            return Ok((checked, scope));
+        if let Some(verdict) = self.verdicts.get(&digest) {
+            return Ok(verdict);
         }
         let chain = Chain::parse(text).map_err(failed)?;
         let tenant = &chain.root().claims().tid;
@@ -54,8 +53,9 @@ impl Delegated {
         let resource = self.terms.resource_of(&scope);
         let expected = Expected { resource: &resource, tenant: None };
         let checked = self.verifier.verify(&chain, &expected, now_seconds).map_err(failed)?;
-        self.verdicts.keep(digest, &chain, &checked);
-        Ok((checked, scope))
+        let verdict = Arc::new(Verdict { checked, scope, caller: OnceLock::new() });
+        self.verdicts.keep(digest, &chain, &verdict);
+        Ok(verdict)
     }
 
     /// The delegation as it was presented with this request.
@@ -86,13 +86,25 @@ impl SessionResolver for Delegated {
             _ => return Ok(None),
         };
         let now_seconds = DelegationTerms::now_seconds();
-        let (checked, scope) = self.checked(text, now_seconds)?;
-        let shown = self.shown(&checked, presented, bound, now_seconds)?;
+        let verdict = self.verdict(text, now_seconds)?;
+        let shown = self.shown(&verdict.checked, presented, bound, now_seconds)?;
         let holder = shown.delegation.holder.as_ref();
         let once =
             |(id, holder): (&str, &PublicKey)| Once::new(&format!("{}:{id}", holder.thumbprint()), PROOF_ONCE_MS);
         let proof = shown.proof_id.as_deref().zip(holder).map(once);
-        Ok(Some(Caller { proof, ..caller_of(&shown.delegation, scope)? }))
+        Ok(Some(Caller { proof, ..verdict.bearer(&shown.delegation)? }))
+    }
+}
+
+impl Verdict {
+    /// Who presents it, but for the proof.
+    fn bearer(&self, delegation: &Delegation) -> Result<Caller, Unproven> {
+        if let Some(caller) = self.caller.get() {
+            return Ok(caller.clone());
+        }
+        let caller = caller_of(delegation, self.scope.clone())?;
+        // Of two who come first both make the same.
+        Ok(self.caller.get_or_init(|| caller).clone())
     }
 }
 
@@ -134,10 +146,6 @@ fn hop(hop: &Hop) -> portcullis_lua::Hop {
     }
 }
 
-fn scope_of(checked: &Checked) -> Result<Scope, Unproven> {
-    parse_scope(checked.tenant()).ok_or(Unproven::Failed("malformed"))
-}
-
 fn parse_scope(text: &str) -> Option<Scope> {
     let (tenant, project) = text.split_once('/')?;
     Scope::new(tenant, project).ok()
@@ -176,30 +184,23 @@ mod tests {
             reason: "plans the work".to_owned(),
         };
         let chain = mint(grant, &root, "root", &Lifetimes::CAPS, NOW).unwrap();
-        let narrowing = Narrowing {
-            client_id: helper.to_owned(),
-            audience: None,
-            scopes: None,
-            constraints: Vec::new(),
-            lifetime_seconds: None,
-            max_depth: None,
-            holder: None,
-            reason: "helps".to_owned(),
-        };
-        attenuate(&chain, &holder, narrowing, NOW).unwrap()
+        attenuate(&chain, &holder, Narrowing::of_all(helper, "helps"), NOW).unwrap()
     }
 
-    pub(super) fn checked(chain: &Chain) -> Checked {
+    pub(super) fn verdict(chain: &Chain) -> Verdict {
         let root = SecretKey::from_seed(&[1; 32]);
         let trusted = RootKey { issuer: ISSUER.to_owned(), key_id: "root".to_owned(), key: root.public_key() };
         let expected = Expected { resource: ISSUER, tenant: None };
-        Verifier::new(vec![trusted], Lifetimes::CAPS).verify(chain, &expected, NOW).unwrap()
+        let checked = Verifier::new(vec![trusted], Lifetimes::CAPS).verify(chain, &expected, NOW).unwrap();
+        Verdict { checked, scope: Scope::new("acme", "demo").unwrap(), caller: OnceLock::new() }
     }
 
     fn caller(principal: &str, agent: &str, helper: &str) -> Caller {
-        let checked = checked(&chain(principal, agent, helper, "tasks:*"));
-        let shown = checked.present(&Presentation::Bearer, NOW).unwrap();
-        caller_of(&shown.delegation, Scope::new("acme", "demo").unwrap()).unwrap()
+        let verdict = verdict(&chain(principal, agent, helper, "tasks:*"));
+        let shown = verdict.checked.present(&Presentation::Bearer, NOW).unwrap();
+        let caller = verdict.bearer(&shown.delegation).unwrap();
+        assert_eq!(verdict.bearer(&shown.delegation).unwrap(), caller, "and so every time");
+        caller
     }
 
     #[test]

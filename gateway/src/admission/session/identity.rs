@@ -40,15 +40,15 @@ struct Resolved {
     caller: Caller,
     scope: Arc<ServedScope>,
     place: Place,
-    /// User type and session as headers of an answer.
-    headers: [Option<HeaderValue>; 2],
+    /// `X-Session-ID` of an answer.
+    session_header: Option<HeaderValue>,
 }
 
 impl Identity {
     pub(super) fn new(caller: Caller, scope: Arc<ServedScope>, place: Place) -> Self {
-        // Names of user types and sessions are made of letters, digits, '-' and '_'.
-        let headers = [caller.user_type.as_str(), &caller.session_id].map(|name| HeaderValue::from_str(name).ok());
-        Self(Arc::new(Resolved { caller, scope, place, headers }))
+        // Names of sessions are made of letters, digits, '-' and '_', but for those that others vouch for.
+        let session_header = HeaderValue::from_str(&caller.session_id).ok();
+        Self(Arc::new(Resolved { caller, scope, place, session_header }))
     }
 
     pub(crate) fn principal(&self) -> &str {
@@ -131,9 +131,9 @@ impl Identity {
         &self.0.scope
     }
 
-    /// `X-User-Type` and `X-Session-ID` of an answer.
-    pub(crate) fn headers(&self) -> &[Option<HeaderValue>; 2] {
-        &self.0.headers
+    /// `X-Session-ID` of an answer.
+    pub(crate) fn session_header(&self) -> Option<&HeaderValue> {
+        self.0.session_header.as_ref()
     }
 
     /// Where it comes from, for another identity from there.

@@ -21,10 +21,14 @@ use crate::decider::{Decided, Question};
 use crate::refusal::{Limits, Refused};
 use crate::state::Gateway;
 
-/// Longest time from the check of a proof until it is spent, seconds: half a minute for a body to arrive, and some for
-/// a decision. What was spent has to be remembered for as much longer: another request with the same proof may be on
-/// its way through a body just as long.
-pub(super) const LONGEST_UNSPENT_SECONDS: u64 = 40;
+/// Longest time from the check of a proof until Redis is asked to spend it: half a minute for a body to arrive, and
+/// some.
+const LATEST: Duration = Duration::from_secs(35);
+
+/// Longest time from its check until it is spent, seconds: a question is asked for a few seconds at most, whatever
+/// changes meanwhile. What was spent has to be remembered for as much longer than it is fresh: another request with the
+/// same proof may be on its way just as long.
+pub(super) const LONGEST_UNSPENT_SECONDS: u64 = LATEST.as_secs() + 15;
 
 /// What a request has to spend, if anything.
 #[derive(Debug)]
@@ -59,8 +63,7 @@ impl Unspent {
         if first { Ok(()) } else { Err(proof.replayed(gateway)) }
     }
 
-    /// What is answered to a request that nobody was asked about, or that this gateway could not ask about: the same,
-    /// once its proof is spent.
+    /// The answer to a request, once its proof is spent: where the script was not asked, by a command of its own.
     pub(crate) async fn spend_for<T>(
         &mut self,
         gateway: &Gateway,
@@ -104,7 +107,7 @@ impl Unspent {
 
 impl Proof {
     fn check_age(&self, gateway: &Gateway) -> Result<(), Refused> {
-        if self.checked.elapsed() <= Duration::from_secs(LONGEST_UNSPENT_SECONDS) {
+        if self.checked.elapsed() <= LATEST {
             return Ok(());
         }
         Err(turned_away(gateway, &Unproven::Failed("proof_stale"), self.address))
@@ -112,5 +115,38 @@ impl Proof {
 
     fn replayed(&self, gateway: &Gateway) -> Refused {
         turned_away(gateway, &Unproven::Failed("proof_replayed"), self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::session::identity_for_tests;
+    use crate::refusal::Cause;
+    use crate::state::tests::options_without_redis;
+
+    /// What becomes of a proof that is spent this long after its check, and when it is spent again.
+    async fn spent_after(seconds: u64) -> [Result<(), Cause>; 2] {
+        let gateway = Gateway::new(options_without_redis());
+        let caller = identity_for_tests(&gateway, "paid", "s");
+        let mut proof = Unspent::new(Some(Once::new("jti", 1)), ClientAddress::Unknown);
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        [proof.spend(&gateway, &caller).await, proof.spend(&gateway, &caller).await]
+            .map(|spent| spent.map_err(|refused| refused.cause))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_that_was_checked_too_long_ago_is_worth_nothing_whatever_redis_remembers() {
+        let [in_time, again] = spent_after(LATEST.as_secs()).await;
+        assert_eq!((in_time, again), (Err(Cause::StoreUnavailable), Ok(())), "Redis is asked, and once");
+        assert_eq!(spent_after(LATEST.as_secs() + 1).await[0], Err(Cause::Unauthenticated));
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_to_spend_costs_redis_nothing() {
+        let gateway = Gateway::new(options_without_redis());
+        let caller = identity_for_tests(&gateway, "paid", "s");
+        assert_eq!(Unspent::nothing().spend(&gateway, &caller).await, Ok(()));
+        assert_eq!(Unspent::new(None, ClientAddress::Unknown).spend(&gateway, &caller).await, Ok(()));
     }
 }

@@ -127,7 +127,7 @@ async fn send(crowd: &Crowd, number: usize) -> Option<(String, Answer)> {
 }
 
 /// What the decision events and the counts beside them say.
-async fn told(store: &ScopeStore) -> Causes {
+pub(crate) async fn told(store: &ScopeStore) -> Causes {
     let mut causes = Causes::new();
     for event in store.decisions(MOST).await.expect("decisions") {
         *causes.entry(event.code.unwrap_or(event.outcome)).or_default() += 1;
@@ -203,8 +203,8 @@ async fn an_agents_decision_names_every_hop_in_order_and_why() {
         assert_eq!(by(event), ["POST", "/v1/tasks"]);
     }
     let asked = events.iter().find(|event| event.pass.is_some()).expect("the question");
-    let traces = [event, asked, own].map(|event| event.origin.trace_id.as_deref());
-    assert_eq!(traces, [Some(TRACE_ID), Some(TRACE_ID), None]);
+    let named = [event, asked, own].map(|event| event.origin.trace_id.as_deref());
+    assert_eq!(named, [Some(TRACE_ID), Some(TRACE_ID), None]);
     assert!(events.iter().all(|event| event.origin.latency_us.is_some_and(|latency_us| latency_us > 0)), "{events:?}");
     assert_eq!(by(asked), ["PATCH", "/v1/decide"], "never an address, which may say more");
 }

@@ -1,14 +1,14 @@
 //! How what agents were let do ended: one event for each task, whatever ended it, and none for anybody else's.
 //!
-//! Responsible for the whole cluster, a processor that is killed included, and for an export that shows what was done to
-//! it. Must never take the word of one that ended a task: what its record says is what the event has to say.
+//! Responsible for the whole cluster, a processor that is killed included, and for an export that shows what was done
+//! to it. Must never take the word of one that ended a task: what its record says is what the event has to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_delegation::Chain;
 use portcullis_loadtest::client::{Client, Submission};
 use portcullis_loadtest::credentials::{Credentials, Granted, handed_on, principal_of, secret_key};
-use portcullis_lua::{AuditEvent, Grounds, Member, Revocation, ScopeStore, TaskId, TaskStatus};
+use portcullis_lua::{AuditEvent, Grounds, Member, Revocation, ScopeStore, TaskStatus};
 use serde_json::{Value, json};
 
 use super::export::{export, verdict};
@@ -85,122 +85,135 @@ async fn told(store: &ScopeStore) -> BTreeMap<String, Vec<AuditEvent>> {
     told
 }
 
-#[tokio::test]
-async fn each_task_of_an_agent_ends_in_one_event_whatever_ends_it() {
-    let mut crowd = crowd().await;
-    let store = crowd.cluster.store().await.expect("a store");
-    let (agent, indexer) = (crowd.searcher.presented().to_owned(), crowd.indexer.presented().to_owned());
-    let ada = crowd.ada.clone();
-    let mut through_agents = Vec::new();
-    for order in [json!({}), json!({ "status": 404 }), json!({ "status": 503 }), json!({ "fail_times": 1 })] {
-        through_agents.extend(crowd.submit(&agent, &slow(order.clone()).field("max_attempts", 2)).await);
-        crowd.submit(&ada, &slow(order).field("max_attempts", 2)).await;
-    }
-    // Cut off at its deadline.
-    through_agents.extend(crowd.submit(&agent, &slow(json!({ "ms": FAR_MS })).field("deadline_ms", 400)).await);
-    // Cancelled while it waits, twice; and with it those of a principal.
+/// Tasks that wait when they end: cancelled, twice, and those of their principal with them; and revoked, the second.
+async fn end_waiting(crowd: &Crowd, store: &ScopeStore) -> (Vec<String>, Vec<String>) {
+    let agent = crowd.searcher.presented();
     let later = slow(json!({})).field("delay_ms", FAR_MS);
-    for (token, is_agents) in [(&agent, true), (&ada, false)] {
-        for task_id in crowd.submit(token, &later).await {
+    let cancelled = crowd.submit(agent, &later).await;
+    let own = crowd.submit(&crowd.ada, &later).await;
+    for (token, tasks) in [(agent, &cancelled), (&crowd.ada, &own)] {
+        for task_id in tasks {
             for number in 0..2 {
-                let answer = crowd.client(number, token).cancel(&task_id).await.expect("an answer");
+                let answer = crowd.client(number, token).cancel(task_id).await.expect("an answer");
                 assert_eq!(answer.task_status(), "cancelled", "{}", answer.text);
             }
-            through_agents.extend(is_agents.then_some(task_id));
         }
     }
-    // Revoked while it waits.
-    let revoked = crowd.submit(&indexer, &slow(json!({})).field("delay_ms", 1500)).await;
+    let revoked = crowd.submit(crowd.indexer.presented(), &slow(json!({})).field("delay_ms", 5000)).await;
     let revocation = Revocation { member: Member::Agent("indexer").to_string(), lasts_ms: FAR_MS, spares_later: false };
     let grounds = Grounds { by: "operator", reason: "stolen", max_audit_events: 1000 };
     store.revoke(&[revocation], grounds).await.expect("revoked");
-    through_agents.extend(revoked.clone());
-    let reader = crowd.client(0, &agent);
-    for task_id in through_agents.iter().filter(|task_id| !revoked.contains(task_id)) {
+    (cancelled, revoked)
+}
+
+/// Tasks that run until they have ended, or that the policy, their handler or their deadline ends.
+async fn end_running(crowd: &Crowd) -> Vec<String> {
+    let (agent, mut tasks) = (crowd.searcher.presented(), Vec::new());
+    for order in [json!({}), json!({ "status": 404 }), json!({ "status": 503 }), json!({ "fail_times": 1 })] {
+        let order = slow(order).field("max_attempts", 2);
+        tasks.extend(crowd.submit(agent, &order).await);
+        crowd.submit(&crowd.ada, &order).await;
+    }
+    tasks.extend(crowd.submit(agent, &slow(json!({ "ms": FAR_MS })).field("deadline_ms", 400)).await);
+    let reader = crowd.client(0, agent);
+    for task_id in &tasks {
         ended(&reader, task_id).await;
     }
-    // Cancelled while it runs.
-    for task_id in crowd.submit(&agent, &slow(json!({ "ms": FAR_MS }))).await {
+    for task_id in crowd.submit(agent, &slow(json!({ "ms": FAR_MS }))).await {
         until_running(&reader, &task_id).await;
         reader.cancel(&task_id).await.expect("an answer");
         assert_eq!(ended(&reader, &task_id).await.task_status(), "cancelled");
-        through_agents.push(task_id);
+        tasks.push(task_id);
     }
-    // Running at a processor that is killed: dead, or run again elsewhere. All slots are taken, so that among those of
-    // either processor some have no other attempt.
-    let mut lost = Vec::new();
+    tasks
+}
+
+/// Tasks that run when a processor is killed: dead, or taken over and cancelled. All slots are taken, so that among
+/// those of either processor some have no other attempt.
+async fn end_with_a_processor(crowd: &mut Crowd, store: &ScopeStore) -> Vec<String> {
+    let (agent, mut tasks) = (crowd.searcher.presented(), Vec::new());
     for attempts in [1, 1, 2, 1] {
         let stuck = slow(json!({ "ms": FAR_MS })).field("max_attempts", attempts);
-        lost.extend(crowd.submit(&agent, &stuck).await);
+        tasks.extend(crowd.submit(agent, &stuck).await);
     }
-    for task_id in &lost {
+    let reader = crowd.client(0, agent);
+    for task_id in &tasks {
         until_running(&reader, task_id).await;
     }
     crowd.cluster.processors()[0].kill().await.expect("killed");
     until("some are dead", || async {
         let mut dead = 0;
-        for task_id in &lost {
-            dead += usize::from(record(&store, task_id).await.status == TaskStatus::Dead);
+        for task_id in &tasks {
+            dead += usize::from(record(store, task_id).await.status == TaskStatus::Dead);
         }
         (dead >= EACH).then_some(())
     })
     .await;
-    for task_id in &lost {
+    for task_id in &tasks {
         reader.cancel(task_id).await.expect("an answer");
     }
-    for task_id in &lost {
+    for task_id in &tasks {
         ended(&reader, task_id).await;
     }
-    through_agents.extend(lost);
+    tasks
+}
+
+/// Of the event of a task what its record says as well; and how the task ended.
+async fn is_told_of(store: &ScopeStore, task_id: &str, agents: &[&str], events: &[AuditEvent]) -> (String, String) {
+    let record = record(store, task_id).await;
+    let [event] = events else { panic!("{task_id}: {events:?}") };
+    let (status, code) = (record.status.as_str(), record.error.map(|error| error.code));
+    let mut expected = json!({
+        "status": status, "task": task_id, "kind": "slow", "principal": principal_of("ada"), "agents": agents,
+    });
+    if let Some(code) = &code {
+        expected["code"] = json!(code);
+    }
+    assert_eq!((event.event.as_str(), &event.about), ("task.ended", &expected));
+    assert_eq!(Some(event.at_ms), record.finished_ms, "{task_id}");
+    (status.to_owned(), code.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn each_task_of_an_agent_ends_in_one_event_whatever_ends_it() {
+    let mut crowd = crowd().await;
+    let store = crowd.cluster.store().await.expect("a store");
+    let (mut tasks, revoked) = end_waiting(&crowd, &store).await;
+    tasks.extend(end_running(&crowd).await);
+    tasks.extend(end_with_a_processor(&mut crowd, &store).await);
     for task_id in &revoked {
-        let ended = || async { record(&store, task_id).await.status.is_terminal().then_some(()) };
-        until("the revoked ones have ended", ended).await;
+        let has_ended = || async { record(&store, task_id).await.status.is_terminal().then_some(()) };
+        until("the revoked ones have ended", has_ended).await;
     }
 
-    let told = told(&store).await;
-    let mut statuses = BTreeMap::<(String, String), usize>::new();
-    for task_id in &through_agents {
-        let record = record(&store, task_id).await;
-        let Some([event]) = told.get(task_id).map(Vec::as_slice) else { panic!("{task_id}: {:?}", told.get(task_id)) };
-        let code = record.error.as_ref().map(|error| error.code.as_str());
-        let agents = if revoked.contains(task_id) { json!(["indexer"]) } else { json!(AGENTS) };
-        let mut expected = json!({
-            "status": record.status.as_str(), "task": task_id, "kind": "slow", "principal": principal_of("ada"),
-            "agents": agents,
-        });
-        if let Some(code) = code {
-            expected["code"] = json!(code);
+    let (told, mut endings) = (told(&store).await, BTreeSet::new());
+    for (tasks, agents) in [(&tasks, &AGENTS[..]), (&revoked, &["indexer"])] {
+        for task_id in tasks {
+            let events = told.get(task_id).map(Vec::as_slice).unwrap_or_default();
+            endings.insert(is_told_of(&store, task_id, agents, events).await);
         }
-        assert_eq!((event.event.as_str(), &event.about), ("task.ended", &expected));
-        assert_eq!(Some(event.at_ms), record.finished_ms, "{task_id}");
-        let cause = (record.status.as_str().to_owned(), code.unwrap_or_default().to_owned());
-        *statuses.entry(cause).or_default() += 1;
     }
-    assert_eq!(told.len(), through_agents.len(), "nobody else's end is told of");
-    for (status, code) in [
-        ("succeeded", ""),
-        ("failed", "handler_status"),
-        ("dead", "handler_status"),
-        ("dead", "lease_lapsed"),
+    tasks.extend(revoked);
+    assert_eq!(told.len(), tasks.len(), "nobody else's end is told of");
+    let expected = [
         ("cancelled", ""),
         ("cancelled", "revoked"),
+        ("dead", "handler_status"),
+        ("dead", "lease_lapsed"),
         ("expired", ""),
-    ] {
-        assert!(statuses.contains_key(&(status.to_owned(), code.to_owned())), "{status} {code}: {statuses:?}");
-    }
-
+        ("failed", "handler_status"),
+        ("succeeded", ""),
+    ];
+    assert_eq!(endings, expected.map(|(status, code)| (status.to_owned(), code.to_owned())).into());
     // Each was decided, and the decision names it.
     let decisions = store.decisions(10_000).await.expect("decisions");
-    let admitted: Vec<&str> = decisions
-        .iter()
-        .filter(|event| !event.origin.hops.is_empty())
-        .filter_map(|event| event.task_id.as_deref())
-        .collect();
-    assert_eq!(admitted.len(), through_agents.len());
-    assert!(admitted.iter().all(|task_id| TaskId::parse(task_id).is_some() && told.contains_key(*task_id)));
+    let of_agents = decisions.iter().filter(|event| !event.origin.hops.is_empty());
+    let admitted: BTreeSet<&str> = of_agents.filter_map(|event| event.task_id.as_deref()).collect();
+    assert_eq!(admitted, tasks.iter().map(String::as_str).collect());
+
     let whole = export(&crowd.cluster, "ended").await;
     let (content, said) = verdict(&whole).await;
-    assert!(content && whole.len() == through_agents.len() + 1, "{said}");
+    assert!(content && whole.len() == tasks.len() + 1, "{said}");
     for place in [1, whole.len() - 2] {
         let mut without = whole.clone();
         without.remove(place);

@@ -73,10 +73,7 @@ pub(super) async fn at_the_operators_door(scene: &mut Scene, operator: &Client) 
         ("authorization", "Basic "),
     ] {
         let secret = fresh(scene, name);
-        let stranger = Client::new(
-            portcullis_loadtest::client::http_client().expect("a client"),
-            operator.base().trim_start_matches("http://").parse().expect("an address"),
-        );
+        let stranger = scene.cluster.admin_listener(0);
         let answer = stranger.with_header(name, &format!("{before}{secret}")).get("/admin/queues").await;
         scene.expect(name, &answer.expect("an answer"), 401);
     }

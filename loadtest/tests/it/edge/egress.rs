@@ -39,6 +39,12 @@ async fn server(serving: &mut JoinSet<()>) -> SocketAddr {
 /// Whom they may connect to, by role.
 type Known = BTreeSet<(String, SocketAddr)>;
 
+/// Everybody they may connect to, and those to whom they stay connected.
+struct Named {
+    known: Known,
+    lasting: Known,
+}
+
 /// Everybody who can be somebody, and a stranger.
 async fn callers(cluster: &Fixture, credentials: &Credentials) -> Vec<Client> {
     let anybody = cluster.gateway(0);
@@ -62,7 +68,7 @@ async fn callers(cluster: &Fixture, credentials: &Credentials) -> Vec<Client> {
 }
 
 /// A whole life of processes with this mark; whom they knew.
-async fn live(mark: &str) -> Known {
+async fn live(mark: &str) -> Named {
     let mut serving = JoinSet::new();
     let (application, handler) = (server(&mut serving).await, server(&mut serving).await);
     let credentials = Credentials::new(&json!({})).await.expect("credentials");
@@ -72,14 +78,18 @@ async fn live(mark: &str) -> Known {
     let issuer = credentials.jwks_url();
     let issuer = issuer.trim_start_matches("http://").trim_end_matches("/keys").parse().expect("an address");
     let redis = cluster.redis().expect("its own").address();
+    let mut passed = 0;
     for client in callers(&cluster, &credentials).await {
         for kind in ["demo", "remote"] {
             let task_id = accepted(&client, &Submission::new(kind, json!(1))).await;
             assert_eq!(ended(&client, &task_id).await.task_status(), "succeeded", "{kind}");
         }
         let proxied = client.get("/shop/news").await.expect("an answer");
-        assert_eq!((proxied.status, &proxied.body["said"]), (200, &json!("well")), "{}", proxied.text);
+        // Some are given for tasks only.
+        assert!(proxied.body["said"] == "well" || proxied.status == 403, "{}", proxied.text);
+        passed += usize::from(proxied.status == 200);
     }
+    assert!(passed >= 3, "{passed} proxied");
     for wrong in ["Bearer gs_unknown", "Bearer a.b.c", "Basic YTpi"] {
         let answer = cluster.gateway(0).with_header("authorization", wrong).get("/v1/limits").await;
         assert_eq!(answer.expect("an answer").status, 401, "{wrong}");
@@ -103,9 +113,8 @@ async fn live(mark: &str) -> Known {
         process.wait().await.expect("ended");
     }
     let of = |role: &str, known: &[SocketAddr]| known.iter().map(|each| (role.to_owned(), *each)).collect::<Known>();
-    let mut known = of("gateway", &[redis, issuer, application]);
-    known.append(&mut of("processor", &[redis, handler]));
-    known
+    let lasting = &of("gateway", &[redis, application]) | &of("processor", &[redis, handler]);
+    Named { known: &lasting | &of("gateway", &[issuer]), lasting }
 }
 
 /// Whoever was connected to, beside those who are known.
@@ -117,14 +126,14 @@ fn strangers(seen: &Seen, known: &Known) -> Vec<(String, SocketAddr)> {
 async fn no_socket_goes_anywhere_but_to_who_is_named() {
     let mark = random_text();
     let watcher = Watcher::start(MARK, &mark);
-    let known = live(&mark).await;
+    let Named { known, lasting } = live(&mark).await;
     let seen = watcher.stop();
     assert_eq!(strangers(&seen, &known), [], "{seen:?}");
     // It was looked at all the time: whoever they are connected to for long was seen.
-    for role in ["gateway", "processor"] {
-        assert_eq!(seen.processes.get(role), Some(&1), "{seen:?}");
-        assert!(seen.connected.iter().filter(|(of, _)| of == role).count() >= 2, "{seen:?}");
-    }
+    assert_eq!(seen.processes, [("gateway".to_owned(), 1), ("processor".to_owned(), 1)].into(), "{seen:?}");
+    assert_eq!(lasting.difference(&seen.connected).next(), None, "{seen:?}");
+    // Had any of them not been named, it would be a stranger.
+    assert_eq!(strangers(&seen, &known.difference(&lasting).cloned().collect()).len(), lasting.len(), "{seen:?}");
 }
 
 /// How often somebody wanted to go where there is no way, by IPv4 and IPv6, as the kernel counts it.

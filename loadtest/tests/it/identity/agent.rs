@@ -82,16 +82,7 @@ pub(super) fn target(path: &str) -> TargetUri {
 
 /// Everything of the parent, for a bearer.
 pub(super) fn narrowing(name: &str) -> Narrowing {
-    Narrowing {
-        client_id: name.to_owned(),
-        audience: None,
-        scopes: None,
-        constraints: Vec::new(),
-        lifetime_seconds: None,
-        max_depth: None,
-        holder: None,
-        reason: format!("{name} helps"),
-    }
+    Narrowing::of_all(name, format!("{name} helps"))
 }
 
 /// Has this caller mint a delegation. Without `key` in `more` it is a bearer token.

@@ -3,20 +3,12 @@
 //! Responsible for how far they reach and for what stands in the audit of them: whatever an agent is called, it is
 //! known whom it acted for and who let it. Must never ask with the admin token what an agent should be refused.
 
-use portcullis_loadtest::client::{Answer, Client, http_client};
-use portcullis_loadtest::cluster::Cluster;
+use portcullis_loadtest::client::Answer;
 use serde_json::{Value, json};
 
 use super::agent::Agent;
 use super::terms::{Terms, with_api_key};
 use crate::fixture::start;
-
-/// The admin listener, to whoever shows nothing.
-fn listener(cluster: &Cluster) -> Client {
-    let admin = cluster.admin(0);
-    let address = admin.base().trim_start_matches("http://").parse().expect("an address");
-    Client::new(http_client().expect("a client"), address)
-}
 
 fn refusal(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.code())
@@ -26,7 +18,7 @@ fn refusal(answer: &Answer) -> (u16, &str) {
 async fn an_agent_that_operates_is_known_by_whom_it_acts_for_whatever_it_is_called() {
     let terms = Terms::new().api_key("bosskey1", "acme:boss", "privileged").api_key("adaskey1", "acme:ada", "paid");
     let cluster = start(terms.cluster()).await;
-    let admin = listener(&cluster);
+    let admin = cluster.admin_listener(0);
     let [boss, ada] = ["bosskey1", "adaskey1"].map(|id| with_api_key(&cluster.gateway(0), id));
     let onlooker = Agent::of(&boss, "onlooker", &["quota:read"], json!({})).await;
     let upstart = Agent::of(&ada, "upstart", &["admin"], json!({})).await;

@@ -81,9 +81,7 @@ async fn an_operator_of_one_tenant_finds_nothing_of_another() {
         .api_key_with("noadmin1", "acme:ada", "privileged", json!({ "scopes": ["tasks:read"] }))
         .api_key("paidkey1", "acme:ada", "paid");
     let cluster = start(terms.cluster()).await;
-    let listener = cluster.admin(0).base().trim_start_matches("http://").parse().expect("an address");
-    let http = portcullis_loadtest::client::http_client().expect("a client");
-    let at = |id: &str| with_api_key(&Client::new(http.clone(), listener), id);
+    let at = |id: &str| with_api_key(&cluster.admin_listener(0), id);
     let (tenant, project) = (cluster.scope().tenant(), cluster.scope().project());
     let queues = |tenant: &str, project: &str| format!("/admin/queues?tenant={tenant}&project={project}");
     let status = async |id: &str, path: &str| at(id).get(path).await.expect("an answer").status;

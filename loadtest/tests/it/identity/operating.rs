@@ -3,7 +3,7 @@
 //! Responsible for an agent changing nothing that it has not looked at, and for nobody getting onto the admin listener
 //! by way of another credential who may not be there with its own. Must never use the admin token for what is tested.
 
-use portcullis_loadtest::client::{Client, http_client};
+use portcullis_loadtest::client::Client;
 use serde_json::{Value, json};
 
 use super::agent::{Agent, mint};
@@ -13,12 +13,6 @@ use crate::fixture::{Fixture, start};
 const UPDATE: &str = "/admin/gateway/update-config";
 const RESET: &str = "/admin/gateway/reset-config";
 const ROLLBACK: &str = "/admin/gateway/config/rollback";
-
-/// An admin listener without anybody's credential.
-fn listener(cluster: &Fixture, index: usize) -> Client {
-    let listener = cluster.admin(index).base().trim_start_matches("http://").parse().expect("an address");
-    Client::new(http_client().expect("a client"), listener)
-}
 
 async fn revision(cluster: &Fixture, index: usize) -> u64 {
     let answer = cluster.admin(index).get("/admin/gateway/config").await.expect("an answer");
@@ -35,7 +29,7 @@ async fn an_agent_changes_nothing_that_it_has_not_looked_at() {
     let cluster = start(terms.cluster().gateways(2)).await;
     let ada = with_api_key(&cluster.gateway(0), "operator");
     let agent = Agent::of(&ada, "tuner", &["admin"], json!({})).await;
-    let [here, there] = [listener(&cluster, 0), listener(&cluster, 1)];
+    let [here, there] = [cluster.admin_listener(0), cluster.admin_listener(1)];
     let first = with_api_key(&here, "operator").post(UPDATE, &longer(7200)).await.expect("an answer");
     assert_eq!(first.status, 200, "a person may go without looking: {}", first.text);
     let current = first.body["revision"].as_u64().expect("a revision");
@@ -63,7 +57,7 @@ async fn an_agent_changes_nothing_that_it_has_not_looked_at() {
 async fn a_development_token_does_not_operate_by_way_of_a_session_or_a_delegation() {
     let terms = Terms::new().api_key("operator", "acme:ada", "privileged");
     let cluster = start(terms.cluster()).await;
-    let (public, admin) = (cluster.gateway(0), listener(&cluster, 0));
+    let (public, admin) = (cluster.gateway(0), cluster.admin_listener(0));
     let status = async |client: &Client| client.get("/admin/queues").await.expect("an answer").status;
     let root = with_api_key(&public, "operator");
     for (caller, expected) in [(&root, 200), (&public.caller("privileged", "root"), 401)] {

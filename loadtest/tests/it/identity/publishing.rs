@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use portcullis_loadtest::client::{Client, http_client};
+use portcullis_loadtest::client::Client;
 use portcullis_loadtest::eventually;
 use serde_json::{Value, json};
 
@@ -75,8 +75,7 @@ async fn an_issuer_that_was_out_of_reach_shows_that_and_that_it_is_back() {
     assert!(back["last_ok_at"].as_str() >= back["last_error_at"].as_str() && back["last_ok_at"].is_string(), "{back}");
 
     // An operator of one place does not hear of whom another believes.
-    let address = admin.base().trim_start_matches("http://").parse().expect("an address");
-    let operator = with_api_key(&Client::new(http_client().expect("a client"), address), "operator");
+    let operator = with_api_key(&cluster.admin_listener(0), "operator");
     assert_eq!(names(&listed(&operator, "").await), [ONE]);
     assert_eq!(names(&listed(&admin, "").await), [ONE, TWO]);
     assert_eq!(names(&listed(&admin, "?tenant=other&project=place").await), [TWO]);

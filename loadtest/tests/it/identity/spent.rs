@@ -3,20 +3,23 @@
 //! Responsible for one request being let through by a proof, however many come with it, when and where. Must never list
 //! the routes by itself, nor take a refusal for one of the proof without having seen its first use get further.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use portcullis_loadtest::client::{Answer, Client, Submission, http_client};
+use portcullis_delegation::Narrowing;
+use portcullis_loadtest::client::{Answer, Client, Submission};
 use portcullis_loadtest::cluster::Member;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::agent::{Agent, bound};
+use super::agent::{Agent, bound, narrowing};
 use super::behind::application;
 use super::routes::{Route, is_public, routes_of};
 use super::terms::{Terms, with_api_key};
+use crate::audit::counted::told as told_of;
 use crate::fixture::{Fixture, ended, start, until};
 
 /// Of one of them a class has a pool, one takes no gates, one throttles nobody.
@@ -27,6 +30,7 @@ fn policy() -> Value {
         "route_classes": { "work": { "patterns": ["^/work/"], "max_concurrent": 10 } },
         "bypass_throttling_patterns": ["^/free/"],
         "rate_limits": { "roles": { "privileged": { "burst": 100_000, "hourly": -1 } } },
+        "writes": { "per_minute": 3, "per_hour": 100 },
     })
 }
 
@@ -36,7 +40,7 @@ fn told(answer: &Answer) -> Value {
     if let Some(body) = body.as_object_mut() {
         body.remove("request_id");
     }
-    let headers = ["x-user-type", "x-session-id", "www-authenticate", "ratelimit", "x-admit-code", "retry-after"];
+    let headers = ["x-user-type", "x-session-id", "www-authenticate", "ratelimit", "retry-after"];
     json!({ "status": answer.status, "body": body, "headers": headers.map(|name| answer.header(name)) })
 }
 
@@ -53,8 +57,7 @@ async fn no_route_lets_anybody_in_twice_by_one_proof() {
     let task_id = submitted.body["task_id"].as_str().unwrap_or_else(|| panic!("a task: {}", submitted.text)).to_owned();
     ended(&ada, &task_id).await;
 
-    let address = cluster.admin(0).base().trim_start_matches("http://").parse().expect("an address");
-    let admin = Client::new(http_client().expect("a client"), address);
+    let admin = cluster.admin_listener(0);
     let mut routes = routes_of(&ada).await;
     for path in APPLICATION {
         routes.extend(["GET", "POST", "DELETE"].map(|method| Route::new(method, path)));
@@ -102,6 +105,9 @@ async fn of_fifty_with_one_proof_over_three_gateways_one_gets_further_whatever_i
     let mut cluster = start(terms.cluster().env("UPSTREAM_URL", &url).policy(policy()).gateways(3)).await;
     cluster.stand_in(1000).await.expect("capacity");
     let agent = Agent::of(&with_api_key(&cluster.gateway(0), "operator"), "tuner", &["*"], json!({})).await;
+    let reads = Some("quota:read".parse().expect("scopes"));
+    let helper = agent.narrowed(Narrowing { scopes: reads, ..narrowing("helper") });
+    let helper = json!({ "chain": helper.presented(), "reason": "done" });
     let faulty = json!({ "kind": "demo" });
     let unknown = json!({ "kind": "demo", "payload": 1, "deadline_ms": 0 });
     let mut asked = vec![
@@ -112,7 +118,8 @@ async fn of_fifty_with_one_proof_over_three_gateways_one_gets_further_whatever_i
         (Route::new("GET", "/v1/decide?profile=nobody"), None, 400),
         (Route::new("GET", "/v1/limits"), None, 200),
         (Route::new("GET", "/v1/sessions/current"), None, 200),
-        (Route::new("POST", "/v1/sessions"), None, 201),
+        (Route::new("POST", "/v1/sessions"), None, 403),
+        (Route::new("POST", "/v1/delegations/revoke"), Some(&helper), 204),
         (Route::new("GET", "/nothing/like/it"), None, 200),
     ];
     asked.extend(APPLICATION.map(|path| (Route::new("POST", path), None, 200)));
@@ -122,11 +129,11 @@ async fn of_fifty_with_one_proof_over_three_gateways_one_gets_further_whatever_i
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!((count(*expected), count(401)), (1, 49), "{route:?}: {statuses:?}");
     }
-    let depth = cluster.admin(0).get("/admin/queues").await.expect("an answer");
-    let admitted = cluster.store().await.expect("a store").decisions(10_000).await.expect("decisions");
-    let tasks = admitted.iter().filter(|event| event.task_id.is_some()).count();
-    assert_eq!(tasks, 1, "one task: {}", depth.text);
+    let decided = cluster.store().await.expect("a store").decisions(10_000).await.expect("decisions");
+    assert_eq!(decided.iter().filter(|event| event.task_id.is_some()).count(), 1, "one task");
     assert_eq!(reached.load(Ordering::SeqCst), APPLICATION.len() + 1, "one request of each sort");
+    let fresh = agent.post(&cluster.gateway(0), "/v1/delegations/revoke", &helper).await;
+    assert_eq!(fresh.status, 204, "of three writes that agents have one was made: {}", fresh.text);
 }
 
 #[tokio::test]
@@ -158,9 +165,9 @@ async fn a_proof_that_was_refused_lets_nobody_in_later_at_a_gateway_that_never_s
         cluster.member(member).expect("a gateway").kill().await.expect("it is gone");
         cluster.start_again(member).await.expect("a gateway");
     }
-    let reset = json!({ "all_sessions": true });
-    let reset = cluster.admin(0).post("/admin/throttling/reset", &reset).await.expect("an answer");
-    assert_eq!(reset.status, 200, "{}", reset.text);
+    let roomy = json!({ "rate_limits": { "roles": { "paid": { "burst": 100_000 } } } });
+    let updated = cluster.admin(0).post("/admin/gateway/update-config", &roomy).await.expect("an answer");
+    assert_eq!(updated.status, 200, "{}", updated.text);
     let fresh = async || (agent.submit(&cluster.gateway(1)).await.status == 202).then_some(());
     until("there is room again", fresh).await;
     for proof in &used {
@@ -170,6 +177,44 @@ async fn a_proof_that_was_refused_lets_nobody_in_later_at_a_gateway_that_never_s
         }
     }
     assert_eq!(agent.submit(&cluster.gateway(0)).await.status, 202, "and there is still room");
+}
+
+#[tokio::test]
+async fn every_answer_is_told_of_once_whoever_found_that_its_proof_was_used() {
+    let terms = Terms::new().api_key("adaskey1", "acme:ada", "paid");
+    let policy = json!({ "rate_limits": { "roles": { "paid": { "burst": 2, "burst_window": 3600, "hourly": -1 } } } });
+    let mut cluster = start(terms.cluster().policy(policy)).await;
+    cluster.stand_in(100).await.expect("capacity");
+    let gateway = cluster.gateway(0);
+    let ada = with_api_key(&gateway, "adaskey1");
+    let agent = Agent::of(&ada, "planner", &["tasks:submit:demo", "routes:call:guarded"], json!({})).await;
+    let submission = |kind: &str| json!({ "kind": kind, "payload": 1 });
+    let mut answers = BTreeMap::<String, u64>::new();
+    let mut ask = async |method: &str, path: &str, body: Value| {
+        let client = agent.at(&gateway, method, path);
+        for _ in 0..2 {
+            let answer = if method == "GET" { client.get(path).await } else { client.post(path, &body).await };
+            let answer = answer.expect("an answer");
+            let cause = if answer.status == 202 { "admitted" } else { answer.code() };
+            *answers.entry(cause.to_owned()).or_default() += 1;
+        }
+    };
+    for kind in ["demo", "demo", "no such kind!", "other", "demo", "demo", "demo"] {
+        ask("POST", "/v1/tasks", submission(kind)).await;
+    }
+    for _ in 0..2 {
+        ask("GET", "/v1/decide", Value::Null).await;
+    }
+    let refused = [("burst_limit", 5), ("insufficient_scope", 1), ("invalid_request", 1), ("unauthenticated", 9)];
+    let all = refused.into_iter().chain([("admitted", 2)]);
+    let expected: BTreeMap<_, _> = all.map(|(code, count)| (code.to_owned(), count)).collect();
+    assert_eq!(answers, expected);
+    let store = cluster.store().await.expect("a store");
+    until("every answer has been told of", || async {
+        (told_of(&store).await.values().sum::<u64>() >= 18).then_some(())
+    })
+    .await;
+    assert_eq!(told_of(&store).await, expected);
 }
 
 /// What one Redis server is asked, from now on.

@@ -2,7 +2,7 @@
 //!
 //! Responsible for no route having been forgotten. Must never know a route by itself.
 
-use portcullis_loadtest::client::{Client, Submission, http_client};
+use portcullis_loadtest::client::{Client, Submission};
 use portcullis_lua::{Grounds, Member, Revocation, SessionKey};
 use serde_json::json;
 
@@ -92,9 +92,7 @@ async fn closed_gateway(cluster: &mut Fixture, terms: Terms) -> (Client, Client)
     let public = cluster.add_gateway().await.expect("a gateway");
     let good = with_api_key(&public, "ownerkey");
     until("it is ready", || async { (good.limits().await.ok()?.status == 200).then_some(()) }).await;
-    let base = cluster.admin(1).base().to_owned();
-    let address = base.trim_start_matches("http://").parse().expect("an address");
-    (public, Client::new(http_client().expect("a client"), address))
+    (public, cluster.admin_listener(1))
 }
 
 async fn assert_closed(listener: &Client, routes: &[Route], shown: Option<&Shown>, task_id: &str) {

@@ -40,7 +40,7 @@ async fn read(admin: &Client, path: &str) -> Answer {
 
 /// Waits until a fallback is in use, or is not, as operators see it: in the document and in the metrics.
 async fn operators_see(cluster: &Fixture, name: &str, in_use: bool) {
-    let (admin, value) = (cluster.admin(0), if in_use { 1 } else { 0 });
+    let (admin, value) = (cluster.admin(0), u8::from(in_use));
     until(&format!("{name} is {value} in the document"), || async {
         let listed = names(&read(&admin, "/monitoring/system").await.body["degraded"]).contains(name);
         (listed == in_use).then_some(())
@@ -193,14 +193,14 @@ async fn a_processor_that_falls_silent_is_said_until_it_is_heard_again() {
 
 #[tokio::test]
 async fn a_wait_that_rests_on_an_assumption_says_so_until_an_attempt_has_been_measured() {
-    let backpressure = json!({ "capacity_buffer": 0.0, "queue_depth_multiplier": 2.0 });
+    let backpressure = json!({ "capacity_buffer": 0.1, "queue_depth_multiplier": 6.0 });
     let cluster = start(cluster().processors(1).slots(1).policy(json!({ "backpressure": backpressure }))).await;
     let client = cluster.gateway(0).caller("privileged", "ada");
     let (slow, assumed) = (Submission::new("slow", json!({ "ms": 60_000 })), json!(["service_time_unmeasured"]));
     operators_see(&cluster, "service_time_unmeasured", true).await;
-    // A slot and two places to wait in.
+    // More than there is room for.
     let (mut tasks, mut refused) = (Vec::new(), None);
-    for _ in 0..8 {
+    for _ in 0..12 {
         let answer = client.submit(&slow).await.expect("an answer");
         match answer.status {
             202 => tasks.push(answer),
@@ -223,7 +223,7 @@ async fn a_wait_that_rests_on_an_assumption_says_so_until_an_attempt_has_been_me
     assert_eq!(ended(&client, &quick).await.task_status(), "succeeded");
     operators_see(&cluster, "service_time_unmeasured", false).await;
     let mut answers = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..12 {
         answers.push(client.submit(&slow).await.expect("an answer"));
     }
     assert!(answers.iter().any(|answer| answer.status == 503) && answers.iter().any(Answer::is_accepted));

@@ -60,7 +60,7 @@ async fn of_many_uses_at_once_one_counts_whichever_way_each_goes() {
         let uses = (0..64).map(|number: usize| {
             let (store, policy) = (stores[number % 2].scope(act.store.scope()), &policy);
             async move {
-                if number % 4 == 0 {
+                if number.is_multiple_of(4) {
                     return u64::from(store.use_once(&once(id)).await.expect("an answer"));
                 }
                 let pass = PassTerms { lease_ms: 1_000, throttled: true, hits: 1 };
@@ -158,12 +158,11 @@ async fn where_nothing_is_decided_nothing_is_used_up() {
     let seen = store.peek(&policy, &asked).await.expect("a decision");
     assert_eq!(refusal(&seen[0].verdict), None);
     let newer = CompiledPolicy::new(&roomy(), PolicyStamp::new(1, "{}"));
-    let stale = store.admit(&newer, &asked).await;
-    assert!(matches!(stale, Err(StoreError::StalePolicy { .. })), "{stale:?}");
-    let stale = store.knowing(7).admit(&policy, &asked).await;
-    assert!(matches!(stale, Err(StoreError::StaleRevocations { .. })), "{stale:?}");
-    let asked_again = [asked[0].clone()];
-    assert_eq!(decided(&act, &policy, &asked_again).await, [None], "the same call, made again");
+    let answer = store.admit(&newer, &asked).await;
+    assert!(matches!(answer, Err(StoreError::StalePolicy { .. })), "{answer:?}");
+    let answer = store.knowing(7).admit(&policy, &asked).await;
+    assert!(matches!(answer, Err(StoreError::StaleRevocations { .. })), "{answer:?}");
+    assert_eq!(decided(&act, &policy, &asked).await, [None], "the same call, made again");
     let seen = store.peek(&policy, &asked).await.expect("a decision");
     assert_eq!(refusal(&seen[0].verdict), Some(Reason::ProofUsed));
 }

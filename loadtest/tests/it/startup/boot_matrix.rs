@@ -16,6 +16,9 @@ const ANY_PAGE: &str = r#"{"cors": {"allowed_origins": ["*"], "allow_credentials
 
 type Variables<'a> = Vec<(&'a str, &'a str)>;
 
+/// Changes of an environment, and the setting that is named for them.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a str);
+
 /// The addresses of a program: taken, so that nobody else can bind them.
 struct Taken {
     public: TcpListener,
@@ -126,16 +129,16 @@ async fn an_identity_document_that_lets_strangers_in_names_the_setting() {
     let sound = issuer("algorithms: [RS256], audiences: [a]");
     let behind_a_proxy =
         [("PORTCULLIS_DEV_TOKENS", ""), ("PORTCULLIS_LISTEN", public.as_str()), ("TRUSTED_PROXY_COUNT", "1")];
-    let table: [(String, &[(&str, &str)], &str); 7] = [
-        (issuer("algorithms: [RS256]"), &[], "issuers[0].audiences"),
-        (issuer("algorithms: [none], audiences: [a]"), &[], "issuers[0].algorithms[0]"),
-        (issuer("algorithms: [HS256], audiences: [a]"), &[], "issuers[0].algorithms[0]"),
-        ("internal: {tokens: ['env:NOT_SET'], principal: p}".to_owned(), &[], "internal.tokens[0]"),
-        (format!("internal: {{tokens: ['env:PORTCULLIS_ADMIN_TOKEN']}}\n{sound}"), &[], "internal.principal"),
-        (format!("cookies: {{secure: false}}\n{sound}"), &behind_a_proxy, "cookies.secure"),
-        (format!("ip_allow: {{public: [lan]}}\n{sound}"), &behind_a_proxy, "TRUSTED_PROXY_CIDRS"),
+    let table: [(String, Row<'_>); 7] = [
+        (issuer("algorithms: [RS256]"), (&[], "issuers[0].audiences")),
+        (issuer("algorithms: [none], audiences: [a]"), (&[], "issuers[0].algorithms[0]")),
+        (issuer("algorithms: [HS256], audiences: [a]"), (&[], "issuers[0].algorithms[0]")),
+        ("internal: {tokens: ['env:NOT_SET'], principal: p}".to_owned(), (&[], "internal.tokens[0]")),
+        (format!("internal: {{tokens: ['env:PORTCULLIS_ADMIN_TOKEN']}}\n{sound}"), (&[], "internal.principal")),
+        (format!("cookies: {{secure: false}}\n{sound}"), (&behind_a_proxy, "cookies.secure")),
+        (format!("ip_allow: {{public: [lan]}}\n{sound}"), (&behind_a_proxy, "TRUSTED_PROXY_CIDRS")),
     ];
-    for (document, changes, setting) in &table {
+    for (document, (changes, setting)) in &table {
         let mut file = NamedTempFile::new().expect("a file");
         file.write_all(document.as_bytes()).expect("written");
         let path = file.path().to_str().expect("a path").to_owned();
@@ -148,7 +151,7 @@ async fn an_identity_document_that_lets_strangers_in_names_the_setting() {
 async fn a_processor_that_would_be_open_names_the_setting() {
     let taken = Taken::take();
     let everywhere = format!("0.0.0.0:{}", Taken::port(&taken.admin));
-    let table: [(&[(&str, &str)], &str); 4] = [
+    let table: [Row<'_>; 4] = [
         (&[("PORTCULLIS_ADMIN_LISTEN", &everywhere), ("PORTCULLIS_ADMIN_TOKEN", "")], "PORTCULLIS_ADMIN_TOKEN"),
         (&[("PORTCULLIS_ADMIN_TOKEN", "short")], "PORTCULLIS_ADMIN_TOKEN"),
         (&[("PORTCULLIS_ADMIN_TOKEN", DEFAULT_TOKEN)], "PORTCULLIS_ADMIN_TOKEN"),
