@@ -145,12 +145,12 @@ async fn a_revocation_that_is_lost_is_noticed(topology: TopologyKind) {
 
 #[tokio::test]
 async fn behind_sentinel_a_revocation_that_the_new_primary_lacks_is_noticed() {
-    a_revocation_that_is_lost_is_noticed(TopologyKind::Sentinel).await;
+    Box::pin(a_revocation_that_is_lost_is_noticed(TopologyKind::Sentinel)).await;
 }
 
 #[tokio::test]
 async fn on_a_redis_cluster_a_revocation_that_the_new_primary_lacks_is_noticed() {
-    a_revocation_that_is_lost_is_noticed(TopologyKind::Cluster).await;
+    Box::pin(a_revocation_that_is_lost_is_noticed(TopologyKind::Cluster)).await;
 }
 
 #[tokio::test]

@@ -25,9 +25,10 @@ const BUSY: usize = 16;
 const TIMES: usize = 20;
 
 async fn ask(client: Client, submits: bool) -> Answer {
-    let answer = match submits {
-        true => client.submit(&Submission::new("demo", json!(1))).await,
-        false => client.get("/v1/sessions/current").await,
+    let answer = if submits {
+        client.submit(&Submission::new("demo", json!(1))).await
+    } else {
+        client.get("/v1/sessions/current").await
     };
     answer.expect("an answer")
 }
