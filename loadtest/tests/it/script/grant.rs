@@ -1,6 +1,7 @@
 //! What a principal granted at most, and the newest word about it.
 //!
-//! Responsible for that whatever is noted at once and in any order, and for how long. Must never rest on the order in which it was sent.
+//! Responsible for that whatever is noted at once and in any order, and for how long. Must never rest on the order in
+//! which it was sent.
 
 use futures_util::future::join_all;
 use portcullis_config::UserType;
