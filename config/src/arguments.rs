@@ -54,12 +54,14 @@ pub fn arguments(
     command: Command,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<(ArgMatches, Vec<String>), Misuse> {
-    let (command, args) = (with_variables(command, &is_set), args.into_iter().collect::<Vec<_>>());
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = with_variables(of_the_subcommand(command, &args), &|arg| !is_empty(arg));
     let error = match command.clone().try_get_matches_from(&args) {
         Ok(matches) => {
             let used = used(&command, &matches);
             return Ok((matches, used));
         }
+        Err(error) if !is_about_a_value(&error) => return Err(Misuse::Usage(error)),
         Err(error) => error,
     };
     let mut set = Vec::new();
@@ -100,8 +102,17 @@ fn variable(arg: &Arg) -> Option<String> {
     arg.get_env().map(|name| name.to_string_lossy().into_owned())
 }
 
-fn is_set(arg: &Arg) -> bool {
-    arg.get_env().and_then(std::env::var_os).is_some_and(|value| !value.is_empty())
+fn is_empty(arg: &Arg) -> bool {
+    arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+}
+
+/// The command without the variables of what another subcommand does than the one that is asked for.
+fn of_the_subcommand(command: Command, args: &[OsString]) -> Command {
+    let line = with_variables(command.clone(), &|_| false).ignore_errors(true).try_get_matches_from(args);
+    if line.is_ok_and(|matches| matches.subcommand_name().is_some()) {
+        return command.mut_args(|arg| arg.env(Resettable::Reset));
+    }
+    command
 }
 
 /// The command with the variables of these arguments only.
@@ -188,5 +199,7 @@ mod tests {
     fn help_is_asked_for_whatever_the_variables_say() {
         let Err(Misuse::Usage(error)) = of(command(), "--help") else { panic!() };
         assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+        assert!(error.to_string().contains(TEXT), "every variable is named: {error}");
+        assert!(of(command().subcommand(Command::new("other")), "other").is_ok(), "whatever others' variables say");
     }
 }

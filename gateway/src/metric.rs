@@ -8,6 +8,7 @@
 //! A handle is looked up once per label set and then reused, so that counting costs a lookup and an addition.
 
 mod degraded;
+pub(crate) use degraded::degraded;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,6 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use portcullis_config::{Scope, UserType};
 use portcullis_lua::QueueView;
-
-pub(crate) use degraded::degraded;
 
 const DECISIONS: &str = "portcullis_decisions_total";
 const LOCAL_REFUSALS: &str = "portcullis_local_refusals_total";
