@@ -45,7 +45,6 @@ fn every_reason_has_the_status_of_the_public_interface() {
         let expected = match reason.code() {
             "unauthenticated" => 401,
             "burst_limit" | "hourly_limit" | "rate_limit" | "budget_exhausted" => 429,
-            "unauthenticated" => 401,
             "idempotency_mismatch" => 422,
             _ => 503,
         };
