@@ -42,7 +42,7 @@ pub use identity::{InvalidName, Scope, UserType};
 pub use load::{LoadError, Loaded, for_scope, from_env, load, parse, parse_value};
 pub use open_redis::open_redis;
 pub use policy::Policy;
-pub use redis_url::RedisUrl;
+pub use redis_url::{RedisUrl, masked};
 pub use route::{RouteClass, Routes};
 pub use shape::shape_faults;
 pub use slices::{Component, UnknownComponent};

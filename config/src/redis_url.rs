@@ -1,4 +1,4 @@
-//! The one URL a policy has, and the credentials in it.
+//! Credentials in URLs: in the one that a policy has, and in those that programs are given.
 //!
 //! Responsible for knowing and hiding them. Must never let one out: neither shown, nor stored where every replica and
 //! every backup of Redis would hold it.
@@ -30,7 +30,8 @@ impl fmt::Debug for RedisUrl {
 const SECRET: [&str; 4] = ["user", "pass", "secret", "token"];
 
 /// A URL without the password that may stand between the scheme and the last `@`, and without secret parameters.
-pub(crate) fn masked(url: &str) -> String {
+#[must_use]
+pub fn masked(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (userinfo, rest) = rest.rsplit_once('@').map_or((None, rest), |(userinfo, rest)| (Some(userinfo), rest));
     let user = |userinfo: &str| userinfo.split_once(':').map_or("", |(user, _)| user).to_owned();

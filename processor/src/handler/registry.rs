@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use portcullis_config::masked;
+
 use super::{Echo, Handler, HttpHandler, Sleep, UnusableTarget};
 
 /// Handlers by task kind; `*` takes every kind that has none of its own.
@@ -51,7 +53,7 @@ impl Handlers {
         for entry in entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse_entry(entry) {
                 Ok((kind, _)) if handlers.by_kind.contains_key(&kind) => {
-                    faults.push(HandlerFault::Twice { text: entry.to_owned(), kind });
+                    faults.push(HandlerFault::Twice { text: masked(entry), kind });
                 }
                 Ok((kind, handler)) => {
                     handlers.by_kind.insert(kind, handler);
@@ -88,7 +90,7 @@ impl fmt::Debug for Handlers {
 }
 
 fn parse_entry(entry: &str) -> Result<(String, Arc<dyn Handler>), HandlerFault> {
-    let text = || entry.to_owned();
+    let text = || masked(entry);
     let (kind, target) = entry.split_once('=').ok_or_else(|| HandlerFault::Shape { text: text() })?;
     if !well_formed(kind) {
         return Err(HandlerFault::Kind { text: text() });
@@ -142,12 +144,14 @@ mod tests {
             "b=builtin:nothing",
             "c=ftp://somewhere/",
             "d=not a url",
+            "e=ftp://ada:canary@somewhere/?token=canary",
             "",
         ])
         .unwrap_err();
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 7, "{texts:#?}");
+        assert_eq!(texts.len(), 8, "{texts:#?}");
         assert!(texts[3].contains("a has a handler already"), "{texts:#?}");
         assert!(texts[5].contains("http"), "{texts:#?}");
+        assert!(texts[7].contains("somewhere") && !texts[7].contains("canary"), "{texts:#?}");
     }
 }

@@ -61,17 +61,19 @@ async fn an_issuer_that_was_out_of_reach_shows_that_and_that_it_is_back() {
     let admin = cluster.admin(0);
     let untouched = json!({
         "issuer": ONE, "kind": "jwt", "source": "file", "keys": 0, "last_ok_at": null, "last_error_at": null,
-        "last_error_code": null,
+        "last_error_code": null, "degraded": [],
     });
     assert_eq!(listed(&admin, "").await[0], untouched);
 
     assert_eq!(who(&cluster.gateway(0).bearer(&token(&key, ONE))).await, "503");
     let down = listed(&admin, "").await[0].clone();
     assert_eq!((&down["last_error_code"], &down["last_ok_at"]), (&json!("unreachable"), &Value::Null), "{down}");
+    assert_eq!(down["degraded"], json!(["issuer_keys_missing"]));
     let _keys = reserved.open(vec![key.published("k")]);
     shown_until(&cluster, &token(&key, ONE), "one:ada by jwt as registered").await;
     let back = listed(&admin, "").await[0].clone();
     assert_eq!((&back["keys"], &back["last_error_code"]), (&json!(1), &json!("unreachable")), "{back}");
+    assert_eq!(back["degraded"], json!([]));
     assert!(back["last_ok_at"].as_str() >= back["last_error_at"].as_str() && back["last_ok_at"].is_string(), "{back}");
 
     // An operator of one place does not hear of whom another believes.
