@@ -74,7 +74,8 @@ pub(crate) async fn mint(
     writes::count(&gateway, &identity).await?;
     let user_type = gateway.lowered().note_grant(identity.scope(), identity.caller(), LONGEST_MS).await;
     let user_type = user_type.map_err(|error| circuit_breaker::unavailable(&error))?;
-    let chain = terms.mint(wish.grant(terms, &identity, &user_type)).map_err(|refused| Refused::invalid(vec![fault(refused)]))?;
+    let grant = wish.grant(terms, &identity, &user_type);
+    let chain = terms.mint(grant).map_err(|refused| Refused::invalid(vec![fault(refused)]))?;
     witness(&identity, &chain).await?;
     let (root, claims) = (chain.root(), chain.root().claims());
     let view = DelegationView {
