@@ -40,6 +40,7 @@ pub(crate) struct OpenedView<'a> {
     token: &'a str,
     session_id: &'a str,
     principal: &'a str,
+    /// As what it was opened: less than the credential it was opened with, where its principal is known to be less.
     user_type: &'a str,
     created_at: String,
     expires_at: String,

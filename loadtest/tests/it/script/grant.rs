@@ -170,11 +170,11 @@ async fn whoever_says_what_first_nothing_counts_as_more_than_the_newest_word() {
         let mut all = vec![said(PAID, 5).giving(), given(PAID), said(REGISTERED, 9), said(PAID, 7), said(PAID, 8)];
         all.extend([said(REGISTERED, 9).giving(), given(PAID)]);
         all.shuffle(&mut rand::rng());
-        let notes = all.iter().enumerate().map(|(index, statement)| {
+        let answers = all.iter().enumerate().map(|(index, statement)| {
             let store = stores[index % 2].scope(act.store.scope());
             async move { (statement.lasts_ms, statement.note(&store).await.expect("something was given out")) }
         });
-        let noted = join_all(notes).await;
+        let noted = join_all(answers).await;
         let is_more = noted.iter().any(|(lasts, noted)| lasts.is_some() && type_of(&noted.at_most) == PAID);
         assert_eq!(ceiling(&act.store).await, is_more.then_some(REGISTERED), "{all:?}: {noted:?}");
         lowered += usize::from(is_more);

@@ -95,8 +95,8 @@ async fn play(act: &Act, seed: u64) -> u64 {
         let spares_later = !member.starts_with("t:") && random.random_bool(0.5);
         let expected = rules.entry(member.clone()).or_default().revoke(&member, now_ms, lasts_ms, spares_later);
         let revocation = Revocation { member, lasts_ms, spares_later };
-        let (number, changed) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
-        let has_changed = changed == 1;
+        let (number, more_now) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
+        let has_changed = more_now == 1;
         assert_eq!((has_changed, number > last), (expected, expected), "seed {seed}, step {step}");
         changes += u64::from(has_changed);
         last = number;
