@@ -47,7 +47,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let settings = match (logging, Settings::of(args, &environment)) {
         (Ok(()), Ok(settings)) => settings,
         (Err(fault), Ok(_)) | (Ok(()), Err(fault)) => return refuse(&fault),
-        (Err(fault), Err(others)) => return refuse(&fault.and(others)),
+        (Err(fault), Err(others)) => return refuse(&fault.and(&others)),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -58,8 +58,8 @@ impl StartFault {
     pub(super) const USAGE: u8 = 64;
 
     /// Both, as one: what was asked wrongly goes before what is configured so.
-    pub(super) fn and(self, other: Self) -> Self {
-        let is_usage = [&self, &other].iter().any(|fault| matches!(fault, Self::Usage(_)));
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let is_usage = [self, other].iter().any(|fault| matches!(fault, Self::Usage(_)));
         let lines = format!("{self}\n{other}").lines().map(str::to_owned).collect();
         if is_usage { Self::Usage(lines) } else { Self::Variables(lines) }
     }
