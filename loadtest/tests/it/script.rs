@@ -15,7 +15,7 @@ mod reshape;
 mod refusal;
 mod contention;
 mod probe;
-mod pass;
+pub(crate) mod pass;
 mod pass_at_once;
 mod pass_damaged;
 mod kind;
