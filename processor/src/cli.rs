@@ -45,6 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(fault) = logging::start(&args.log, args.log_format) {
         return refuse(&args.blame(LOG)(vec![format!("{LOG}: {fault}")]));
     }
+    logging::log_panics();
     let settings = match Settings::of(args, &environment) {
         Ok(settings) => settings,
         Err(fault) => return refuse(&fault),

@@ -1,8 +1,10 @@
 //! Log lines on standard error: JSON for machines, text for a terminal.
 //!
-//! Must never write to standard output: scripts read that.
+//! Must never write to standard output: scripts read that. Nor what a panic says: that may quote a payload or a secret.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
+use std::panic;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -28,4 +30,14 @@ pub(crate) fn start(filter: &str, format: Option<LogFormat>) -> Result<(), Strin
         LogFormat::Text => lines.try_init(),
     };
     Ok(())
+}
+
+/// Has panics of this process logged like everything else, by where they happen; with the backtrace, if
+/// `RUST_BACKTRACE` asks for one.
+pub(crate) fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let backtrace = Some(Backtrace::capture()).filter(|trace| trace.status() == BacktraceStatus::Captured);
+        tracing::error!(at, backtrace = backtrace.map(tracing::field::display), "a panic");
+    }));
 }

@@ -18,6 +18,7 @@ use super::policy_source::variable;
 use super::signals::Signals;
 use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in};
 use super::{Exit, complain, descriptors, print};
+use crate::caught::log_panics;
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::UpstreamOptions;
 use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
@@ -112,6 +113,7 @@ fn prepare(
     if let Err(error) = logging::init(&args.log, args.log_format) {
         args.blame(LOG, &error.to_string(), &mut wrong, &mut bad);
     }
+    log_panics();
     let mut open = Vec::new();
     let loaded = args.policy.load().map_err(|error| match &error {
         LoadError::Invalid { faults, .. } => sort(faults, "", &mut open, &mut wrong),

@@ -39,6 +39,19 @@ fn decision(depth: u64) -> Decision {
     Decision { verdict, depth, capacity: 1, limits: Vec::new(), budgets: Vec::new() }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_too_late_is_not_sent_in_this_round_nor_in_a_later_one() {
+    let (policy, revoked) = (policy_for_tests(&json!({}), 1), RevocationView::default());
+    let wish = Wish { send_until: Some(Instant::now() + Duration::from_secs(35)), ..Wish::default() };
+    let mut asked = request("paid", "chat");
+    let mut round = || askable(&mut asked, &wish, &policy, &revoked).map_err(|refused| refused.cause);
+    assert_eq!(round(), Ok(()));
+    tokio::time::advance(Duration::from_secs(35)).await;
+    assert_eq!(round(), Ok(()));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(round(), Err(Cause::Unauthenticated));
+}
+
 #[test]
 fn cost_and_attempts_are_those_of_the_policy_it_is_decided_under() {
     let (then, now) = (
