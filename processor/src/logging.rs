@@ -41,3 +41,34 @@ pub(crate) fn log_panics() {
         tracing::error!(at, backtrace = backtrace.map(tracing::field::display), "a panic");
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::process::Command;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    #[ignore = "it takes over the hook of its process: the test below runs it in one of its own"]
+    fn a_panic_in_a_process_that_logs_them() {
+        start("info", Some(LogFormat::Json)).unwrap();
+        log_panics();
+        catch_unwind(|| panic!("canary")).unwrap_err();
+    }
+
+    #[test]
+    fn the_log_says_where_it_panicked_and_not_why() {
+        let inner = "logging::tests::a_panic_in_a_process_that_logs_them";
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", inner, "--ignored", "--nocapture"]).env("RUST_BACKTRACE", "0");
+        let output = process.output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !log.contains("canary"), "{log}");
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let [panicked] = &lines[..] else { panic!("{log}") };
+        assert!(panicked["at"].as_str().unwrap().contains("logging.rs:"), "{log}");
+    }
+}
