@@ -20,8 +20,8 @@ thread_local! {
     static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Has panics of this process logged like everything else, wherever they happen; with the backtrace, if `RUST_BACKTRACE`
-/// asks for one.
+/// Has panics of this process logged like everything else, wherever they happen; with the backtrace, if
+/// `RUST_BACKTRACE` asks for one.
 pub(crate) fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -59,7 +59,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::answer_headers::REQUEST_ID;
     use crate::logging::{self, Format};
+
+    /// Tells a test that it is the process of its own that it has started, whose hook it may take over.
+    const STARTED: &str = "STARTED_BY_A_TEST";
 
     async fn broken() {
         tokio::task::yield_now().await;
@@ -75,20 +79,21 @@ mod tests {
         assert_eq!(caught(&request_id, &Method::GET, "/v1/limits", async { 7 }).await, Ok(7));
     }
 
-    #[tokio::test]
-    #[ignore = "it takes over the hook of its process: the test below runs it in one of its own"]
-    async fn a_panic_in_a_process_that_logs_them() {
+    async fn panic_and_log_it() {
         logging::init("info", Some(Format::Json)).unwrap();
         log_panics();
-        let headers = HeaderMap::from_iter([(crate::answer_headers::REQUEST_ID, "the-request".parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(REQUEST_ID, "the-request".parse().unwrap())]);
         caught(&RequestId::of(&headers), &Method::POST, "/v1/tasks", broken()).await.unwrap_err();
     }
 
-    #[test]
-    fn the_log_says_under_the_requests_id_where_it_panicked_and_nowhere_why() {
-        let inner = "caught::tests::a_panic_in_a_process_that_logs_them";
+    #[tokio::test]
+    async fn the_log_says_under_the_requests_id_where_it_panicked_and_nowhere_why() {
+        if std::env::var_os(STARTED).is_some() {
+            return panic_and_log_it().await;
+        }
+        let this = "caught::tests::the_log_says_under_the_requests_id_where_it_panicked_and_nowhere_why";
         let mut process = Command::new(std::env::current_exe().unwrap());
-        process.args(["--exact", inner, "--ignored", "--nocapture"]).env("RUST_BACKTRACE", "0");
+        process.args(["--exact", this, "--nocapture"]).env(STARTED, "1").env("RUST_BACKTRACE", "0");
         let output = process.output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !log.contains("canary"), "{log}");

@@ -1,7 +1,7 @@
 //! Passes of agents whose ends cannot be recorded, among those of everybody else.
 //!
-//! Responsible for one agent's pass holding up nobody: neither whoever ends several at once, nor whoever takes back what
-//! has lapsed, however many of them there are. Must never let one of them end without its event.
+//! Responsible for one agent's pass holding up nobody: neither whoever ends several at once, nor whoever takes back
+//! what has lapsed, however many of them there are. Must never let one of them end without its event.
 
 use portcullis_lua::{
     AdmitRequest, CompiledPolicy, Lapsed, PassEnd, PassEnded, PassLease, PassOutcome, PolicyStamp, ScopeStore,

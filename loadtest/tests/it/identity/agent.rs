@@ -47,7 +47,7 @@ impl Agent {
         self.proof_made_at(now_seconds(), method, path)
     }
 
-    /// The same, good for twice as long, less the seconds that this machine may waste: as made by a clock that is ahead.
+    /// The same, good for nearly twice as long: as made by a clock that is ahead.
     pub(super) fn lasting_proof(&self, method: &str, path: &str) -> String {
         self.proof_made_at(now_seconds() + SKEW_SECONDS - 2, method, path)
     }
