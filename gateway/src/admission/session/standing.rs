@@ -183,4 +183,19 @@ mod tests {
             () = crowd => {}
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_while_another_asked_in_vain_does_not_ask_again() {
+        let gateway = Gateway::new(options_without_redis());
+        let mut in_vain = gateway.scopes().default_scope().asked_in_vain().lock().await;
+        let crowd = join_all((0..9).map(|_| standing_at(&gateway, Source::Jwt)));
+        let asking = async {
+            sleep(LONGEST).await;
+            *in_vain = Some(Instant::now());
+            drop(in_vain);
+        };
+        let (standings, ()) = tokio::join!(crowd, asking);
+        assert!(standings.iter().all(|standing| matches!(standing, Err(Unproven::Unknown))), "{standings:?}");
+        assert!(!gateway.store_breaker().is_open(), "nobody has missed an answer");
+    }
 }
