@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret_name::is_secret_parameter;
+
 /// Where Redis is. Prints without its credentials.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -26,35 +28,37 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// Words in the name of a query parameter that make its value a secret.
-const SECRET: [&str; 4] = ["user", "pass", "secret", "token"];
-
-/// A URL without the password that may stand between the scheme and the last `@`, and without secret parameters.
+/// A URL without the password that may stand between the scheme and the last `@`, and without secret parameters. Where
+/// a password may stand because it is no URL, nothing of it is shown.
 #[must_use]
 pub fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
     let (userinfo, rest) = rest.rsplit_once('@').map_or((None, rest), |(userinfo, rest)| (Some(userinfo), rest));
     let user = |userinfo: &str| userinfo.split_once(':').map_or("", |(user, _)| user).to_owned();
     let userinfo = userinfo.map(|userinfo| format!("{}:***@", user(userinfo))).unwrap_or_default();
-    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}://{userinfo}{rest}") };
+    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}{userinfo}{rest}") };
     let mask = |parameter: &str| {
         let name = parameter.split('=').next().unwrap_or_default();
-        if is_secret(name) { format!("{name}=***") } else { parameter.to_owned() }
+        if is_secret_parameter(name) { format!("{name}=***") } else { parameter.to_owned() }
     };
     let query: Vec<String> = query.split('&').map(mask).collect();
-    format!("{scheme}://{userinfo}{address}?{}", query.join("&"))
+    format!("{scheme}{userinfo}{address}?{}", query.join("&"))
+}
+
+/// A text with every URL in it masked.
+#[must_use]
+pub fn masked_words(text: &str) -> String {
+    let word = |word: &str| if word.contains("://") { masked(word) } else { word.to_owned() };
+    text.split_inclusive(char::is_whitespace).map(word).collect()
 }
 
 /// Whether a URL carries credentials: user information, or a query parameter named like a secret.
 pub(crate) fn has_credentials(url: &str) -> bool {
-    let names =
-        |query: &str| query.split('&').any(|parameter| is_secret(parameter.split('=').next().unwrap_or_default()));
-    url.contains('@') || url.split_once('?').is_some_and(|(_, query)| names(query))
-}
-
-fn is_secret(parameter: &str) -> bool {
-    let name = parameter.to_ascii_lowercase();
-    SECRET.iter().any(|word| name.contains(word))
+    let is_named = |parameter: &str| is_secret_parameter(parameter.split('=').next().unwrap_or_default());
+    url.contains('@') || url.split_once('?').is_some_and(|(_, query)| query.split('&').any(is_named))
 }
 
 #[cfg(test)]
@@ -92,5 +96,9 @@ mod tests {
             "redis-sentinel://a:1,b:2?sentinelServiceName=m&sentinelPassword=***"
         );
         assert_eq!(masked("redis://host:6379"), "redis://host:6379");
+        assert_eq!(masked("user:word@host"), "user:***@host");
+        assert_eq!(masked("ftp://host/run?api_key=word&x=1"), "ftp://host/run?api_key=***&x=1");
+        let said = "error: unexpected argument 'redis://user:word@host' found\n\nUsage: program";
+        assert_eq!(masked_words(said), said.replace(":word", ":***"));
     }
 }

@@ -37,7 +37,7 @@ Exit status:
   0   ended as asked: drained, or all well with the document, or no difference, or a chain is whole and genuine
   1   failed: a listener could not be bound, or the drain was cut short by a second signal; or: documents differ; or: a
       chain does not verify
-  64  bad usage or bad configuration; every fault is listed on stderr
+  64  bad usage or a document with faults; every fault is listed on stderr
   69  Redis was not reached within --redis-wait-ms
   78  refused to start open to the world, or with a variable whose value is no good; each line names the setting";
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
-use portcullis_config::{Misuse, arguments};
+use portcullis_config::{Misuse, arguments, masked_words};
 use portcullis_lua::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,12 +42,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return refuse(&StartFault::Variables(faults.iter().map(ToString::to_string).collect()));
         }
     };
-    if let Err(fault) = logging::start(&args.log, args.log_format) {
-        return refuse(&args.blame(LOG)(vec![format!("{LOG}: {fault}")]));
-    }
-    let settings = match Settings::of(args, &environment) {
-        Ok(settings) => settings,
-        Err(fault) => return refuse(&fault),
+    let logging = logging::start(&args.log, args.log_format);
+    let logging = logging.map_err(|fault| args.blame(LOG)(vec![format!("{LOG}: {fault}")]));
+    let settings = match (logging, Settings::of(args, &environment)) {
+        (Ok(()), Ok(settings)) => settings,
+        (Err(fault), Ok(_)) | (Ok(()), Err(fault)) => return refuse(&fault),
+        (Err(fault), Err(others)) => return refuse(&fault.and(&others)),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -111,10 +111,13 @@ fn announce(admin: std::net::SocketAddr) {
 }
 
 fn usage(message: &clap::Error) -> ExitCode {
-    // Help and version were asked for; everything else is a mistake.
-    let asked_for = !message.use_stderr();
+    // Help and version were asked for; everything else is a mistake, which may have a password in it.
+    if message.use_stderr() {
+        let said = masked_words(&message.render().to_string());
+        return refuse(&StartFault::Usage(vec![said.trim_end().to_owned()]));
+    }
     let _ = message.print();
-    if asked_for { ExitCode::SUCCESS } else { ExitCode::from(StartFault::USAGE) }
+    ExitCode::SUCCESS
 }
 
 fn refuse(fault: &StartFault) -> ExitCode {

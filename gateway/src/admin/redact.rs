@@ -4,29 +4,10 @@
 //! or hint: what is redacted becomes the same three characters whatever it was, for whoever asks. Flags and nothing
 //! (null) hold no secret; everything else under such a name goes, at any depth.
 
+use portcullis_config::{is_secret_name, is_secret_parameter};
 use serde_json::{Map, Value};
 
 const REDACTED: &str = "***";
-
-/// Parts of the names of secrets, without the signs between their words: `X-Api-Key`, `api_key` and `apiKey` are one.
-const SECRET_NAMES: [&str; 13] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "apikey",
-    "authorization",
-    "cookie",
-    "credential",
-    "privatekey",
-    "dpop",
-    "xamznoidc",
-    "passcode",
-];
-
-/// Names that look like those of secrets and are none: amounts.
-const AMOUNTS: [&str; 6] = ["maxtokens", "tokenbucket", "tokensremaining", "tokens", "inputtokens", "outputtokens"];
 
 /// Members of a policy whose own members are named by operators: those names say nothing about what stands there.
 const NAMED_BY_OPERATORS: [&str; 6] = ["budgets", "named", "kinds", "pools", "route_classes", "estimate"];
@@ -99,7 +80,7 @@ fn shown(value: Value, of: &str, depth: usize) -> Value {
 fn member(name: String, value: Value, named_by_operators: bool, depth: usize) -> (String, Value) {
     // Where operators choose names there are settings below them, and amounts; a bare text is neither.
     let judged = !named_by_operators || value.is_string();
-    let value = if judged && is_secret(&name) { hidden(value, depth - 1) } else { shown(value, &name, depth - 1) };
+    let value = if judged && is_secret_name(&name) { hidden(value, depth - 1) } else { shown(value, &name, depth - 1) };
     (name, value)
 }
 
@@ -113,11 +94,6 @@ fn hidden(value: Value, depth: usize) -> Value {
         Value::Null | Value::Bool(_) => value,
         _ => REDACTED.into(),
     }
-}
-
-fn is_secret(name: &str) -> bool {
-    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    !AMOUNTS.contains(&letters.as_str()) && SECRET_NAMES.iter().any(|part| letters.contains(part))
 }
 
 /// Whether all of a text is one URL: the name of a scheme (RFC 3986 §3.1) and what follows it.
@@ -136,9 +112,7 @@ fn word(word: &str) -> String {
 
 fn parameter(parameter: &str) -> String {
     let Some((name, value)) = parameter.split_once('=') else { return opaque(parameter) };
-    let lower = name.to_ascii_lowercase();
-    let secret = is_secret(name) || ["user", "pass"].iter().any(|word| lower.contains(word));
-    if secret { format!("{name}={REDACTED}") } else { format!("{name}={}", opaque(value)) }
+    if is_secret_parameter(name) { format!("{name}={REDACTED}") } else { format!("{name}={}", opaque(value)) }
 }
 
 /// The text with each run of letters redacted that a credential could be: a session or key of this interface, or the

@@ -187,7 +187,10 @@ impl ServeArgs {
 
     /// The application, if there is one, or what is wrong with which setting of it.
     fn upstream(&self) -> Result<Option<UpstreamOptions>, (&'static str, String)> {
-        let Some(url) = self.upstream_url.clone() else { return Ok(None) };
+        let Some(url) = self.upstream_url.clone() else {
+            let idle = self.upstream_ca.is_some().then(|| "it vouches for UPSTREAM_URL, which is not set".to_owned());
+            return idle.map_or(Ok(None), |fault| Err(("PORTCULLIS_UPSTREAM_CA", fault)));
+        };
         let read = self.upstream_ca.as_ref().map(|file| {
             std::fs::read(file).map_err(|error| ("PORTCULLIS_UPSTREAM_CA", format!("{}: {error}", file.display())))
         });

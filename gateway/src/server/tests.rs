@@ -11,7 +11,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 
 use super::patience::LOOK;
 use super::*;
@@ -40,6 +40,13 @@ async fn fixture() -> Fixture {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     Fixture { server: Server::start(listener, router, KEEP_ALIVE), address, reached, answer }
+}
+
+/// Has a paused clock stand still, even while everybody waits: what is on its way through the kernel takes real time.
+fn hold_clock() -> std::sync::mpsc::Sender<()> {
+    let (held, until_dropped) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || until_dropped.recv());
+    held
 }
 
 async fn send(address: SocketAddr, path: &str) -> TcpStream {
@@ -172,7 +179,10 @@ async fn a_client_that_does_not_read_is_cut_off() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::start(listener, Flood, KEEP_ALIVE);
+    let held = hold_clock();
     let mut stream = send(address, "/").await;
+    stream.readable().await.unwrap();
+    drop(held);
     // Longer than a stalled client is put up with; what is in the kernel's buffers is all there is afterwards.
     sleep(Duration::from_secs(60)).await;
     let mut text = Vec::new();
@@ -186,6 +196,7 @@ async fn an_answer_that_is_left_lying_ends_and_those_that_are_read_beside_it_do_
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::start(listener, Flood, KEEP_ALIVE);
+    let _held = hold_clock();
     let (mut client, _driven) = http2_client(address).await;
     let mut left = client.send_request(get_request("/")).await.unwrap();
     let mut read = client.send_request(get_request("/")).await.unwrap();
@@ -194,7 +205,7 @@ async fn an_answer_that_is_left_lying_ends_and_those_that_are_read_beside_it_do_
         for _ in 0..40 {
             read.frame().await.unwrap().unwrap();
         }
-        sleep(Duration::from_secs(1)).await;
+        advance(Duration::from_secs(1)).await;
     }
     // What was on its way to the client is still there.
     let mut ended = false;

@@ -74,7 +74,6 @@ impl Process {
     pub async fn run_to_end(invocation: &Invocation) -> Result<(ExitStatus, String), HarnessError> {
         let (mut process, _listening) = Self::spawn(invocation)?;
         let status = process.wait().await?;
-        while process.readers.join_next().await.is_some() {}
         Ok((status, process.stderr()))
     }
 
@@ -148,9 +147,14 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and all it wrote has been read.
     pub async fn wait(&mut self) -> Result<ExitStatus, HarnessError> {
-        match tokio::time::timeout(EXIT_LIMIT, self.child.wait()).await {
+        let ended = async {
+            let status = self.child.wait().await;
+            while self.readers.join_next().await.is_some() {}
+            status
+        };
+        match tokio::time::timeout(EXIT_LIMIT, ended).await {
             Ok(status) => status.map_err(HarnessError::io(format!("waiting for {}", self.name))),
             Err(_) => Err(self.failure(format!("still running after {EXIT_LIMIT:?}"))),
         }

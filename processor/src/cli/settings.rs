@@ -57,6 +57,13 @@ impl StartFault {
     /// Exit code of bad usage, as in sysexits.h.
     pub(super) const USAGE: u8 = 64;
 
+    /// Both, as one: what was asked wrongly goes before what is configured so.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let is_usage = [self, other].iter().any(|fault| matches!(fault, Self::Usage(_)));
+        let lines = format!("{self}\n{other}").lines().map(str::to_owned).collect();
+        if is_usage { Self::Usage(lines) } else { Self::Variables(lines) }
+    }
+
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => Self::USAGE,

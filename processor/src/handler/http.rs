@@ -70,6 +70,8 @@ impl HttpHandler {
             return Err(UnusableTarget::Scheme(target.scheme().to_owned()));
         }
         let client = reqwest::Client::builder()
+            // Work goes to whom the operator named, and not to whom a variable meant for other programs names.
+            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)

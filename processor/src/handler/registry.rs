@@ -53,7 +53,7 @@ impl Handlers {
         for entry in entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse_entry(entry) {
                 Ok((kind, _)) if handlers.by_kind.contains_key(&kind) => {
-                    faults.push(HandlerFault::Twice { text: masked(entry), kind });
+                    faults.push(HandlerFault::Twice { text: shown(entry), kind });
                 }
                 Ok((kind, handler)) => {
                     handlers.by_kind.insert(kind, handler);
@@ -90,7 +90,7 @@ impl fmt::Debug for Handlers {
 }
 
 fn parse_entry(entry: &str) -> Result<(String, Arc<dyn Handler>), HandlerFault> {
-    let text = || masked(entry);
+    let text = || shown(entry);
     let (kind, target) = entry.split_once('=').ok_or_else(|| HandlerFault::Shape { text: text() })?;
     if !well_formed(kind) {
         return Err(HandlerFault::Kind { text: text() });
@@ -105,6 +105,14 @@ fn parse_entry(entry: &str) -> Result<(String, Arc<dyn Handler>), HandlerFault> 
         }
     };
     Ok((kind.to_owned(), handler))
+}
+
+/// The entry without what may be a credential in it.
+fn shown(entry: &str) -> String {
+    match entry.split_once('=') {
+        Some((kind, target)) => format!("{kind}={}", masked(target)),
+        None => masked(entry),
+    }
 }
 
 fn well_formed(kind: &str) -> bool {
@@ -145,13 +153,16 @@ mod tests {
             "c=ftp://somewhere/",
             "d=not a url",
             "e=ftp://ada:canary@somewhere/?token=canary",
+            "f=ada:canary@somewhere?api_key=canary",
             "",
         ])
         .unwrap_err();
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 8, "{texts:#?}");
+        assert_eq!(texts.len(), 9, "{texts:#?}");
         assert!(texts[3].contains("a has a handler already"), "{texts:#?}");
         assert!(texts[5].contains("http"), "{texts:#?}");
-        assert!(texts[7].contains("somewhere") && !texts[7].contains("canary"), "{texts:#?}");
+        for text in &texts[7..] {
+            assert!(text.contains("somewhere") && !text.contains("canary"), "{text}");
+        }
     }
 }

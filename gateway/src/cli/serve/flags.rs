@@ -92,7 +92,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", env = "UPSTREAM_URL", hide_env_values = true)]
     pub(super) upstream_url: Option<UpstreamUrl>,
     /// Certificate authorities that an `https://` application is known by, a PEM file [default: the system's]
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_UPSTREAM_CA", requires = "upstream_url")]
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_UPSTREAM_CA")]
     pub(super) upstream_ca: Option<PathBuf>,
     /// Address of Envoy's rate limit service; off loopback it needs `PORTCULLIS_RLS_TOKEN`, the bearer token of whoever
     /// may ask: who does, says who the caller is [default: not served]

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, accepted, cluster, ended, start};
+use crate::fixture::{Fixture, accepted, cluster, ended, start, turn};
 use sockets::{Seen, Watcher};
 
 /// In the environment of the processes that are looked at, with a value of their own, and of the test that runs in a
@@ -73,7 +73,11 @@ async fn live(mark: &str) -> Named {
     let (application, handler) = (server(&mut serving).await, server(&mut serving).await);
     let credentials = Credentials::new(&json!({})).await.expect("credentials");
     let builder = credentials.believed_by(cluster()).processors(1).env(MARK, mark);
-    let builder = builder.env("UPSTREAM_URL", &format!("http://{application}"));
+    let mut builder = builder.env("UPSTREAM_URL", &format!("http://{application}"));
+    // Meant for other programs: whoever heeds them reaches nobody.
+    for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        builder = builder.env(variable, "http://127.0.0.1:9");
+    }
     let mut cluster = start(builder.handler("remote", &format!("http://{handler}/run"))).await;
     let issuer = credentials.jwks_url();
     let issuer = issuer.trim_start_matches("http://").trim_end_matches("/keys").parse().expect("an address");
@@ -164,8 +168,10 @@ async fn inside_a_network_of_nothing_but_loopback() {
     assert!(counted >= 1 && attempts() > counted, "{counted}, then {}", attempts());
 }
 
-#[test]
-fn where_there_is_nothing_but_loopback_nobody_wants_to_go_elsewhere() {
+#[tokio::test]
+async fn where_there_is_nothing_but_loopback_nobody_wants_to_go_elsewhere() {
+    // Of the test that runs inside.
+    let _turn = turn().await;
     let unshared = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--net", "sh", "-c", script]);
@@ -174,7 +180,8 @@ fn where_there_is_nothing_but_loopback_nobody_wants_to_go_elsewhere() {
     };
     let up = "ip link set lo up";
     if !unshared(up).is_ok_and(|output| output.status.success()) {
-        // Not every machine lets its users have one: the sockets are looked at on all.
+        // The sockets are looked at on every machine.
+        eprintln!("not shown: this machine lets nobody have a network of its own");
         return;
     }
     let program = std::env::current_exe().expect("this program");

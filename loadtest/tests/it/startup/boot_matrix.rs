@@ -220,8 +220,12 @@ async fn a_variable_whose_value_is_no_good_is_named() {
             taken.refuses(program, &[(variable, value)], &[&named]).await;
         }
     }
-    let upstream = [("UPSTREAM_URL", "https://127.0.0.1"), ("PORTCULLIS_UPSTREAM_CA", "/no/such/file")];
-    taken.refuses(&GATEWAY, &upstream, &["PORTCULLIS_UPSTREAM_CA: "]).await;
+    let several = [("PORTCULLIS_LOG", "portcullis=loud"), ("PORTCULLIS_HANDLER", "echo")];
+    taken.refuses(&PROCESSOR, &several, &["PORTCULLIS_LOG: ", "PORTCULLIS_HANDLER: "]).await;
+    let authority = ("PORTCULLIS_UPSTREAM_CA", "/no/such/file");
+    for upstream in [&[("UPSTREAM_URL", "https://127.0.0.1"), authority][..], &[authority]] {
+        taken.refuses(&GATEWAY, upstream, &["PORTCULLIS_UPSTREAM_CA: "]).await;
+    }
 }
 
 #[tokio::test]
@@ -238,9 +242,12 @@ async fn the_same_value_as_a_flag_is_bad_usage() {
         processor(&["--redis-url", "http://127.0.0.1"]),
         processor(&["--log", "portcullis=loud"]),
         processor(&["--handler", "echo"]),
+        gateway(&["redis://ada:canary@127.0.0.1"]),
+        processor(&["redis://ada:canary@127.0.0.1"]),
     ] {
         let (status, lines) = taken.start(&program, &[]).await;
         assert_eq!(status, Some(64), "{program:?}: {lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("canary")), "{program:?}: {lines:?}");
     }
 }
 

@@ -10,9 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::Duration;
 
 const LISTENING: &str = "0A";
+
+/// Pause between two looks: others want the processor, too.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Who was seen with sockets to where.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,7 @@ impl Watcher {
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     look.once();
+                    sleep(PAUSE);
                 }
                 look.seen
             }
