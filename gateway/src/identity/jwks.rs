@@ -1,11 +1,12 @@
 //! The keys of one issuer, as last fetched.
 //!
-//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and, once
-//! they were needed, by themselves when they are a while old or could not be had, whether or not anybody asks: what an
-//! issuer takes back on a quiet day must not count again on the next, and one that is back must not look away. Must never fetch more often than the rules below, whatever tokens come, never have two
-//! fetches under way (everybody who needs one waits for the same), nor give one up because whoever asked for it has
-//! gone: who keeps going away would keep the keys from everybody. Keys that are older than a day prove nothing: the
-//! issuer may have taken them back.
+//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and,
+//! once they were needed, by themselves when they are a while old or could not be had, whether or not anybody asks:
+//! what an issuer takes back on a quiet day must not count again on the next, and one that is back must not seem
+//! away. Must never fetch more often than the rules below, whatever tokens come, never have two fetches under way
+//! (everybody who needs one waits for the same), nor give one up because whoever asked for it has gone: who keeps
+//! going away would keep the keys from everybody. Keys that are older than a day prove nothing: the issuer may have
+//! taken them back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
