@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{
-    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore, StoreError,
-    Verdict,
+    AdmitRequest, CatchUp, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore,
+    StoreError, Verdict,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -205,11 +205,21 @@ impl ScopeDecider {
         }
     }
 
-    /// What is revoked, with this news. Each page of a long set is a command of its own, with a command's time.
+    /// What is revoked, with this news. Each page of a long set is a command of its own, with a command's time; waiting
+    /// for others who ask is none.
     pub(crate) async fn learn_of(&self, news: News) -> Result<Arc<RevocationView>, StoreError> {
         loop {
-            if let Some(view) = self.breaker.call(self.revocations.step(news)).await? {
-                return Ok(view);
+            let mut turn = match self.revocations.begin(news).await? {
+                CatchUp::Known(view) => return Ok(view),
+                CatchUp::Ask(turn) => turn,
+            };
+            match self.breaker.call(turn.ask()).await {
+                Ok(Some(view)) => return Ok(view),
+                Ok(None) => {}
+                Err(error) => {
+                    turn.was_in_vain();
+                    return Err(error);
+                }
             }
         }
     }

@@ -106,7 +106,7 @@ pub use grounds::Grounds;
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use lapse::Lapsed;
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
-pub use live_revocations::{LiveRevocations, News};
+pub use live_revocations::{CatchUp, LiveRevocations, News, Turn};
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use once::Once;

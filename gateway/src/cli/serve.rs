@@ -73,6 +73,7 @@ struct Prepared {
     redis: StoreOptions,
     redis_from_environment: bool,
     store_timeout: Duration,
+    store_away_after: Duration,
     redis_wait: Option<Duration>,
     scope: Scope,
     loaded: Loaded,
@@ -225,6 +226,7 @@ impl ServeArgs {
             },
             redis_from_environment: self.is_from_environment(REDIS_URL),
             store_timeout,
+            store_away_after: Duration::from_millis(self.store_away_ms),
             redis_wait: self.redis_wait_ms.map(Duration::from_millis),
             instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
             decide_askers: DecideAskers::named(self.decide_cidrs, self.trusted_proxy_count),
@@ -290,6 +292,7 @@ async fn run(prepared: Prepared) -> Exit {
         keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
+        store_away_after: prepared.store_away_after,
         upstream: prepared.upstream,
     };
     let shutdown = Shutdown::new();

@@ -23,6 +23,7 @@ mod share;
 mod claim;
 mod reclaim;
 pub(crate) mod slot;
+mod silent;
 mod shelf;
 mod look;
 mod session;

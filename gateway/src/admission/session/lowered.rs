@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::caller::{Caller, Source};
 use crate::delegation_terms::LONGEST_MS;
 use crate::identity::rank;
+use crate::metric;
 use crate::scope::ServedScope;
 use crate::store_breaker::StoreBreaker;
 
@@ -113,6 +114,7 @@ async fn compare(scope: &ServedScope, caller: &Caller) -> Result<(), StoreError>
     match store.set_ceiling(&caller.principal, Some(&caller.user_type), lasts_ms, grounds).await? {
         Revoked::Done { .. } => store.replace_grant(&caller.principal, &granted_by(caller)).await,
         Revoked::Full { revoked } => {
+            metric::lowering_refused();
             let (scope, principal) = (store.scope(), &caller.principal);
             tracing::warn!(%scope, principal, revoked, "a principal is not lowered yet: too much is revoked");
             Ok(())
