@@ -8,7 +8,8 @@ Guarantees
     nothing about the application, because its gateway vanished.
   - A probe whose breaker was told of it when its response began (`extend`) is not told of twice.
   - A pass that ends, in whatever way, is counted out of its pool, and releases or commits all it held, exactly once.
-  - Every pass of an agent that ends is in the stream of ends, exactly once, or it does not end.
+  - Every pass of an agent that ends is in the stream of ends, exactly once, or it does not end. Where that stream
+    cannot be written, all the others of the call end.
   - One whose record is gone or damaged ends like any other, but no breaker hears of it.
 
 KEYS
@@ -24,7 +25,8 @@ ARGV
     [actual d], then, of a pass of an agent, what its end says (JSON without the opening brace); kind, '' if it is not
     known
   outcome: 1 succeeded, 2 failed, 3 abandoned, 4 lapsed
-Returns  for each: 1 ended by this call, 0 nothing changed
+Returns  for each: 1 ended by this call, 0 nothing changed: not to be ended like this, or not any more, 2 nothing changed:
+  an agent's, whose end cannot be recorded
 ]]
 local pass_key, record_key, kind_key = KEYS[1], KEYS[2], KEYS[3]
 local call, pack, unpack_struct, max = redis.call, struct.pack, struct.unpack, math.max
@@ -39,15 +41,20 @@ for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 local expiries, records = call('ZMSCORE', pass_key, unpack(ids)), call('HMGET', record_key, unpack(ids))
 
 local breakers, accounts, services, ended = {}, {}, {}, {}
-local reply, gone, places, ends = {}, {}, {}, {}
+local reply, gone, places, ends, recordable = {}, {}, {}, {}, nil
 local key_at, arg_at = 4, 4
 for i = 1, #ids do
   local id, head, kind = ids[i], ARGV[arg_at + 1], ARGV[arg_at + 2]
   local breaker_key, pool_key, service_key = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
   local outcome, answered_ms, rules, holds, at = unpack_struct('<BdBB', head)
-  local expires = tonumber(expiries[i] or nil)
-  reply[i] = 0
-  if expires and not ended[id] and (now >= expires) == (outcome == LAPSED) then
+  local expires, about_at = tonumber(expiries[i] or nil), at + HOLD * holds
+  local acting = about_at <= #head
+  if acting and recordable == nil then recordable = ends_recordable(KEYS[#KEYS - 1], KEYS[#KEYS]) end
+  if not expires or ended[id] or (now >= expires) ~= (outcome == LAPSED) then
+    reply[i] = 0
+  elseif acting and not recordable then
+    reply[i] = 2
+  else
     ended[id], reply[i] = true, 1
     gone[#gone + 1] = id
     places[pool_key] = places[pool_key] or {}
@@ -68,8 +75,7 @@ for i = 1, #ids do
         services[service_key] = mean_ms > 0 and mean_ms + (took - mean_ms) / 16 or took
       end
     end
-    local about_at = at + HOLD * holds
-    if about_at <= #head then
+    if acting then
       ends[#ends + 1] = ended_event('pass.ended', WORD[outcome], 'gateway', string.sub(head, about_at), now)
     end
     holds_end(accounts, head, at, key_at + 3, holds, true, now)

@@ -180,6 +180,9 @@ impl Admin {
     }
 }
 
+/// What the log calls a request of this listener, whose paths have ids in them.
+const LISTENER: &str = "admin";
+
 pub(crate) type Shared = State<Arc<Admin>>;
 
 /// A handler's answer: a document, or why there is none.
@@ -192,12 +195,14 @@ async fn token_layer(State(admin): Shared, mut request: Request, next: Next) -> 
     request.extensions_mut().insert(request_id.clone());
     request.extensions_mut().insert(addressed.clone());
     let (parts, body) = request.into_parts();
+    let method = parts.method.clone();
     let operator = Operator::of(&admin.gateway, &admin.token, &parts).await;
     request = Request::from_parts(parts, body);
     let response = match operator {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
-            caught(&request_id, next.run(request)).await.unwrap_or_else(IntoResponse::into_response)
+            let answered = caught(&request_id, &method, LISTENER, next.run(request)).await;
+            answered.unwrap_or_else(IntoResponse::into_response)
         }
         Err(refused) => {
             session::count_unresolved(&admin.gateway, &refused);

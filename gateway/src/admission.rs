@@ -242,7 +242,7 @@ fn subject<'a>(identity: &'a Identity, class: &'a str) -> Subject<'a> {
 /// A refusal of the script in the words of the step it came from.
 fn refused(refusal: Refusal, limits: Limits, policy: Arc<PolicyInForce>) -> Refused {
     let (title, detail) = match refusal.reason.step() {
-        // The script knows no session step: whoever asks it has been through here.
+        // The script's part of the session step, a used proof, is told of by who had it spent (`Unspent`).
         Step::Session | Step::RateLimit => rate_limit::words(refusal.reason),
         Step::Backpressure => backpressure::words(refusal.reason),
         Step::CircuitBreaker => circuit_breaker::WORDS,

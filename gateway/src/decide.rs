@@ -17,7 +17,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use portcullis_lua::{PassEnd, TaskId};
+use portcullis_lua::{PassEnd, PassEnded, StoreError, TaskId};
 
 use crate::admission;
 use crate::admission::classed::{self, Classed};
@@ -160,9 +160,13 @@ pub(crate) async fn end(gateway: &Gateway, caller: Caller<'_>, parts: &Parts) ->
     let mut reported = Vec::new();
     usage::add(&mut reported, &parts.headers);
     let ends = [PassEnd { lease: record.lease, outcome, usage: reported, answered_ms }];
-    let held = admission::ask(gateway, scope.store().finish(policy.compiled(), &ends)).await?;
-    if held != [true] {
-        return Err(Refused::not_found());
+    match admission::ask(gateway, scope.store().finish(policy.compiled(), &ends)).await?.as_slice() {
+        [PassEnded::Now] => {}
+        [PassEnded::Refused] => {
+            let error = StoreError::Protocol("the end of a pass was refused".to_owned());
+            return Err(admission::circuit_breaker::unavailable(&error));
+        }
+        _ => return Err(Refused::not_found()),
     }
     gateway.refusal_memory().note_place_free();
     let mut response = Response::new(Body::empty());

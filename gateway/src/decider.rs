@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_lua::{
-    AdmitRequest, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore, StoreError,
-    Verdict,
+    AdmitRequest, CatchUp, Decision, Hop, LivePolicy, LiveRevocations, News, Provenance, RevocationView, ScopeStore,
+    StoreError, Verdict,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -55,6 +55,8 @@ pub(crate) struct Wish {
     pub(crate) estimates: Vec<(String, u64)>,
     /// Of a pass: how long its place lasts, ms; `None` leaves it to the policy.
     pub(crate) lease_ms: Option<u64>,
+    /// Until when it may be sent to Redis; `None`: for as long as somebody waits for it.
+    pub(crate) send_until: Option<Instant>,
 }
 
 /// What became of a question.
@@ -132,8 +134,7 @@ impl ScopeDecider {
             let misfits: Vec<(usize, Refused)> = fitted
                 .filter_map(|(index, (request, wish))| {
                     lower(request, &revoked);
-                    let fitting = alive(&request.provenance, &revoked).and_then(|()| fit(request, wish, &policy));
-                    Some((index, fitting.err()?))
+                    Some((index, askable(request, wish, &policy, &revoked).err()?))
                 })
                 .collect();
             let answer = if misfits.is_empty() {
@@ -204,11 +205,21 @@ impl ScopeDecider {
         }
     }
 
-    /// What is revoked, with this news. Each page of a long set is a command of its own, with a command's time.
+    /// What is revoked, with this news. Each page of a long set is a command of its own, with a command's time; waiting
+    /// for others who ask is none.
     pub(crate) async fn learn_of(&self, news: News) -> Result<Arc<RevocationView>, StoreError> {
         loop {
-            if let Some(view) = self.breaker.call(self.revocations.step(news)).await? {
-                return Ok(view);
+            let mut turn = match self.revocations.begin(news).await? {
+                CatchUp::Known(view) => return Ok(view),
+                CatchUp::Ask(turn) => turn,
+            };
+            match self.breaker.call(turn.ask()).await {
+                Ok(Some(view)) => return Ok(view),
+                Ok(None) => {}
+                Err(error) => {
+                    turn.was_in_vain();
+                    return Err(error);
+                }
             }
         }
     }
@@ -242,6 +253,20 @@ fn weight(request: &AdmitRequest, policy: &PolicyInForce) -> usize {
     let of_hop = |hop: &Hop| usize::from(hop.calls_per_min.is_some()) + usize::from(hop.calls_per_hour.is_some());
     let of_chain: usize = request.provenance.hops.iter().map(of_hop).sum();
     request.payload.len() + LIMIT_BYTES * (policy.compiled().named_limits_of(&request.user_type) + of_chain)
+}
+
+/// Gives a request what this policy decides about it, or says why it cannot be asked about now.
+fn askable(
+    request: &mut AdmitRequest,
+    wish: &Wish,
+    policy: &PolicyInForce,
+    revoked: &RevocationView,
+) -> Result<(), Refused> {
+    alive(&request.provenance, revoked)?;
+    if wish.send_until.is_some_and(|until| Instant::now() > until) {
+        return Err(Refused::unauthenticated());
+    }
+    fit(request, wish, policy)
 }
 
 /// Whether a credential is alive, as far as is known. Where Redis has lost revocations, nothing is known of

@@ -7,7 +7,10 @@
 //! Names follow Prometheus: prefix `portcullis_`, base units (seconds, not milliseconds), `_total` on counters.
 //! A handle is looked up once per label set and then reused, so that counting costs a lookup and an addition.
 
+mod credential;
 mod degraded;
+pub use credential::credential_refused;
+pub(crate) use credential::lowering_refused;
 pub(crate) use degraded::degraded;
 
 use std::collections::BTreeSet;
@@ -33,7 +36,6 @@ const PASSES_LOST: &str = "portcullis_passes_lost_total";
 const PASSES_TAKEN_BACK: &str = "portcullis_passes_taken_back_total";
 const UPSTREAM_FAILURES: &str = "portcullis_upstream_failures_total";
 const RLS_QUESTIONS: &str = "portcullis_rls_questions_total";
-const CREDENTIALS_REFUSED: &str = "portcullis_credentials_refused_total";
 const SCOPES: &str = "portcullis_scopes";
 const POLICY_LOADS: &str = "portcullis_policy_loads_total";
 const STALE_POLICY: &str = "portcullis_stale_policy_total";
@@ -129,12 +131,6 @@ pub fn upstream_failure(code: &'static str) {
 pub fn rls_question(code: &'static str) {
     LazyLock::force(&METRICS);
     counter!(RLS_QUESTIONS, "code" => code).increment(1);
-}
-
-/// A credential was worth nothing; `cause` is one of those the verifiers name.
-pub fn credential_refused(cause: &'static str) {
-    LazyLock::force(&METRICS);
-    counter!(CREDENTIALS_REFUSED, "cause" => cause).increment(1);
 }
 
 /// Scopes served now.
@@ -233,7 +229,7 @@ pub fn describe() {
     describe_counter!(PASSES_TAKEN_BACK, Unit::Count, "Lapsed passes, of any gateway, that this one took back.");
     describe_counter!(UPSTREAM_FAILURES, Unit::Count, "Proxied requests that the application did not answer, by code.");
     describe_counter!(RLS_QUESTIONS, Unit::Count, "Questions of Envoy's rate limit service, by gRPC status.");
-    describe_counter!(CREDENTIALS_REFUSED, Unit::Count, "Credentials that were worth nothing, by cause.");
+    credential::describe();
     describe_gauge!(BUILD, Unit::Count, "Always 1; the version is in the label.");
     degraded::describe();
     describe_gauge!(SCOPES, Unit::Count, "Scopes served by this gateway.");
@@ -267,6 +263,7 @@ static PROMETHEUS: LazyLock<PrometheusHandle> = LazyLock::new(|| {
         tracing::warn!("this process already records its metrics elsewhere; /metrics stays empty");
     }
     describe();
+    credential::begin();
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     handle
 });

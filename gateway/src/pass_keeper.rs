@@ -4,7 +4,7 @@
 //! way; for extending those of long answers, and saying with that how they began, so that a probe is judged long
 //! before they end; and for trying again while Redis is away. Must never hold a request up:
 //! whoever ends a pass says so and goes on. What is never written lapses by itself, which is also what becomes of the
-//! places of a gateway that is killed.
+//! places of a gateway that is killed, and of passes whose ends Redis does not take.
 
 mod kept;
 
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use portcullis_lua::{
-    LivePolicy, PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, ScopeStore, StoreError, TaskId,
+    LivePolicy, PASS_BATCH, PassEnd, PassEnded, PassExtension, PassHead, PassLease, PassOutcome, ScopeStore,
+    StoreError, TaskId,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -155,8 +156,12 @@ impl PassKeeper {
         match breaker.call(scope.store.finish(policy.compiled(), &ends)).await {
             Ok(answers) => {
                 memory.note_place_free();
+                let refused = answers.iter().filter(|answer| **answer == PassEnded::Refused).count();
+                if refused > 0 {
+                    tracing::error!(passes = refused, "the ends of passes are refused: they are left to lapse");
+                }
                 let told = batch.iter().zip(answers);
-                metric::passes_lost(told.filter(|(ended, held)| ended.is_lost(*held, said_at)).count());
+                metric::passes_lost(told.filter(|(ended, answer)| ended.is_lost(*answer, said_at)).count());
             }
             // Said twice it changes nothing.
             Err(StoreError::Unavailable(_)) => self.kept().put_back(batch, Instant::now() + RETRY),

@@ -16,7 +16,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
-use portcullis_lua::Step;
+use portcullis_lua::{Reason, Step};
 use tokio::time::Instant;
 
 use crate::admission::session::{self, Identity, Unspent};
@@ -75,7 +75,7 @@ impl Public {
             if health::is_check(parts.uri.path()) {
                 return self.health(Request::from_parts(parts, body)).await;
             }
-            let (started, gateway) = (Instant::now(), &self.gateway);
+            let (started, gateway, method) = (Instant::now(), &self.gateway, parts.method.clone());
             let route = match parts.uri.path() {
                 path if gateway.upstream().is_some() && proxy::takes(path) => proxy::ROUTE,
                 path => route_name(path),
@@ -101,7 +101,7 @@ impl Public {
                     Err(answer) => (None, *answer),
                 }
             };
-            let answered = caught(&request_id, answered).await;
+            let answered = caught(&request_id, &method, route, answered).await;
             let (identity, answer) = answered.unwrap_or_else(|refused| (None, Err(refused)));
             let mut response = self.finished(answer, &request_id, identity.as_ref(), route, presented, profile);
             sharing.write(response.headers_mut());
@@ -187,7 +187,9 @@ impl Public {
             return (None, Err(turned_away(&self.gateway, refused)));
         }
         // Whoever notices that a credential is worth nothing, the answer names nobody.
-        let named = answer.as_ref().err().is_none_or(|refused| refused.cause != Cause::Unauthenticated);
+        let worthless =
+            |refused: &Refused| matches!(refused.cause, Cause::Unauthenticated | Cause::Decided(Reason::ProofUsed));
+        let named = !answer.as_ref().is_err_and(worthless);
         (Some(identity).filter(|_| named), answer)
     }
 

@@ -64,6 +64,8 @@ pub struct ServedScope {
     last_used: AtomicU64,
     /// When the last look for an unknown user type began.
     looked_for_type: tokio::sync::Mutex<Option<Instant>>,
+    /// Held by whoever goes on asking what is revoked until Redis is away for certain; when that was last in vain.
+    asked_in_vain: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl ServedScope {
@@ -97,6 +99,7 @@ impl ServedScope {
             due: Mutex::new(Due::at_once()),
             last_used: AtomicU64::new(0),
             looked_for_type: tokio::sync::Mutex::new(None),
+            asked_in_vain: tokio::sync::Mutex::new(None),
         };
         scope.touch();
         scope
@@ -150,6 +153,12 @@ impl ServedScope {
     /// What is revoked in the scope, as far as this gateway knows.
     pub(crate) fn revocations(&self) -> &LiveRevocations {
         &self.revocations
+    }
+
+    /// Who goes on asking what is revoked while it is not certain that Redis is away holds this; when that was last in
+    /// vain.
+    pub(crate) fn asked_in_vain(&self) -> &tokio::sync::Mutex<Option<Instant>> {
+        &self.asked_in_vain
     }
 
     /// What is revoked in the scope, asked for now. That Redis lost some of it is said there, for those who were

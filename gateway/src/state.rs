@@ -79,6 +79,8 @@ pub struct GatewayOptions {
     pub drain: Duration,
     /// How long Redis may take for an answer before the caller gets a 503.
     pub store_timeout: Duration,
+    /// How long Redis has to be silent to be away for certain: connections that only broke are made again within this.
+    pub store_away_after: Duration,
     /// The application behind this gateway; `None`: paths that are not the gateway's own are not found.
     pub upstream: Option<UpstreamOptions>,
 }
@@ -119,7 +121,8 @@ pub struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(options: GatewayOptions) -> Arc<Self> {
-        let (store_breaker, background) = (Arc::new(StoreBreaker::new(options.store_timeout)), Background::default());
+        let store_breaker = Arc::new(StoreBreaker::new(options.store_timeout, options.store_away_after));
+        let background = Background::default();
         let IdentityTerms { document, delegation } = options.identity;
         let opened_sessions =
             Arc::new(OpenedSessions::new(options.store.clone(), store_breaker.clone(), options.scope.clone()));

@@ -9,9 +9,14 @@
 //!
 //! Opening early costs little, because the first probe goes out at the moment of opening: a connection that only had to
 //! be made again closes the breaker within a round trip.
+//!
+//! That Redis is away is certain only once it has been looked for in vain for a while. Time in which this process did
+//! not run is not counted: one that was frozen knows nothing of it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_lua::StoreError;
@@ -29,27 +34,38 @@ const TURNS: u32 = 8;
 /// Pause between two probes: an outage costs Redis ten commands a second per gateway.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A look at the clock is due after each [`PROBE_INTERVAL`] while the breaker is open; one that comes this late was not
+/// held up by other work: the process did not run.
+const FROZEN: Duration = PROBE_INTERVAL.saturating_mul(5);
+
 /// Open or closed; see the module's header.
 #[derive(Debug)]
 pub struct StoreBreaker {
     command_timeout: Duration,
+    away_after: Duration,
     open: AtomicBool,
-    made: Instant,
-    /// When it was last opened, ms since it was made.
-    opened_ms: AtomicU64,
+    in_vain: Mutex<InVain>,
     timeouts_in_a_row: AtomicU32,
     opened: Notify,
 }
 
+/// For how long Redis has been looked for without an answer, up to the last look.
+#[derive(Clone, Copy, Debug)]
+struct InVain {
+    lasted: Duration,
+    last_look: Instant,
+}
+
 impl StoreBreaker {
-    /// A closed breaker for commands that are given this long.
+    /// A closed breaker for commands that are given this long, of a Redis that is away for certain when it has been
+    /// looked for in vain for `away_after`.
     #[must_use]
-    pub fn new(command_timeout: Duration) -> Self {
+    pub fn new(command_timeout: Duration, away_after: Duration) -> Self {
         Self {
             command_timeout,
+            away_after,
             open: AtomicBool::new(false),
-            made: Instant::now(),
-            opened_ms: AtomicU64::new(0),
+            in_vain: Mutex::new(InVain::from_now()),
             timeouts_in_a_row: AtomicU32::new(0),
             opened: Notify::new(),
         }
@@ -61,10 +77,10 @@ impl StoreBreaker {
         self.open.load(Ordering::Acquire)
     }
 
-    /// For how long Redis has been left alone, if it is.
-    pub(crate) fn open_for(&self) -> Option<Duration> {
-        let opened = self.made + Duration::from_millis(self.opened_ms.load(Ordering::Relaxed));
-        self.is_open().then(|| opened.elapsed())
+    /// Whether Redis is away for certain: it has been looked for in vain for long enough, up to now.
+    pub(crate) fn is_away(&self) -> bool {
+        let in_vain = *self.in_vain();
+        self.is_open() && in_vain.last_look.elapsed() < FROZEN && in_vain.lasted >= self.away_after
     }
 
     /// Runs a command unless the breaker is open, and learns from how it went. Waits at most the command timeout,
@@ -95,13 +111,25 @@ impl StoreBreaker {
         loop {
             self.opened.notified().await;
             while self.is_open() {
-                if let Ok(Ok(())) = timeout(self.command_timeout, ping()).await {
-                    self.close();
-                } else {
-                    sleep(PROBE_INTERVAL).await;
-                }
+                let probe = async {
+                    if let Ok(Ok(())) = timeout(self.command_timeout, ping()).await {
+                        self.close();
+                    } else {
+                        sleep(PROBE_INTERVAL).await;
+                    }
+                };
+                self.look_until(probe).await;
             }
         }
+    }
+
+    /// Counts the time until this probe is over as time in which Redis was looked for.
+    async fn look_until(&self, probe: impl Future<Output = ()>) {
+        let mut probe = pin!(probe);
+        while timeout(PROBE_INTERVAL, &mut probe).await.is_err() {
+            self.in_vain().look();
+        }
+        self.in_vain().look();
     }
 
     /// Takes note of how a command went that took this long.
@@ -130,8 +158,8 @@ impl StoreBreaker {
 
     fn trip(&self, reason: &str) {
         if !self.is_open() {
-            // First: whoever sees that it is open sees since when.
-            self.opened_ms.store(self.made.elapsed().as_millis() as u64, Ordering::Relaxed);
+            // First: whoever sees that it is open sees for how long.
+            *self.in_vain() = InVain::from_now();
         }
         if !self.open.swap(true, Ordering::AcqRel) {
             tracing::warn!(reason, "redis does not answer: refusing until it does");
@@ -146,6 +174,23 @@ impl StoreBreaker {
         self.open.store(false, Ordering::Release);
         metric::store_breaker(false);
         tracing::info!("redis answers again");
+    }
+
+    fn in_vain(&self) -> MutexGuard<'_, InVain> {
+        self.in_vain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InVain {
+    fn from_now() -> Self {
+        Self { lasted: Duration::ZERO, last_look: Instant::now() }
+    }
+
+    /// It is still looked for. What happened while this process was frozen is not known: then it begins anew.
+    fn look(&mut self) {
+        let since = self.last_look.elapsed();
+        let lasted = if since < FROZEN { self.lasted + since } else { Duration::ZERO };
+        *self = Self { lasted, last_look: Instant::now() };
     }
 }
 
@@ -172,6 +217,7 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_millis(40);
+    const AWAY: Duration = Duration::from_secs(1);
 
     fn refused() -> Result<(), StoreError> {
         Err(StoreError::Unavailable("connection refused".to_owned()))
@@ -179,11 +225,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_broken_connection_opens_at_once_and_then_nothing_is_called() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         assert!(breaker.call(ready(refused())).await.is_err());
-        assert_eq!(breaker.open_for(), Some(Duration::ZERO));
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(breaker.open_for(), Some(Duration::from_secs(3)));
         let called = AtomicBool::new(false);
         let command = async {
             called.store(true, Ordering::Relaxed);
@@ -193,9 +236,60 @@ mod tests {
         assert!(!called.load(Ordering::Relaxed));
     }
 
+    /// Whether Redis is away for certain, once the breaker's tending has had its turns.
+    async fn is_away_when_tended(breaker: &StoreBreaker) -> bool {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        breaker.is_away()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn redis_is_away_when_it_was_looked_for_in_vain_and_not_while_this_process_was_frozen() {
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
+        let looked_for = async {
+            assert!(breaker.call(ready(refused())).await.is_err());
+            assert!(!breaker.is_away());
+            sleep(AWAY / 2).await;
+            assert!(!breaker.is_away());
+            sleep(AWAY).await;
+            assert!(breaker.is_away());
+            // Nothing runs: neither a probe nor what waits for its time.
+            tokio::time::advance(AWAY * 7).await;
+            assert!(!breaker.is_away(), "what was certain before it was frozen is not now");
+            assert!(!is_away_when_tended(&breaker).await);
+            sleep(AWAY * 3 / 4).await;
+            assert!(!breaker.is_away());
+            sleep(AWAY / 2).await;
+            assert!(breaker.is_away());
+            breaker.close();
+            assert!(breaker.call(ready(refused())).await.is_err());
+            tokio::time::advance(AWAY * 7).await;
+            assert!(!is_away_when_tended(&breaker).await, "it was frozen as soon as it was opened");
+        };
+        tokio::select! {
+            () = breaker.tend(|| ready(refused())) => unreachable!("tending has no end"),
+            () = looked_for => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_redis_that_leaves_probes_unanswered_is_away_no_later_than_one_that_refuses_them() {
+        let breaker = StoreBreaker::new(AWAY * 5, AWAY);
+        let looked_for = async {
+            assert!(breaker.call(ready(refused())).await.is_err());
+            sleep(AWAY + PROBE_INTERVAL).await;
+            assert!(breaker.is_away());
+        };
+        tokio::select! {
+            () = breaker.tend(pending) => unreachable!("tending has no end"),
+            () = looked_for => {}
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn timeouts_open_it_only_in_a_row() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         for _ in 0..2 {
             assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
         }
@@ -210,7 +304,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_of_the_client_library_counts_as_a_timeout() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         let slow = async {
             sleep(TIMEOUT.mul_f64(0.9)).await;
             refused()
@@ -221,7 +315,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_waits_no_longer_than_the_timeout() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         let started = Instant::now();
         assert!(breaker.call(pending::<Result<(), _>>()).await.is_err());
         assert_eq!(started.elapsed(), TIMEOUT);
@@ -229,7 +323,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_does_not_get_to_run_is_not_taken_for_an_outage() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         let (answer, answered) = tokio::sync::oneshot::channel();
         let call = breaker.call(async { answered.await.map_err(|_| StoreError::Unavailable("gone".to_owned())) });
         let busy = async {
@@ -245,7 +339,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_that_are_errors_are_still_answers() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         for _ in 0..10 {
             let (held, current) = (PolicyStamp::NONE, PolicyStamp::new(2, "{}"));
             let answer: Result<(), _> = Err(StoreError::StalePolicy { held, current });
@@ -256,7 +350,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_answered_probe_closes_it() {
-        let breaker = StoreBreaker::new(TIMEOUT);
+        let breaker = StoreBreaker::new(TIMEOUT, AWAY);
         let probes = AtomicUsize::new(0);
         let ping = || async {
             match probes.fetch_add(1, Ordering::Relaxed) {

@@ -6,3 +6,9 @@
 local function ended_event(event, status, by, about, now)
   return { 'event', event, 'at', string.format('%d', now), 'by', by, 'about', '{"status":"' .. status .. '",' .. about }
 end
+
+--- Whether ends can be recorded now. Where not, whoever ends several goes on with those that need no record.
+local function ends_recordable(ended_key, head_key)
+  local length, head = redis.pcall('XLEN', ended_key), redis.pcall('GET', head_key)
+  return type(length) == 'number' and (not head or type(head) == 'string' and #head >= 8)
+end

@@ -1,11 +1,14 @@
 //! `finish.lua`: ends passes.
 
+use std::slice;
+
 use bytes::Bytes;
 use fred::types::Value;
+use futures_util::future::join_all;
 
 use crate::error::StoreError;
 use crate::pack::Packer;
-use crate::pass::{PASS_BATCH, PassEnd, PassLease, PassOutcome};
+use crate::pass::{PASS_BATCH, PassEnd, PassEnded, PassLease, PassOutcome};
 use crate::policy::{CompiledPolicy, ListedRules};
 use crate::reply::Reply;
 use crate::script::FINISH;
@@ -28,9 +31,10 @@ pub(crate) struct Ending<'a> {
 
 impl ScopeStore {
     /// Ends passes: their places are free, their holds committed or released, and the breakers of their classes told.
-    /// One answer per pass, in order: whether it was still held. One that had lapsed or ended before changes nothing,
-    /// so that a call may be repeated. More than [`PASS_BATCH`] make several calls, each of which is atomic.
-    pub async fn finish(&self, policy: &CompiledPolicy, ends: &[PassEnd]) -> Result<Vec<bool>, StoreError> {
+    /// One answer per pass, in order. One that had lapsed or ended before changes nothing, so that a call may be
+    /// repeated; one that Redis does not take holds up no other. More than [`PASS_BATCH`] make several calls, each of
+    /// which is atomic.
+    pub async fn finish(&self, policy: &CompiledPolicy, ends: &[PassEnd]) -> Result<Vec<PassEnded>, StoreError> {
         let endings: Vec<Ending<'_>> = ends.iter().map(Ending::of).collect();
         self.end_passes(policy, &endings).await
     }
@@ -40,31 +44,62 @@ impl ScopeStore {
         &self,
         policy: &CompiledPolicy,
         endings: &[Ending<'_>],
-    ) -> Result<Vec<bool>, StoreError> {
+    ) -> Result<Vec<PassEnded>, StoreError> {
         let mut ended = Vec::with_capacity(endings.len());
         for batch in endings.chunks(PASS_BATCH) {
-            let k = &self.keys;
-            let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind()];
-            let rules = ListedRules::new(batch.iter().map(|ending| policy.breaker_of(&ending.lease.kind)));
-            let most_ends = policy.max_decision_batches.to_string();
-            let mut args: Vec<Value> = vec![self.now_arg(), rules.packed.into(), most_ends.into()];
-            for (ending, rules_number) in batch.iter().zip(rules.numbers) {
-                let lease = ending.lease;
-                keys.extend([k.breaker(&lease.kind), k.pool(lease.pool()), k.pool_service(lease.pool())]);
-                keys.extend(lease.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
-                args.push(lease.pass_id.as_str().into());
-                args.push(ending.head(policy, rules_number)?.into());
-                args.push(lease.kind.as_str().into());
-            }
-            if batch.iter().any(|ending| ending.lease.acting.is_some()) {
-                keys.extend([k.ended(), k.ended_head()]);
-            }
-            let mut reply = Reply::new("finish", FINISH.call(&self.store, keys, args).await?)?;
-            for _ in batch {
-                ended.push(reply.int()? == 1);
+            match self.end_at_once(policy, batch).await {
+                // Whatever is damaged, it need not be what all of them touch.
+                Err(StoreError::Protocol(_)) => ended.extend(self.end_each(policy, batch).await?),
+                answers => ended.extend(answers?),
             }
         }
         Ok(ended)
+    }
+
+    async fn end_each(&self, policy: &CompiledPolicy, batch: &[Ending<'_>]) -> Result<Vec<PassEnded>, StoreError> {
+        // All on their way together: the caller has the time of a command or two.
+        let calls = batch.iter().map(|ending| self.end_at_once(policy, slice::from_ref(ending)));
+        let mut ended = Vec::with_capacity(batch.len());
+        for (ending, answer) in batch.iter().zip(join_all(calls).await) {
+            match answer {
+                Err(StoreError::Protocol(fault)) => {
+                    tracing::warn!(pass_id = %ending.lease.pass_id, fault, "the end of a pass was refused");
+                    ended.push(PassEnded::Refused);
+                }
+                answers => ended.extend(answers?),
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn end_at_once(&self, policy: &CompiledPolicy, batch: &[Ending<'_>]) -> Result<Vec<PassEnded>, StoreError> {
+        let k = &self.keys;
+        let mut keys = vec![k.pass(), k.pass_record(), k.breaker_kind()];
+        let rules = ListedRules::new(batch.iter().map(|ending| policy.breaker_of(&ending.lease.kind)));
+        let most_ends = policy.max_decision_batches.to_string();
+        let mut args: Vec<Value> = vec![self.now_arg(), rules.packed.into(), most_ends.into()];
+        for (ending, rules_number) in batch.iter().zip(rules.numbers) {
+            let lease = ending.lease;
+            keys.extend([k.breaker(&lease.kind), k.pool(lease.pool()), k.pool_service(lease.pool())]);
+            keys.extend(lease.holds.iter().map(|hold| k.budget(&hold.budget, &hold.subject)));
+            args.push(lease.pass_id.as_str().into());
+            args.push(ending.head(policy, rules_number)?.into());
+            args.push(lease.kind.as_str().into());
+        }
+        if batch.iter().any(|ending| ending.lease.acting.is_some()) {
+            keys.extend([k.ended(), k.ended_head()]);
+        }
+        let mut reply = Reply::new("finish", FINISH.call(&self.store, keys, args).await?)?;
+        batch.iter().map(|_| read(reply.int()?)).collect()
+    }
+}
+
+fn read(answer: i64) -> Result<PassEnded, StoreError> {
+    match answer {
+        0 => Ok(PassEnded::Before),
+        1 => Ok(PassEnded::Now),
+        2 => Ok(PassEnded::Refused),
+        other => Err(StoreError::Protocol(format!("finish answered {other}"))),
     }
 }
 

@@ -1,24 +1,37 @@
 //! `lapse.lua`: finds passes that have lapsed; what they held is given back by `finish.lua`.
 //!
 //! Two calls, because only the record of a pass says which budgets it holds. Must never take back anything between
-//! them: who finds the same pass twice ends it once.
+//! them: who finds the same pass twice ends it once. Nor must what cannot be ended keep anybody from what lapsed later.
 
 use crate::ended::Acting;
 use crate::error::StoreError;
 use crate::finish::Ending;
-use crate::pass::{PassLease, PassRecord};
+use crate::pass::{PASS_BATCH, PassEnded, PassLease, PassRecord};
 use crate::policy::CompiledPolicy;
 use crate::reply::Reply;
 use crate::script::LAPSE;
 use crate::store::ScopeStore;
 use crate::task::TaskId;
 
+/// What a search for lapsed passes came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lapsed {
+    /// Passes that this call took back.
+    pub taken_back: usize,
+    /// Passes that lie where they were, because Redis does not take their ends.
+    pub refused: usize,
+    /// Whether it found as many as one call looks at, so that there may be more behind.
+    pub more: bool,
+}
+
 impl ScopeStore {
-    /// Takes back up to 64 passes whose holders let them lapse: releases what they held and gives probes back. Their
-    /// places have not counted since they lapsed. How many this call took back.
-    pub async fn lapse(&self, policy: &CompiledPolicy) -> Result<u64, StoreError> {
+    /// Takes back up to 64 passes whose holders let them lapse, leaving out the `first` that lapsed: releases what they
+    /// held and gives probes back. Their places have not counted since they lapsed. Who goes on behind those that were
+    /// refused finds the others.
+    pub async fn lapse(&self, policy: &CompiledPolicy, first: usize) -> Result<Lapsed, StoreError> {
         let keys = vec![self.keys.pass(), self.keys.pass_record()];
-        let mut reply = Reply::new("lapse", LAPSE.call(&self.store, keys, vec![self.now_arg()]).await?)?;
+        let args = vec![self.now_arg(), first.to_string().into()];
+        let mut reply = Reply::new("lapse", LAPSE.call(&self.store, keys, args).await?)?;
         let mut lapsed = Vec::new();
         while !reply.is_empty() {
             let pass_id = TaskId::from_store(reply.text()?);
@@ -27,7 +40,12 @@ impl ScopeStore {
         }
         let endings: Vec<Ending<'_>> = lapsed.iter().map(Ending::lapsed).collect();
         let ended = self.end_passes(policy, &endings).await?;
-        Ok(ended.into_iter().filter(|ended| *ended).count() as u64)
+        let count = |what| ended.iter().filter(|each| **each == what).count();
+        Ok(Lapsed {
+            taken_back: count(PassEnded::Now),
+            refused: count(PassEnded::Refused),
+            more: lapsed.len() >= PASS_BATCH,
+        })
     }
 }
 

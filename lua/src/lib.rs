@@ -104,13 +104,16 @@ pub use follow::{Presence, Said};
 pub use grant::{AsOf, Noted, Stated};
 pub use grounds::Grounds;
 pub use heartbeat::{Heartbeat, ProcessorView};
+pub use lapse::Lapsed;
 pub use live_policy::{FromBasis, LivePolicy, Next, PolicyBasis, next};
-pub use live_revocations::{LiveRevocations, News};
+pub use live_revocations::{CatchUp, LiveRevocations, News, Turn};
 pub use login::{Opened, SessionKey, SessionRecord, SessionTerms};
 pub use look::{LOOK_BATCH, Looked, Progress, TaskNews};
 pub use once::Once;
 pub use output::OUTPUT_BATCH;
-pub use pass::{PASS_BATCH, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms};
+pub use pass::{
+    PASS_BATCH, PassEnd, PassEnded, PassExtension, PassHead, PassLease, PassOutcome, PassRecord, PassTerms,
+};
 pub use policy::CompiledPolicy;
 pub use provenance::{Hop, MOST_HOPS, Provenance, RequestOrigin};
 pub use question::chain_limits;

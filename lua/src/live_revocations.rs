@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::error::StoreError;
@@ -24,9 +25,32 @@ pub struct LiveRevocations {
 struct Inner {
     store: ScopeStore,
     current: ArcSwap<RevocationView>,
-    /// Held while asking Redis, so that many who heard the same news ask once. What has been read of a set that is
-    /// longer than an answer: whoever asks next goes on with it.
-    asking: tokio::sync::Mutex<Option<Reading>>,
+    /// Held while asking Redis, so that many who heard the same news ask once.
+    asking: Mutex<Asking>,
+}
+
+#[derive(Default)]
+struct Asking {
+    /// What has been read of a set that is longer than an answer: whoever asks next goes on with it.
+    reading: Option<Reading>,
+    /// When the last question was asked that was not answered.
+    in_vain: Option<Instant>,
+}
+
+/// What there is to do about news.
+#[derive(Debug)]
+pub enum CatchUp<'a> {
+    /// Nothing: this is what is revoked.
+    Known(Arc<RevocationView>),
+    /// To ask, on behalf of all who wait.
+    Ask(Turn<'a>),
+}
+
+/// The turn to ask what is revoked. Others wait until it is dropped.
+pub struct Turn<'a> {
+    of: &'a Inner,
+    asking: MutexGuard<'a, Asking>,
+    began: Instant,
 }
 
 struct Reading {
@@ -66,7 +90,7 @@ impl LiveRevocations {
     /// Of the store's scope; nothing is known before the first [`catch_up`](Self::catch_up).
     #[must_use]
     pub fn new(store: ScopeStore) -> Self {
-        let inner = Inner { store, current: ArcSwap::default(), asking: tokio::sync::Mutex::default() };
+        let inner = Inner { store, current: ArcSwap::default(), asking: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -102,20 +126,51 @@ impl LiveRevocations {
     /// Asks Redis at most once; what is known then, or `None` where there is more to read. Nothing that was read is
     /// lost when its caller gives up: the next one goes on.
     pub async fn step(&self, news: News) -> Result<Option<Arc<RevocationView>>, StoreError> {
-        if news.is_known_to(&self.load()) {
-            return Ok(Some(self.load()));
+        match self.begin(news).await? {
+            CatchUp::Known(view) => Ok(Some(view)),
+            CatchUp::Ask(mut turn) => {
+                let answer = turn.ask().await;
+                answer.inspect_err(|_| turn.was_in_vain())
+            }
         }
-        let mut reading = self.inner.asking.lock().await;
+    }
+
+    /// What there is to do about this news, once nobody else is asking: for who gives an answer some time, which what
+    /// it takes the others is no part of.
+    ///
+    /// # Errors
+    ///
+    /// When somebody has asked in vain since the news was heard: that was for all who had heard it.
+    pub async fn begin(&self, news: News) -> Result<CatchUp<'_>, StoreError> {
+        if news.is_known_to(&self.load()) {
+            return Ok(CatchUp::Known(self.load()));
+        }
+        let asking = self.inner.asking.lock().await;
         // Somebody else may have caught up while we waited for our turn.
         if news.is_known_to(&self.load()) {
-            return Ok(Some(self.load()));
+            return Ok(CatchUp::Known(self.load()));
         }
-        let (held, asked) = (self.load(), Instant::now());
+        if asking.in_vain.is_some_and(|began| began >= news.heard) {
+            return Err(StoreError::Unavailable("what is revoked was asked in vain".to_owned()));
+        }
+        Ok(CatchUp::Ask(Turn { of: &self.inner, asking, began: Instant::now() }))
+    }
+}
+
+impl Turn<'_> {
+    /// Asks Redis once; what is known then, or `None` where there is more to read.
+    ///
+    /// # Errors
+    ///
+    /// When Redis does not answer.
+    pub async fn ask(&mut self) -> Result<Option<Arc<RevocationView>>, StoreError> {
+        let (held, asked) = (self.of.current.load_full(), Instant::now());
+        let reading = &mut self.asking.reading;
         let (number, epoch) = match &*reading {
             Some(reading) => (reading.number, reading.epoch.as_deref()),
             None => (held.number(), held.epoch()),
         };
-        let RevokedPage { mut set, goes_on, told } = self.inner.store.revoked_page(number, epoch).await?;
+        let RevokedPage { mut set, goes_on, told } = self.of.store.revoked_page(number, epoch).await?;
         let begun = reading.take();
         if begun.is_none() && goes_on && set.number == held.number() {
             return Ok(Some(self.hold(&held, held.confirmed(asked, set.now_ms))));
@@ -138,10 +193,15 @@ impl LiveRevocations {
         Ok(Some(self.hold(&held, held.followed_by(draft, &set, asked))))
     }
 
-    /// The caller has its turn, so nobody else changes what is held.
+    /// Redis did not answer: nor did it those who were waiting when it was asked.
+    pub fn was_in_vain(mut self) {
+        self.asking.in_vain = Some(self.began);
+    }
+
+    /// Nobody else changes what is held during a turn.
     fn hold(&self, held: &RevocationView, next: RevocationView) -> Arc<RevocationView> {
         if next.is_lost() != held.is_lost() {
-            let scope = self.inner.store.scope();
+            let scope = self.of.store.scope();
             if next.is_lost() {
                 tracing::error!(%scope, held = held.number(), stored = next.number(),
                     "redis has lost revocations: delegated callers are refused until an operator acknowledges it");
@@ -150,7 +210,7 @@ impl LiveRevocations {
             }
         }
         let next = Arc::new(next);
-        self.inner.current.store(Arc::clone(&next));
+        self.of.current.store(Arc::clone(&next));
         next
     }
 }
@@ -158,5 +218,11 @@ impl LiveRevocations {
 impl fmt::Debug for LiveRevocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveRevocations").field("scope", self.inner.store.scope()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Turn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("scope", self.of.store.scope()).finish_non_exhaustive()
     }
 }

@@ -96,6 +96,18 @@ pub enum PassOutcome {
     Abandoned,
 }
 
+/// What became of a pass that was to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassEnded {
+    /// This call ended it.
+    Now,
+    /// It had ended or lapsed before. Nothing changed.
+    Before,
+    /// Redis does not take its end, as that of an agent's which cannot be recorded. Nothing changed: it lapses, and is
+    /// taken back when its end is taken.
+    Refused,
+}
+
 /// A pass in flight, as anybody may find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassRecord {

@@ -105,7 +105,7 @@ impl ScopeStore {
             last_heard_ms: view.last_heartbeat_ms,
             age_ms: view.age_ms,
             // A draining processor counts for no capacity, but it still settles under some policy.
-            live: view.age_ms < policy.heartbeat_timeout_ms,
+            live: view.live || (view.beat.draining && view.age_ms < policy.heartbeat_timeout_ms),
             fault: view.beat.policy_fault,
         });
         gateways.extend(processors);

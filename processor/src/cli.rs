@@ -49,6 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         (Err(fault), Ok(_)) | (Ok(()), Err(fault)) => return refuse(&fault),
         (Err(fault), Err(others)) => return refuse(&fault.and(&others)),
     };
+    logging::log_panics();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => return refuse(&StartFault::Other(format!("runtime: {fault}"))),

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Scoped;
-use crate::degraded::{self, Fallback};
+use crate::degraded::{self, Degraded, Fallback};
 use crate::metric;
 
 /// How old the gauges may be.
@@ -50,8 +50,10 @@ impl ScopeGauges {
                 metric::scope(store.scope(), &view, &last.user_types);
             }
             Err(error) => {
-                tracing::debug!(%error, "the gauges of the scope stay as they were");
+                tracing::debug!(%error, "the numbers of the scope stay as they were");
                 metric::scope_unreadable(store.scope());
+                // Nobody knows of those any longer.
+                metric::degraded(&Fallback::TOLD, &Degraded::new());
             }
         }
         last.at = Some(Instant::now());

@@ -150,7 +150,7 @@ fn question(identity: &Identity, request_id: &RequestId, entry: Entry) -> Questi
         )
     };
     let lease_ms = entry.lease.map(|lease| lease.as_millis() as u64);
-    Question { request, wish: Wish { max_attempts: None, estimates: entry.estimates, lease_ms } }
+    Question { request, wish: Wish { estimates: entry.estimates, lease_ms, ..Wish::default() } }
 }
 
 fn conclude(gateway: &Gateway, identity: &Identity, class: &str, decided: Decided) -> Result<Pass, Refused> {

@@ -27,6 +27,7 @@ use std::sync::LazyLock;
 use axum::http::request::Parts;
 use portcullis_config::UserType;
 use portcullis_lua::Step;
+use tokio::time::Instant;
 
 use super::circuit_breaker;
 use crate::caller::Caller;
@@ -87,7 +88,7 @@ pub(crate) async fn resolve_unspent(
     let query_token = query_token(parts).map_err(twice)?;
     let cookie = gateway.session_terms().cookie_name();
     let credential = presented(&parts.headers, query_token.as_deref(), cookie, door.is_balancer(peer));
-    let (identity, proof) = match credential.map_err(twice)? {
+    let (identity, mut proof) = match credential.map_err(twice)? {
         Some(credential) => {
             door.hear(address)?;
             let proof = proof(&parts.headers).map_err(twice)?;
@@ -114,6 +115,8 @@ pub(crate) async fn resolve_unspent(
     // A user type without limits could not be decided about; a policy that forgets a type locks it out, not in.
     let known = scope.knows(identity.user_type()).await;
     if !known.map_err(|error| circuit_breaker::unavailable(&error))? {
+        // The type may be back while the proof is fresh.
+        proof.spend(gateway, &identity).await?;
         return Err(Refused { policy: Some(scope.policy()), ..Refused::unauthenticated() });
     }
     Ok((identity, proof))
@@ -132,6 +135,8 @@ async fn known(
     presented: &Presented<'_>,
     address: ClientAddress,
 ) -> Result<(Identity, Unspent), Unproven> {
+    // Before the check: all that takes time from here on is time in which a proof gets older.
+    let checked = Instant::now();
     let mut caller = verified(gateway, presented).await?;
     let scope = match &caller.scope {
         Some(scope) => gateway.scopes().serve(scope).await?,
@@ -140,7 +145,7 @@ async fn known(
     gateway.lowered().note(&scope, &caller).await;
     standing::check(&scope, &mut caller).await?;
     caller.ambient = presented.credential.is_ambient();
-    let proof = Unspent::new(caller.proof.take(), address);
+    let proof = Unspent::new(caller.proof.take(), checked, address);
     Ok((Identity::new(caller, scope, gateway.strangers().place(address)), proof))
 }
 

@@ -18,6 +18,7 @@ use super::policy_source::variable;
 use super::signals::Signals;
 use super::start::{ADMIN_TOKEN, Exposure, RLS_TOKEN, lets_in};
 use super::{Exit, complain, descriptors, print};
+use crate::caught::log_panics;
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::UpstreamOptions;
 use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
@@ -72,6 +73,7 @@ struct Prepared {
     redis: StoreOptions,
     redis_from_environment: bool,
     store_timeout: Duration,
+    store_away_after: Duration,
     redis_wait: Option<Duration>,
     scope: Scope,
     loaded: Loaded,
@@ -112,6 +114,7 @@ fn prepare(
     if let Err(error) = logging::init(&args.log, args.log_format) {
         args.blame(LOG, &error.to_string(), &mut wrong, &mut bad);
     }
+    log_panics();
     let mut open = Vec::new();
     let loaded = args.policy.load().map_err(|error| match &error {
         LoadError::Invalid { faults, .. } => sort(faults, "", &mut open, &mut wrong),
@@ -223,6 +226,7 @@ impl ServeArgs {
             },
             redis_from_environment: self.is_from_environment(REDIS_URL),
             store_timeout,
+            store_away_after: Duration::from_millis(self.store_away_ms),
             redis_wait: self.redis_wait_ms.map(Duration::from_millis),
             instance: self.instance_id.or_else(|| loaded.policy.instance_id.clone()).unwrap_or_else(default_instance),
             decide_askers: DecideAskers::named(self.decide_cidrs, self.trusted_proxy_count),
@@ -288,6 +292,7 @@ async fn run(prepared: Prepared) -> Exit {
         keep_alive: prepared.keep_alive,
         drain: prepared.drain,
         store_timeout: prepared.store_timeout,
+        store_away_after: prepared.store_away_after,
         upstream: prepared.upstream,
     };
     let shutdown = Shutdown::new();

@@ -17,7 +17,7 @@
 //! - A listener off loopback needs a proxy in front that speaks TLS: a gateway speaks plain HTTP. Where there is a list
 //!   of addresses it listens to, that proxy has to be known, or whoever reaches the listener would choose his own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use portcullis_config::{Fault, weakness};
 use secrecy::{ExposeSecret, SecretString};
@@ -146,8 +146,14 @@ impl Exposure {
 /// Whether a connection to one of these addresses could be one to the other. Port 0 is a port of its own each time.
 fn meet(one: SocketAddr, other: SocketAddr) -> bool {
     let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
-    let everywhere = ip.is_unspecified() || other_ip.is_unspecified();
-    one.port() != 0 && one.port() == other.port() && (ip == other_ip || everywhere)
+    let both = ip == other_ip || takes_in(ip, other_ip) || takes_in(other_ip, ip);
+    one.port() != 0 && one.port() == other.port() && both
+}
+
+/// Whether a listener there hears what is sent to the other address. `::` takes IPv4 in (RFC 3493, section 5.3), unless
+/// its machine is told otherwise, which is not known here; `0.0.0.0` takes no IPv6 in.
+fn takes_in(everywhere: IpAddr, other: IpAddr) -> bool {
+    everywhere.is_unspecified() && (everywhere.is_ipv6() || other.is_ipv4())
 }
 
 /// Whether a fault of a document would have let somebody in who should not be: tokens for others, keys that can be
@@ -239,7 +245,19 @@ mod tests {
         for (exposure, expected) in table {
             assert_eq!(settings(&exposure), expected, "{exposure:?}");
         }
-        assert!(meet(at("0.0.0.0:8080"), at("127.0.0.1:8080")) && meet(at("127.0.0.1:8080"), at("[::]:8080")));
+        let pairs = [
+            ("0.0.0.0", "127.0.0.1", true),
+            ("[::]", "127.0.0.1", true),
+            ("[::]", "[::1]", true),
+            ("[::]", "0.0.0.0", true),
+            ("0.0.0.0", "[::ffff:127.0.0.1]", true),
+            ("0.0.0.0", "[::1]", false),
+            ("127.0.0.1", "[::1]", false),
+        ];
+        for (one, other, expected) in pairs {
+            let [one, other] = [one, other].map(|ip| at(&format!("{ip}:8080")));
+            assert_eq!((meet(one, other), meet(other, one)), (expected, expected), "{one} and {other}");
+        }
     }
 
     #[test]

@@ -1,13 +1,17 @@
-//! What a policy decides about a request before the script is asked.
+//! What a policy decides about a request before the script is asked, and who asks what is revoked.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use portcullis_config::UserType;
 use portcullis_lua::{PassTerms, RevokedMember, RevokedSet, TaskId, Verdict};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::*;
 use crate::policy_in_force::tests::policy_for_tests;
 use crate::refusal::Cause;
+use crate::state::Gateway;
+use crate::state::tests::options_without_redis;
 
 fn request(user_type: &str, kind: &str) -> AdmitRequest {
     AdmitRequest {
@@ -37,6 +41,19 @@ fn request(user_type: &str, kind: &str) -> AdmitRequest {
 fn decision(depth: u64) -> Decision {
     let verdict = Verdict::Admitted { task_id: TaskId::generate(), estimated_wait_ms: 0, assumed: false };
     Decision { verdict, depth, capacity: 1, limits: Vec::new(), budgets: Vec::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_late_is_not_sent_in_this_round_nor_in_a_later_one() {
+    let (policy, revoked) = (policy_for_tests(&json!({}), 1), RevocationView::default());
+    let wish = Wish { send_until: Some(Instant::now() + Duration::from_secs(35)), ..Wish::default() };
+    let mut asked = request("paid", "chat");
+    let mut round = || askable(&mut asked, &wish, &policy, &revoked).map_err(|refused| refused.cause);
+    assert_eq!(round(), Ok(()));
+    tokio::time::advance(Duration::from_secs(35)).await;
+    assert_eq!(round(), Ok(()));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(round(), Err(Cause::Unauthenticated));
 }
 
 #[test]
@@ -153,4 +170,22 @@ fn limits_of_a_chain_make_a_request_weigh_more() {
     let alone = weight(&asked, &policy);
     asked.provenance.hops = [hop(Some(1), Some(2)), hop(None, Some(2)), hop(None, None)].into();
     assert_eq!(weight(&asked, &policy), alone + 3 * LIMIT_BYTES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_while_another_asks_hears_what_that_one_hears_and_blames_redis_for_nothing() {
+    let gateway = Gateway::new(options_without_redis());
+    let decider = gateway.scopes().default_scope().decider();
+    let CatchUp::Ask(turn) = decider.revocations.begin(News::unknown()).await.unwrap() else {
+        panic!("nothing is known yet")
+    };
+    let waiting = join_all((0..9).map(|_| decider.learn_of(News::unknown())));
+    let asking = async {
+        sleep(Duration::from_secs(10)).await;
+        assert!(!decider.breaker.is_open(), "waiting for others is no timeout");
+        turn.was_in_vain();
+    };
+    let (heard, ()) = tokio::join!(waiting, asking);
+    assert!(heard.iter().all(|heard| matches!(heard, Err(StoreError::Unavailable(_)))), "{heard:?}");
+    assert!(!decider.breaker.is_open(), "none of them asked again");
 }

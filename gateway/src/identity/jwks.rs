@@ -1,11 +1,12 @@
 //! The keys of one issuer, as last fetched.
 //!
-//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and by
-//! themselves once they are a while old, whether or not anybody asks: what an issuer takes back on a quiet day must not
-//! count again on the next. Must never fetch more often than the rules below, whatever tokens come, never have two
-//! fetches under way (everybody who needs one waits for the same), nor give one up because whoever asked for it has
-//! gone: who keeps going away would keep the keys from everybody. Keys that are older than a day prove nothing: the
-//! issuer may have taken them back.
+//! Responsible for when they are fetched: when none are held, when a token names one that is not among them, and,
+//! once they were needed, by themselves when they are a while old or could not be had, whether or not anybody asks:
+//! what an issuer takes back on a quiet day must not count again on the next, and one that is back must not seem
+//! away. Must never fetch more often than the rules below, whatever tokens come, never have two fetches under way
+//! (everybody who needs one waits for the same), nor give one up because whoever asked for it has gone: who keeps
+//! going away would keep the keys from everybody. Keys that are older than a day prove nothing: the issuer may have
+//! taken them back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +70,7 @@ struct Look {
 }
 
 impl Look {
-    /// When keys that are held are to be fetched again.
+    /// When keys are to be fetched again though nobody asks.
     fn next(self) -> Instant {
         self.at + if self.failed { FETCH_EVERY } else { SOFT }
     }
@@ -132,7 +133,8 @@ impl IssuerKeys {
         let (keys, stop) = (self.clone(), self.background.stopping().clone());
         let looking = self.background.spawn(async move {
             stop.run_until_cancelled(keys.fetch(&mut last_look)).await;
-            if keys.held().is_some() && !keys.kept_fresh.swap(true, Ordering::AcqRel) {
+            // Also where there was none: nobody may come to ask again, and what is missing is said until it is not.
+            if !keys.kept_fresh.swap(true, Ordering::AcqRel) {
                 keys.background.spawn_until_stopped(keys.clone().keep_fresh());
             }
             last_look
@@ -163,7 +165,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Fetches what has grown old, for ever.
+    /// Fetches what has grown old or could not be had, for ever.
     async fn keep_fresh(self: Arc<Self>) {
         loop {
             let next = self.last_look.lock().await.map_or_else(Instant::now, Look::next);

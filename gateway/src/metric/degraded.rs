@@ -21,5 +21,9 @@ pub(crate) fn degraded(looked_for: &[Fallback], in_use: &Degraded) {
 }
 
 pub(super) fn describe() {
-    describe_gauge!(DEGRADED, Unit::Count, "1 while this fallback is in use, in the process or its default scope.");
+    describe_gauge!(
+        DEGRADED,
+        Unit::Count,
+        "1 while this fallback is known to be in use, in the process or its default scope."
+    );
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lua::{PassEnd, PassExtension, PassHead, PassLease, PassOutcome, TaskId};
+use portcullis_lua::{PassEnd, PassEnded, PassExtension, PassHead, PassLease, PassOutcome, TaskId};
 use tokio::time::Instant;
 
 use super::PassScope;
@@ -42,10 +42,14 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Whether it had lapsed when its end was said at `said_at` and it was found `held` or not. One that was said
-    /// before, and is not held although it cannot have lapsed, was ended then.
-    pub(super) fn is_lost(&self, held: bool, said_at: Instant) -> bool {
-        !held && (!self.said || said_at >= self.lasts_until)
+    /// Whether what its end says counts for nothing, by the answer to saying it at `said_at`. One that was said before,
+    /// and has ended although it cannot have lapsed, was ended then.
+    pub(super) fn is_lost(&self, answer: PassEnded, said_at: Instant) -> bool {
+        match answer {
+            PassEnded::Now => false,
+            PassEnded::Before => !self.said || said_at >= self.lasts_until,
+            PassEnded::Refused => true,
+        }
     }
 }
 

@@ -51,6 +51,18 @@ fn gateway() -> Arc<Gateway> {
     Gateway::new(options_without_redis())
 }
 
+#[tokio::test]
+async fn who_shows_what_is_worth_nothing_is_named_in_no_answer_whoever_found_that_out() {
+    let public = Public::new(gateway());
+    let named = async |cause: Cause| {
+        let identity = session::identity_for_tests(&public.gateway, "paid", "s");
+        let answer = Err(Refused::new(cause, "", ""));
+        public.named(identity, Unspent::nothing(), answer).await.0.is_some()
+    };
+    assert!(named(Cause::Decided(Reason::BurstLimit)).await);
+    assert!(!named(Cause::Unauthenticated).await && !named(Cause::Decided(Reason::ProofUsed)).await);
+}
+
 /// A policy that lists an origin.
 fn shared_with_an_app() -> crate::GatewayOptions {
     let boot = json!({"tenant": "acme", "project": "demo", "cors": {"allowed_origins": ["https://app.example"]}});

@@ -8,7 +8,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_lua::{PASS_BATCH, PolicyStamp, Presence, Said, StoreError, Topic};
+use portcullis_lua::{PolicyStamp, Presence, Said, StoreError, Topic};
 use tokio::time::Instant;
 
 use super::ServedScope;
@@ -53,6 +53,8 @@ pub(super) struct Due {
     report_at: Instant,
     /// When to look for lapsed passes.
     lapse_at: Instant,
+    /// How many of those that lapsed first to leave out then.
+    lapse_first: usize,
     /// When it was last asked what is revoked.
     revocations_asked: Option<Instant>,
     /// Not before, because Redis did not answer.
@@ -76,6 +78,7 @@ impl Due {
             looked: 0,
             report_at: now,
             lapse_at: now,
+            lapse_first: 0,
             revocations_asked: None,
             not_before: now,
             reported: None,
@@ -177,17 +180,24 @@ impl ServedScope {
         if lapse { self.take_back_lapsed().await } else { Ok(()) }
     }
 
-    /// Takes back passes whose gateways vanished; at once again while there are more of them than one call takes.
+    /// Takes back passes whose gateways vanished; at once again while there are more of them than one call takes. Those
+    /// that cannot be taken back are left out until the last has been looked at.
     async fn take_back_lapsed(&self) -> Result<(), StoreError> {
-        let policy = self.policy();
-        let taken = self.shared.breaker.call(self.store.lapse(policy.compiled())).await?;
-        metric::passes_taken_back(taken);
+        let (policy, first) = (self.policy(), self.due().lapse_first);
+        let lapsed = self.shared.breaker.call(self.store.lapse(policy.compiled(), first)).await?;
+        metric::passes_taken_back(lapsed.taken_back as u64);
+        let left = first + lapsed.refused;
         let pause = match self.unused_for() {
-            _ if taken as usize >= PASS_BATCH => Duration::ZERO,
+            _ if lapsed.more => Duration::ZERO,
             unused if unused < QUIET && policy.guards_paths() => LAPSE,
             _ => LONGEST_SILENCE,
         };
-        self.due().lapse_at = Instant::now() + pause;
+        if !lapsed.more && left > 0 {
+            tracing::error!(passes = left, scope = %self.store.scope(), "lapsed passes cannot be ended");
+        }
+        let mut due = self.due();
+        due.lapse_first = if lapsed.more { left } else { 0 };
+        due.lapse_at = Instant::now() + pause;
         Ok(())
     }
 

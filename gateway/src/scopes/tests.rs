@@ -14,7 +14,7 @@ fn scopes(most: usize) -> Arc<Scopes> {
     let timeout = Duration::from_millis(40);
     let store = Store::open(&StoreOptions { url, connections: 1, command_timeout: timeout }).unwrap();
     let shared = Shared {
-        breaker: Arc::new(StoreBreaker::new(timeout)),
+        breaker: Arc::new(StoreBreaker::new(timeout, Duration::from_secs(1))),
         passes: Arc::default(),
         background: Background::default(),
         component: portcullis_config::Component::Ingress,

@@ -35,6 +35,7 @@ pub(crate) fn options_without_redis() -> GatewayOptions {
         keep_alive: Duration::from_secs(75),
         drain: Duration::ZERO,
         store_timeout,
+        store_away_after: Duration::from_secs(1),
         upstream: None,
     }
 }

@@ -30,6 +30,8 @@ use upkeep::Due;
 
 /// `PORTCULLIS_STORE_TIMEOUT_MS` as shipped.
 const STORE_TIMEOUT: Duration = Duration::from_millis(40);
+/// `PORTCULLIS_STORE_AWAY_MS` as shipped.
+const STORE_AWAY_AFTER: Duration = Duration::from_secs(1);
 
 /// A gateway.
 pub(super) struct Gateway {
@@ -83,7 +85,7 @@ impl Gateway {
             life: Life::new(place, clock),
             draining: false,
             replica: Replica::new(false),
-            breaker: StoreBreaker::new(STORE_TIMEOUT),
+            breaker: StoreBreaker::new(STORE_TIMEOUT, STORE_AWAY_AFTER),
             waiting: VecDeque::new(),
             in_flight: 0,
             sessions: BTreeMap::new(),

@@ -7,4 +7,5 @@
 pub(crate) mod counted;
 mod ended;
 pub(crate) mod export;
+mod unended;
 mod unwritable;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::caller::{Caller, Source};
 use crate::identity::{LEEWAY_SECONDS, rank};
+use crate::metric;
 use crate::scope::ServedScope;
 use crate::store_breaker::StoreBreaker;
 
@@ -125,6 +126,7 @@ fn grounds(scope: &ServedScope) -> Grounds<'static> {
 
 fn told(scope: &ServedScope, caller: &Caller, noted: Noted) -> Noted {
     if let Some(revoked) = noted.full {
+        metric::lowering_refused();
         let (scope, principal) = (scope.store().scope(), &caller.principal);
         tracing::warn!(%scope, principal, revoked, "a principal is not lowered yet: too much is revoked");
     }

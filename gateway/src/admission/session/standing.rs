@@ -24,9 +24,11 @@ pub(super) const ONCE_GOOD: [&str; 2] = [REVOKED, "expired"];
 /// How old what is known of a scope's revocations may be.
 pub(super) const STALENESS: Duration = Duration::from_secs(5);
 
-/// How long Redis has to be away for what was known before to be the last word: connections that only broke are made
-/// again within this. A gateway that was frozen finds them so.
-const AWAY: Duration = Duration::from_secs(1);
+/// Longest time that somebody waits for it to be known or certain: Redis answers, or is away.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// For how long nobody waits again after that was in vain: Redis answers some, but not this.
+const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// Pause until Redis is asked again.
 const AGAIN: Duration = Duration::from_millis(25);
@@ -62,18 +64,34 @@ pub(super) async fn check(scope: &ServedScope, caller: &mut Caller) -> Result<()
 }
 
 /// What is revoked now; `None` where Redis does not say. Who counts all the same while Redis is away has to wait until
-/// that is certain.
+/// that is certain: one of them asks, all others wait for what comes of it.
 async fn asked_now(scope: &ServedScope, source: Source) -> Result<Option<Arc<RevocationView>>, Unproven> {
-    let began = Instant::now();
+    if dies_by_revocation(source) {
+        return Ok(scope.catch_up_with_revocations().await.ok());
+    }
+    let (came, breaker) = (Instant::now(), &scope.decider().breaker);
+    if breaker.is_away() {
+        return Ok(None);
+    }
+    let mut in_vain = scope.asked_in_vain().lock().await;
+    if in_vain.is_some_and(|ended| ended >= came) {
+        return Err(Unproven::Unknown);
+    }
+    let held = scope.revocations().load();
+    if held.is_fresh(STALENESS) {
+        return Ok(Some(held));
+    }
+    let just_asked = in_vain.is_some_and(|ended| ended.elapsed() < IN_VAIN);
     loop {
         if let Ok(view) = scope.catch_up_with_revocations().await {
+            *in_vain = None;
             return Ok(Some(view));
         }
-        let away_for = scope.decider().breaker.open_for();
-        if dies_by_revocation(source) || away_for.is_some_and(|away_for| away_for >= AWAY) {
+        if breaker.is_away() {
             return Ok(None);
         }
-        if began.elapsed() >= 2 * AWAY {
+        if just_asked || came.elapsed() >= LONGEST {
+            *in_vain = Some(Instant::now());
             return Err(Unproven::Unknown);
         }
         sleep(AGAIN).await;
@@ -91,27 +109,48 @@ fn dies_by_revocation(source: Source) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Ready, ready};
+
+    use futures_util::future::join_all;
     use portcullis_config::UserType;
-    use portcullis_lua::Member;
+    use portcullis_lua::{Member, StoreError};
 
     use super::*;
     use crate::state::Gateway;
     use crate::state::tests::options_without_redis;
 
-    /// What becomes of a caller at a gateway that was started while Redis was away.
-    async fn standing(source: Source, members: &[Member<'_>]) -> Result<(), Unproven> {
-        let gateway = Gateway::new(options_without_redis());
+    /// What [`options_without_redis`] say.
+    const AWAY: Duration = Duration::from_secs(1);
+
+    /// What becomes of somebody's credential.
+    async fn standing_at(gateway: &Gateway, source: Source) -> Result<(), Unproven> {
         let mut caller = Caller {
-            members: members.iter().map(Member::to_string).collect(),
+            members: [Member::Principal("ada").to_string()].into(),
             ..Caller::new("ada".to_owned(), UserType::anonymous(), "user-ada".to_owned(), source)
         };
         check(gateway.scopes().default_scope(), &mut caller).await
     }
 
+    /// What becomes of it at a gateway that was started while Redis was away, and probes in this way.
+    async fn standing<F>(source: Source, ping: impl Fn() -> F) -> Result<(), Unproven>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        let gateway = Gateway::new(options_without_redis());
+        tokio::select! {
+            () = gateway.store_breaker().tend(ping) => unreachable!("tending has no end"),
+            standing = standing_at(&gateway, source) => standing,
+        }
+    }
+
+    fn refused() -> Ready<Result<(), StoreError>> {
+        ready(Err(StoreError::Unavailable("connection refused".to_owned())))
+    }
+
     #[tokio::test]
     async fn what_dies_by_nothing_but_revocation_is_not_alive_because_nobody_knows_better() {
         for source in [Source::Session, Source::Delegation, Source::ApiKey, Source::InternalToken] {
-            let standing = standing(source, &[Member::Principal("ada")]).await;
+            let standing = standing(source, refused).await;
             assert!(matches!(standing, Err(Unproven::Unknown)), "{source:?}: {standing:?}");
         }
     }
@@ -120,9 +159,43 @@ mod tests {
     async fn what_its_issuer_lets_expire_is_alive_as_long_as_redis_is_away_for_certain() {
         for source in [Source::Jwt, Source::Balancer] {
             let began = Instant::now();
-            let standing = standing(source, &[Member::Principal("ada")]).await;
+            let standing = standing(source, refused).await;
             assert!(standing.is_ok(), "{source:?}: {standing:?}");
             assert!(began.elapsed() >= AWAY, "{source:?}: a connection that only broke may be made again");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_alive_because_redis_answers_some_questions_but_not_this_one() {
+        let (gateway, began) = (Gateway::new(options_without_redis()), Instant::now());
+        let crowd = async {
+            let standings = join_all((0..100).map(|_| standing_at(&gateway, Source::Jwt))).await;
+            assert!(standings.iter().all(|standing| matches!(standing, Err(Unproven::Unknown))), "{standings:?}");
+            let longest = LONGEST + AWAY / 2;
+            assert!((LONGEST..longest).contains(&began.elapsed()), "they wait together: {:?}", began.elapsed());
+            let again = Instant::now();
+            let standing = standing_at(&gateway, Source::Jwt).await;
+            assert!(matches!(standing, Err(Unproven::Unknown)), "{standing:?}");
+            assert!(again.elapsed() < AWAY / 2, "nobody waits again so soon: {:?}", again.elapsed());
+        };
+        tokio::select! {
+            () = gateway.store_breaker().tend(|| ready(Ok(()))) => unreachable!("tending has no end"),
+            () = crowd => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_while_another_asked_in_vain_does_not_ask_again() {
+        let gateway = Gateway::new(options_without_redis());
+        let mut in_vain = gateway.scopes().default_scope().asked_in_vain().lock().await;
+        let crowd = join_all((0..9).map(|_| standing_at(&gateway, Source::Jwt)));
+        let asking = async {
+            sleep(LONGEST).await;
+            *in_vain = Some(Instant::now());
+            drop(in_vain);
+        };
+        let (standings, ()) = tokio::join!(crowd, asking);
+        assert!(standings.iter().all(|standing| matches!(standing, Err(Unproven::Unknown))), "{standings:?}");
+        assert!(!gateway.store_breaker().is_open(), "nobody has missed an answer");
     }
 }

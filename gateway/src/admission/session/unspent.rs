@@ -2,7 +2,8 @@
 //!
 //! Responsible for each of them letting one request through, at one gateway: the script that decides about the request
 //! spends it, or a command of its own, before anything is done for its caller. Must never be made but in the session
-//! step, and never be let go of by who answers: what is left of it is spent before the answer goes out.
+//! step, and never be let go of by who answers: what is left of it is spent before the answer goes out. Only who comes
+//! to no answer lets go of it: one that panics, whose caller leaves, or who cannot ask Redis.
 //!
 //! Nothing is decided twice with one proof: what was sent and not answered counts as spent for this request, and its
 //! caller is told that Redis is away. Whether another may still come with that proof is known to Redis alone.
@@ -25,9 +26,9 @@ use crate::state::Gateway;
 /// some.
 const LATEST: Duration = Duration::from_secs(35);
 
-/// Longest time from its check until it is spent, seconds: a question is asked for a few seconds at most, whatever
-/// changes meanwhile. What was spent has to be remembered for as much longer than it is fresh: another request with the
-/// same proof may be on its way just as long.
+/// Longest time from its check until it is spent, seconds: each time it is sent, it is within [`LATEST`], and what was
+/// sent does not lie before a Redis that serves for longer than the rest. What was spent has to be remembered for as
+/// much longer than it is fresh: another request with the same proof may be on its way just as long.
 pub(super) const LONGEST_UNSPENT_SECONDS: u64 = LATEST.as_secs() + 15;
 
 /// What a request has to spend, if anything.
@@ -49,9 +50,9 @@ impl Unspent {
         Self(None)
     }
 
-    /// Of a caller whose proof has just been checked, if it has one.
-    pub(super) fn new(proof: Option<Once>, address: ClientAddress) -> Self {
-        Self(proof.map(|once| Proof { once, checked: Instant::now(), address }))
+    /// Of a caller whose proof, if it has one, was checked no earlier than at `checked`.
+    pub(super) fn new(proof: Option<Once>, checked: Instant, address: ClientAddress) -> Self {
+        Self(proof.map(|once| Proof { once, checked, address }))
     }
 
     /// Spends what is left, by a command of its own; refuses who has nothing but what was spent before.
@@ -85,6 +86,7 @@ impl Unspent {
         if let Some(proof) = &proof {
             proof.check_age(gateway)?;
             question.request.provenance.once = Some(proof.once.clone());
+            question.wish.send_until = Some(proof.checked + LATEST);
         }
         let decided = caller.scope().admissions().decide(question).await;
         let decided = decided.map_err(|error| circuit_breaker::unavailable(&error))?;
@@ -97,7 +99,7 @@ impl Unspent {
                 let limits = Limits { recorded: true, ..Limits::default() };
                 return Err(Refused { limits, ..proof.replayed(gateway) });
             }
-            // The policy in force does not let the script be asked.
+            // The script was not asked: the policy in force does not let it be, or it was too late for that.
             (Err(_), proof) => self.0 = proof,
             (Ok(_), _) => {}
         }
@@ -129,7 +131,7 @@ mod tests {
     async fn spent_after(seconds: u64) -> [Result<(), Cause>; 2] {
         let gateway = Gateway::new(options_without_redis());
         let caller = identity_for_tests(&gateway, "paid", "s");
-        let mut proof = Unspent::new(Some(Once::new("jti", 1)), ClientAddress::Unknown);
+        let mut proof = Unspent::new(Some(Once::new("jti", 1)), Instant::now(), ClientAddress::Unknown);
         tokio::time::advance(Duration::from_secs(seconds)).await;
         [proof.spend(&gateway, &caller).await, proof.spend(&gateway, &caller).await]
             .map(|spent| spent.map_err(|refused| refused.cause))
@@ -147,6 +149,6 @@ mod tests {
         let gateway = Gateway::new(options_without_redis());
         let caller = identity_for_tests(&gateway, "paid", "s");
         assert_eq!(Unspent::nothing().spend(&gateway, &caller).await, Ok(()));
-        assert_eq!(Unspent::new(None, ClientAddress::Unknown).spend(&gateway, &caller).await, Ok(()));
+        assert_eq!(Unspent::new(None, Instant::now(), ClientAddress::Unknown).spend(&gateway, &caller).await, Ok(()));
     }
 }

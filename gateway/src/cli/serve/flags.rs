@@ -47,6 +47,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "MS", env = "PORTCULLIS_STORE_TIMEOUT_MS", default_value = "40",
         value_parser = value_parser!(u64).range(1..=60_000))]
     pub(super) store_timeout_ms: u64,
+    /// How long Redis has to be silent until tokens of issuers and balancers are believed by the revocations that were
+    /// known before, milliseconds; until then they are refused with 503
+    #[arg(long, value_name = "MS", env = "PORTCULLIS_STORE_AWAY_MS", default_value = "1000",
+        value_parser = value_parser!(u64).range(1..=600_000))]
+    pub(super) store_away_ms: u64,
     #[command(flatten)]
     pub(super) policy: PolicySource,
     /// Store the policy given here as the default scope's, whatever policy is stored

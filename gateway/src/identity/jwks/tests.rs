@@ -179,6 +179,20 @@ async fn an_issuer_that_was_never_reached_is_tried_again_but_not_by_everybody() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_that_was_never_reached_is_found_when_it_is_back_though_nobody_asks() {
+    let (keys, source) = keys(&["a"]);
+    source.go_down();
+    assert_eq!(cause(&keys, "junk").await, "idp_unavailable");
+    sleep(FETCH_EVERY * 5 / 2).await;
+    assert_eq!(source.fetches(), 3, "every half minute");
+    source.publish(&["a"]);
+    sleep(FETCH_EVERY).await;
+    assert_eq!((keys.status().0, source.fetches()), (1, 4));
+    sleep(SOFT).await;
+    assert_eq!(source.fetches(), 5, "then as ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_who_go_away_do_not_take_the_fetch_along() {
     let (keys, source) = keys(&["a"]);
     let hang_up = async |kid| tokio::time::timeout(Duration::from_millis(10), keys.key(kid)).await.is_err();

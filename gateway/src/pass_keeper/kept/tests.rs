@@ -1,6 +1,6 @@
 //! Each pass in one list, each list bounded.
 
-use portcullis_lua::TaskId;
+use portcullis_lua::{PassEnded, TaskId};
 use tokio::time::advance;
 
 use super::*;
@@ -125,12 +125,14 @@ async fn a_pass_is_lost_only_if_it_can_have_lapsed_and_counts_once() {
     end(&mut kept, numbers[1]);
     assert!(!kept.was_extended(numbers[1], false, Instant::now()), "its end tells");
     let ended = kept.take_ended(Instant::now(), 64).remove(0);
-    assert!(ended.iter().all(|ended| ended.is_lost(false, Instant::now()) && !ended.is_lost(true, Instant::now())));
+    for (answer, lost) in [(PassEnded::Before, true), (PassEnded::Refused, true), (PassEnded::Now, false)] {
+        assert!(ended.iter().all(|ended| ended.is_lost(answer, Instant::now()) == lost), "{answer:?}");
+    }
     kept.put_back(ended, Instant::now());
     let again = kept.take_ended(Instant::now(), 64).remove(0);
     let lost = |after: u32| {
         let said_at = Instant::now() + THIRD * after - Duration::from_millis(1);
-        [0, 1].map(|index: usize| again[index].is_lost(false, said_at))
+        [0, 1].map(|index: usize| again[index].is_lost(PassEnded::Before, said_at))
     };
     assert_eq!(lost(2), [false, false], "it was ended by the call that was not answered");
     assert_eq!(lost(3), [false, true], "the one whose lease had not been extended can have lapsed since");

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::export::{export, verdict};
 use crate::fixture::{Fixture, accepted, cluster, ended, record, start, until, until_running};
 
-const LEASE_MS: u64 = 1000;
+/// Long enough for a processor on a stalled machine to renew: a task with one attempt is lost with its lease.
+const LEASE_MS: u64 = 4000;
 const EACH: usize = 4;
 /// Of each of two processors.
 const SLOTS: u32 = 2 * EACH as u32;

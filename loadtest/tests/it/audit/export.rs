@@ -1,4 +1,4 @@
-//! An export of both chains, whole and after somebody was at it, as an operator reads and checks it.
+//! An export of a chain, whole and after somebody was at it, as an operator reads and checks it.
 //!
 //! Responsible for what was written by a whole cluster, and for the command that needs none. Must never repair what it
 //! broke: each attempt has a copy.
@@ -48,7 +48,7 @@ pub(crate) async fn export(cluster: &Fixture, stream: &str) -> Vec<Value> {
     answer.text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
 }
 
-/// A cluster with events of many kinds in both chains.
+/// A cluster with events of many kinds in the chains of audit and decisions.
 async fn written() -> Fixture {
     let credentials = Credentials::new(&json!({})).await.expect("credentials");
     let mut cluster = start(credentials.believed_by(cluster()).gateways(2)).await;

@@ -6,8 +6,8 @@
 use portcullis_loadtest::client::{Answer, Submission};
 use portcullis_loadtest::credentials::Credentials;
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, Outcome, PassEnd, PassOutcome, PassTerms, PolicyStamp, Settled, Settlement,
-    TallyEntry, TallyFlush, TaskError, TaskResult, TaskStatus, Verdict,
+    AdmitRequest, CompiledPolicy, Outcome, PassEnd, PassEnded, PassOutcome, PassTerms, PolicyStamp, Settled,
+    Settlement, TallyEntry, TallyFlush, TaskError, TaskResult, TaskStatus, Verdict,
 };
 use serde_json::json;
 
@@ -169,7 +169,7 @@ async fn nothing_of_an_agent_ends_that_cannot_be_recorded_and_the_others_need_no
         store.settle(&policy, &all).await.expect_err("it cannot be recorded");
         store.settle(&policy, &all[2..]).await.expect_err("nor can this, as an audit event could");
         cancel(&waiting[0]).await.expect_err("nor this");
-        store.finish(&policy, &end).await.expect_err("nor this");
+        assert_eq!(store.finish(&policy, &end).await, Ok(vec![PassEnded::Refused]), "nor this");
         assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before, "{key}");
         act.probe.command("DEL", [&act.key(key)]).await.expect("deleted");
     }
@@ -181,7 +181,7 @@ async fn nothing_of_an_agent_ends_that_cannot_be_recorded_and_the_others_need_no
     let settled = [Settled::Done(TaskStatus::Expired), Settled::Stale, Settled::Done(TaskStatus::Cancelled)];
     assert_eq!(store.settle(&policy, &all).await.expect("an answer"), settled);
     assert_eq!(cancel(&waiting[0]).await.expect("an answer").expect("it is known").status, TaskStatus::Cancelled);
-    assert_eq!(store.finish(&policy, &end).await.expect("an answer"), [true]);
+    assert_eq!(store.finish(&policy, &end).await, Ok(vec![PassEnded::Now]));
     let events = act.store.ended(10).await.expect("events");
     let told: Vec<_> = events.iter().map(|event| event.about["status"].as_str().expect("a status")).collect();
     assert_eq!(told, ["succeeded", "cancelled", "cancelled", "expired"]);

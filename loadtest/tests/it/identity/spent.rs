@@ -148,7 +148,7 @@ async fn a_proof_that_was_refused_lets_nobody_in_later_at_a_gateway_that_never_s
     let task = Submission::new("demo", json!(1));
     let mut used = Vec::new();
     let mut refused = async |expected: u16, task: &Submission, cluster: &Fixture| {
-        let proof = agent.proof("POST", "/v1/tasks");
+        let proof = agent.lasting_proof("POST", "/v1/tasks");
         let answer = bound(&cluster.gateway(0), &agent.chain, &proof).submit(task).await.expect("an answer");
         assert_eq!(answer.status, expected, "{}", answer.text);
         used.push(proof);
@@ -176,7 +176,50 @@ async fn a_proof_that_was_refused_lets_nobody_in_later_at_a_gateway_that_never_s
             assert_eq!(answer.status, 401, "{}", answer.text);
         }
     }
+    for index in [0, 1] {
+        let causes = refused_credentials(&cluster, index).await;
+        assert_eq!(causes, BTreeMap::from([("proof_replayed".to_owned(), used.len())]), "none for its age");
+    }
     assert_eq!(agent.submit(&cluster.gateway(0)).await.status, 202, "and there is still room");
+}
+
+/// How many credentials this gateway has refused since its start, by cause.
+async fn refused_credentials(cluster: &Fixture, index: usize) -> BTreeMap<String, usize> {
+    let metrics = cluster.admin(index).get("/metrics").await.expect("metrics").text;
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix(r#"portcullis_credentials_refused_total{cause=""#));
+    let causes = lines.map(|rest| {
+        let (cause, count) = rest.split_once(r#""} "#).expect("a cause and a count");
+        (cause.to_owned(), count.parse().expect("a count"))
+    });
+    causes.collect()
+}
+
+#[tokio::test]
+async fn a_proof_of_a_user_type_that_is_gone_lets_nobody_in_when_it_is_back() {
+    let gold = |declared: Value| json!({ "user_types": { "gold": declared } });
+    let declared = || gold(json!({ "falls_back_to": "paid" }));
+    let terms = Terms::new().api_key("adaskey1", "acme:ada", "gold");
+    let mut cluster = start(terms.cluster().policy(declared())).await;
+    cluster.stand_in(100).await.expect("capacity");
+    let gateway = cluster.gateway(0);
+    let agent = Agent::of(&with_api_key(&gateway, "adaskey1"), "planner", &["*"], json!({})).await;
+    let update = async |change: Value| {
+        let updated = cluster.admin(0).post("/admin/gateway/update-config", &change).await.expect("an answer");
+        assert_eq!(updated.status, 200, "{}", updated.text);
+    };
+    let shown = async |proof: &str| {
+        let task = Submission::new("demo", json!(1));
+        bound(&gateway, &agent.chain, proof).submit(&task).await.expect("an answer").status
+    };
+    assert_eq!(agent.submit(&gateway).await.status, 202);
+    update(gold(Value::Null)).await;
+    let proof = agent.lasting_proof("POST", "/v1/tasks");
+    assert_eq!(shown(&proof).await, 401, "nobody has limits for it");
+    update(declared()).await;
+    assert_eq!(agent.submit(&gateway).await.status, 202);
+    assert_eq!(refused_credentials(&cluster, 0).await, BTreeMap::new());
+    assert_eq!(shown(&proof).await, 401);
+    assert_eq!(refused_credentials(&cluster, 0).await, BTreeMap::from([("proof_replayed".to_owned(), 1)]));
 }
 
 #[tokio::test]

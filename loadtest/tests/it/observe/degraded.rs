@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, accepted, cluster, ended, impatient_cluster, start, until};
+use crate::fixture::{Fixture, accepted, cluster, ended, impatient_cluster, redis_now_ms, start, until};
 use crate::policy::deaf::cut_pubsub;
 
 /// The names in a list of an answer.
@@ -85,6 +85,8 @@ async fn an_outage_is_said_with_all_that_comes_of_it_until_redis_is_back() {
     for name in of_outage {
         all_see(&cluster, &client, name, false).await;
     }
+    // No attempt has been measured; only Redis can tell.
+    operators_see(&cluster, "service_time_unmeasured", true).await;
     cluster.redis().expect("its own").stop().await.expect("stopped");
     until("it is refused", || async {
         let answer = client.submit(&Submission::new("demo", json!(1))).await.ok()?;
@@ -94,12 +96,14 @@ async fn an_outage_is_said_with_all_that_comes_of_it_until_redis_is_back() {
     for name in of_outage {
         all_see(&cluster, &client, name, true).await;
     }
+    operators_see(&cluster, "service_time_unmeasured", false).await;
     let late = cluster.add_gateway().await.expect("it starts without redis");
     assert!(ready(&late).await.contains("policy_unconfirmed"));
     cluster.redis().expect("its own").start_again().await.expect("started again");
     for name in of_outage {
         all_see(&cluster, &client, name, false).await;
     }
+    operators_see(&cluster, "service_time_unmeasured", true).await;
     until("nothing is left of it", || async { ready(&late).await.is_empty().then_some(()) }).await;
 }
 
@@ -173,19 +177,27 @@ async fn an_issuer_that_cannot_be_reached_is_said_until_it_can() {
     let app = axum::Router::new().route("/keys", axum::routing::get(async || keys));
     let (listener, mut serving) = (socket.listen(128).expect("a listener"), JoinSet::new());
     serving.spawn(async move { drop(axum::serve(listener, app).await) });
-    until("its keys are asked for again", || async {
-        (user.get("/v1/limits").await.ok()?.status == 401).then_some(())
-    })
-    .await;
+    // None of its users comes.
     all_see(&cluster, &client, "issuer_keys_missing", false).await;
+    assert_eq!(user.get("/v1/limits").await.expect("an answer").status, 401);
 }
 
 #[tokio::test]
 async fn a_processor_that_falls_silent_is_said_until_it_is_heard_again() {
     let policy = json!({ "monitoring": { "heartbeat_timeout_seconds": 1 } });
-    let mut cluster = start(cluster().processors(1).policy(policy)).await;
+    let mut cluster = start(cluster().processors(2).policy(policy)).await;
     operators_see(&cluster, "heartbeat_stale", false).await;
     cluster.member(Member::Processor(0)).expect("it runs").pause().expect("frozen");
+    operators_see(&cluster, "heartbeat_stale", true).await;
+    // The other one sweeps it out, and is heard often: whoever looks once in a while still sees it.
+    let (store, policy) = (cluster.store().await.expect("a store"), cluster.compiled_policy());
+    let since_ms = redis_now_ms(&cluster).await;
+    until("the other is heard again and again", || async {
+        let processors = store.processors(&policy).await.expect("an answer");
+        let heard_ms = processors.iter().map(|processor| processor.last_heartbeat_ms).max()?;
+        (heard_ms >= since_ms + 3000).then_some(())
+    })
+    .await;
     operators_see(&cluster, "heartbeat_stale", true).await;
     cluster.member(Member::Processor(0)).expect("it runs").resume().expect("awake again");
     operators_see(&cluster, "heartbeat_stale", false).await;

@@ -11,7 +11,7 @@ use portcullis_loadtest::credentials::{Credentials, Granted, handed_on, secret_k
 use portcullis_lua::{Grounds, Member, Revocation, Revoked, ScopeStore};
 use serde_json::json;
 
-use crate::fixture::{Fixture, start};
+use crate::fixture::{Fixture, start, until};
 
 /// Longer than any test.
 const LASTS_MS: u64 = 3_600_000;
@@ -43,6 +43,17 @@ impl Cast {
         let answer = self.cluster.gateway(0).bearer(&jwt).post("/v1/sessions", &json!({})).await.expect("an answer");
         assert_eq!(answer.status, 201, "{}", answer.text);
         answer.body["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// The same where Redis may be too slow for a gateway's patience.
+    pub(super) async fn log_in_at_last(&self, subject: &str) -> String {
+        let jwt = self.credentials.jwt(subject, &["paid"]).expect("a token");
+        let gateway = self.cluster.gateway(0).bearer(&jwt);
+        until("it is logged in", || async {
+            let answer = gateway.post("/v1/sessions", &json!({})).await.ok()?;
+            (answer.status == 201).then(|| answer.body["token"].as_str().expect("a token").to_owned())
+        })
+        .await
     }
 
     /// A chain of three: the last is a bearer token.

@@ -69,7 +69,14 @@ async fn nobody_can_keep_the_operators_from_revoking() {
     // A session that goes for a newer one, and a provider that says less.
     cast.log_in("carol").await;
     let registered = gateway.bearer(&cast.credentials.jwt("bob", &[]).expect("a token"));
+    let not_lowered = async || {
+        let metrics = admin.get("/metrics").await.expect("an answer").text;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("portcullis_lowerings_refused_total "));
+        line.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    };
+    assert_eq!(not_lowered().await, "0");
     assert_eq!(read(&registered).await, 200);
+    assert_eq!(not_lowered().await, "1");
     let seen = (left.status, taken_back.status, total().await);
     assert_eq!(seen, (503, 503, REVOKED_MOST_OWN), "{}{}", left.text, taken_back.text);
     assert_eq!((left.code(), taken_back.code()), ("identity_unavailable", "identity_unavailable"));

@@ -43,7 +43,7 @@ async fn entries(act: &Act, chain: Chain) -> Vec<ChainEntry> {
     all
 }
 
-/// A scope with so many entries in both chains.
+/// A scope with so many entries in the chains of audit and decisions.
 async fn written(stage: &Stage) -> Act {
     let (act, policy) = (stage.act(), CompiledPolicy::new(&roomy(), PolicyStamp::NONE));
     act.beat(&policy, START_MS, 100).await;

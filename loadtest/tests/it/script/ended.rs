@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, Hop, Outcome, PassEnd, PassLease, PassOutcome, PassTerms, PolicyStamp, Provenance,
-    Settlement, TaskError, TaskId, Verdict,
+    AdmitRequest, CompiledPolicy, Hop, Outcome, PassEnd, PassEnded, PassLease, PassOutcome, PassTerms, PolicyStamp,
+    Provenance, Settlement, TaskError, TaskId, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -57,8 +57,8 @@ async fn each_pass_of_an_agent_ends_in_one_event_and_one_that_lapsed_too() {
         let own = given(&act, &policy, pass(LEASE_MS)).await.expect("a place");
         expected.push(event(status, &lease.pass_id));
         let ends = [lease, own].map(|lease| PassEnd { lease, outcome, usage: Vec::new(), answered_ms: None });
-        for first in [true, false] {
-            assert_eq!(act.store.at(START_MS).finish(&policy, &ends).await.expect("an answer"), [first, first]);
+        for first in [PassEnded::Now, PassEnded::Before] {
+            assert_eq!(act.store.at(START_MS).finish(&policy, &ends).await.expect("an answer"), [first; 2]);
         }
     }
     assert_eq!(given(&act, &policy, through(&agents, pass(0))).await, None, "a decision, which has no end");
@@ -66,7 +66,8 @@ async fn each_pass_of_an_agent_ends_in_one_event_and_one_that_lapsed_too() {
     let damaged = given(&act, &policy, pass(LEASE_MS)).await.expect("a place");
     act.probe.command("HSET", [&act.key("pass-record"), damaged.pass_id.as_str(), "?"]).await.expect("damaged");
     for taken_back in [2, 0] {
-        assert_eq!(act.store.at(START_MS + LEASE_MS).lapse(&policy).await.expect("an answer"), taken_back);
+        let lapsed = act.store.at(START_MS + LEASE_MS).lapse(&policy, 0).await.expect("an answer");
+        assert_eq!(lapsed.taken_back, taken_back);
     }
     let unknown = json!(["pass.ended", {
         "status": "lapsed", "pass": damaged.pass_id.as_str(), "kind": "", "principal": "", "agents": [],

@@ -6,8 +6,8 @@
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    AdmitRequest, CompiledPolicy, PassAsked, PassEnd, PassExtension, PassHead, PassLease, PassOutcome, PassTerms,
-    PolicyStamp, Reason, TaskId, Verdict,
+    AdmitRequest, CompiledPolicy, PassAsked, PassEnd, PassEnded, PassExtension, PassHead, PassLease, PassOutcome,
+    PassTerms, PolicyStamp, Reason, ScopeStore, TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -16,13 +16,13 @@ const LEASE_MS: u64 = 1_000;
 const OPEN_MS: u64 = 10_000;
 
 /// Adds a class with a pool of this many places.
-pub(super) fn pool(policy: &mut Policy, name: &str, places: u64) {
+pub(crate) fn pool(policy: &mut Policy, name: &str, places: u64) {
     let class = serde_json::json!({"patterns": ["/x$"], "max_concurrent": places});
     policy.route_classes.insert(name.to_owned(), serde_json::from_value(class).expect("a class"));
 }
 
 /// A monthly budget of the tenant's tokens, 10 for each that does not say.
-pub(super) fn budget(policy: &mut Policy, amount: u64) {
+pub(crate) fn budget(policy: &mut Policy, amount: u64) {
     let (unit, period, per) = ("tokens".to_owned(), Period::Month, Subject::Tenant);
     let budget = Budget { unit, amount, period, per, default_estimate: 10, user_types: None };
     policy.budgets.insert("monthly".to_owned(), budget);
@@ -33,12 +33,12 @@ fn compiled(policy: &Policy) -> CompiledPolicy {
 }
 
 /// Asks for a pass of this class.
-pub(super) fn pass(kind: &str, user_type: &str, lease_ms: u64) -> AdmitRequest {
+pub(crate) fn pass(kind: &str, user_type: &str, lease_ms: u64) -> AdmitRequest {
     let pass = Some(PassTerms { lease_ms, throttled: true, hits: 1 });
     AdmitRequest { kind: kind.to_owned(), pass, ..request(user_type, "s") }
 }
 
-pub(super) fn end(lease: &PassLease, outcome: PassOutcome) -> PassEnd {
+pub(crate) fn end(lease: &PassLease, outcome: PassOutcome) -> PassEnd {
     PassEnd { lease: lease.clone(), outcome, usage: Vec::new(), answered_ms: None }
 }
 
@@ -52,7 +52,7 @@ fn lasting(leases: &[PassLease]) -> Vec<PassExtension> {
 }
 
 /// Asks for this many at once: the places that were given, and why the others were refused.
-async fn ask(
+pub(crate) async fn ask(
     act: &Act,
     policy: &CompiledPolicy,
     now_ms: u64,
@@ -74,9 +74,14 @@ async fn ask(
 }
 
 /// What is spent and held of the budget.
-async fn account(act: &Act, policy: &CompiledPolicy, now_ms: u64) -> (u64, u64) {
+pub(crate) async fn account(act: &Act, policy: &CompiledPolicy, now_ms: u64) -> (u64, u64) {
     let decisions = act.store.at(now_ms).peek(policy, &[request("paid", "s")]).await.expect("a decision");
     (decisions[0].budgets[0].spent, decisions[0].budgets[0].held)
+}
+
+/// How many lapsed passes a call takes back.
+async fn taken_back(store: &ScopeStore, policy: &CompiledPolicy) -> usize {
+    store.lapse(policy, 0).await.expect("an answer").taken_back
 }
 
 #[tokio::test]
@@ -125,7 +130,7 @@ async fn passes_and_tasks_share_the_depth_of_the_scope() {
     let (_, refused) = ask(&act, &policy, START_MS, &pass("guarded", "registered", LEASE_MS), 1).await;
     assert_eq!(refused, [Reason::PressureThreshold]);
     let ended = act.store.at(START_MS + 1).finish(&policy, &[end(&leases[0], PassOutcome::Failed)]).await;
-    assert_eq!(ended, Ok(vec![true]));
+    assert_eq!(ended, Ok(vec![PassEnded::Now]));
     assert_eq!(ask(&act, &policy, START_MS + 1, &pass("guarded", "registered", LEASE_MS), 2).await.0.len(), 1);
 }
 
@@ -141,8 +146,8 @@ async fn a_pass_ends_once_and_not_at_all_after_it_has_lapsed() {
 
     let used = PassEnd { usage: vec![("tokens".to_owned(), 25)], ..end(&leases[0], PassOutcome::Failed) };
     let ended = act.store.at(START_MS + 5).finish(&policy, &[used.clone(), used.clone()]).await;
-    assert_eq!(ended, Ok(vec![true, false]), "twice in a batch");
-    assert_eq!(act.store.at(START_MS + 5).finish(&policy, &[used]).await, Ok(vec![false]), "and again");
+    assert_eq!(ended, Ok(vec![PassEnded::Now, PassEnded::Before]), "twice in a batch");
+    assert_eq!(act.store.at(START_MS + 5).finish(&policy, &[used]).await, Ok(vec![PassEnded::Before]), "and again");
     assert_eq!(account(&act, &policy, START_MS + 5).await, (25, 20));
 
     let later = act.store.at(START_MS + LEASE_MS - 1);
@@ -150,10 +155,10 @@ async fn a_pass_ends_once_and_not_at_all_after_it_has_lapsed() {
     let lapsed = act.store.at(START_MS + LEASE_MS);
     assert_eq!(lapsed.extend(&policy, &lasting(&leases[2..])).await, Ok(vec![false]));
     let before = act.probe.dump(&act.prefix).await.expect("a dump");
-    assert_eq!(lapsed.finish(&policy, &[end(&leases[2], PassOutcome::Succeeded)]).await, Ok(vec![false]));
+    assert_eq!(lapsed.finish(&policy, &[end(&leases[2], PassOutcome::Succeeded)]).await, Ok(vec![PassEnded::Before]));
     assert_eq!(act.probe.dump(&act.prefix).await.expect("a dump"), before);
     assert_eq!(lapsed.queues(&policy).await.expect("an answer").pools["reports"].in_flight, 1);
-    assert_eq!((lapsed.lapse(&policy).await, lapsed.lapse(&policy).await), (Ok(1), Ok(0)));
+    assert_eq!([taken_back(&lapsed, &policy).await, taken_back(&lapsed, &policy).await], [1, 0]);
     assert_eq!(account(&act, &policy, START_MS + LEASE_MS).await, (25, 10), "what lapsed is released");
     assert_eq!(lapsed.pass(&leases[2].pass_id).await, Ok(None));
     let found = lapsed.pass(&leases[1].pass_id).await.expect("an answer").expect("a pass");
@@ -183,7 +188,7 @@ async fn exactly_as_many_passes_as_there_are_probes_go_through_and_each_gives_it
     assert_eq!(ask(&act, &policy, now_ms, &asked, 5).await.0.len(), 1, "one for the abandoned one");
     let lapsed_ms = now_ms + LEASE_MS;
     assert_eq!(ask(&act, &policy, lapsed_ms, &asked, 5).await.0.len(), 0, "nobody has taken them back yet");
-    assert_eq!(act.store.at(lapsed_ms).lapse(&policy).await, Ok(3), "two probes, and one that was none");
+    assert_eq!(taken_back(&act.store.at(lapsed_ms), &policy).await, 3, "two probes, and one that was none");
     let (probes, _) = ask(&act, &policy, lapsed_ms, &asked, 5).await;
     assert_eq!(probes.len(), 2);
     let slow = PassEnd { answered_ms: Some(60_000), ..end(&probes[0], PassOutcome::Succeeded) };
@@ -236,11 +241,11 @@ async fn a_probe_is_judged_once_and_does_not_wait_for_the_end_of_a_long_exchange
                 continue;
             }
             // Its end neither gives the probe back nor counts as the other one.
-            assert_eq!(store.finish(&policy, &[end(&probes[0], outcome)]).await, Ok(vec![true]));
+            assert_eq!(store.finish(&policy, &[end(&probes[0], outcome)]).await, Ok(vec![PassEnded::Now]));
             let view = store.breakers(&policy).await.expect("an answer").remove(0);
             assert_eq!((view.state.as_str(), view.probes_left), ("half_open", Some(0)), "{outcome:?}");
             store.extend(&policy, &[extension(&probes[1], first)]).await.expect("an answer");
-            assert_eq!(store.finish(&policy, &[end(&probes[1], outcome)]).await, Ok(vec![true]));
+            assert_eq!(store.finish(&policy, &[end(&probes[1], outcome)]).await, Ok(vec![PassEnded::Now]));
             let view = store.breakers(&policy).await.expect("an answer").remove(0);
             assert_eq!((view.state.as_str(), view.calls, view.failures), ("closed", 0, 0), "{outcome:?}");
         }
@@ -303,8 +308,8 @@ async fn a_pool_that_the_policy_no_longer_has_still_gives_its_places_back() {
     act.beat(&policy, START_MS, 10).await;
     let store = act.store.at(START_MS + 1);
     assert_eq!(store.extend(&policy, &lasting(&leases[..2])).await, Ok(vec![true; 2]));
-    assert_eq!(store.finish(&policy, &[end(&leases[0], PassOutcome::Succeeded)]).await, Ok(vec![true]));
-    assert_eq!(act.store.at(START_MS + LEASE_MS + 1).lapse(&policy).await, Ok(2));
+    assert_eq!(store.finish(&policy, &[end(&leases[0], PassOutcome::Succeeded)]).await, Ok(vec![PassEnded::Now]));
+    assert_eq!(taken_back(&act.store.at(START_MS + LEASE_MS + 1), &policy).await, 2);
     assert_eq!(account(&act, &policy, START_MS + LEASE_MS + 1).await, (10, 0));
     let keys = act.probe.keys(&act.prefix).await.expect("keys");
     let left = |key: &&String| key.ends_with(":pass") || key.contains(":pool:") || key.contains("pass-record");
@@ -324,8 +329,8 @@ async fn a_mass_of_lapsed_passes_is_taken_back_in_pieces_and_one_without_a_recor
     act.probe.command("HSET", [record.as_str(), leases[3].pass_id.as_str(), "?"]).await.expect("an answer");
     act.probe.command("HDEL", [record.as_str(), leases[4].pass_id.as_str()]).await.expect("an answer");
     let store = act.store.at(START_MS + LEASE_MS);
-    for taken_back in [64, 64, 22, 0] {
-        assert_eq!(store.lapse(&policy).await, Ok(taken_back));
+    for expected in [64, 64, 22, 0] {
+        assert_eq!(taken_back(&store, &policy).await, expected);
     }
     // What nobody can read says of no budget what it held; that is released with the period.
     assert_eq!(account(&act, &policy, START_MS + LEASE_MS).await, (0, 20));

@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use portcullis_loadtest::cluster::stand_in_beat;
 use portcullis_loadtest::eventually;
-use portcullis_lua::{AdmitRequest, CompiledPolicy, PassLease, PassOutcome, PolicyStamp, ScopeStore, Verdict};
+use portcullis_lua::{
+    AdmitRequest, CompiledPolicy, PassEnded, PassLease, PassOutcome, PolicyStamp, ScopeStore, Verdict,
+};
 
 use super::pass::{budget, end, extension, pass, pool};
 use super::stage::{Act, Stage, request, roomy};
@@ -44,9 +46,13 @@ async fn of_96_at_once_over_three_gateways_exactly_the_places_of_the_pool_are_gi
         // Each is ended by all gateways at once, and by one of them in truth.
         let ends: Vec<_> = leases.iter().map(|lease| end(lease, PassOutcome::Succeeded)).collect();
         let ended = join_all(gateways.iter().map(|store| store.finish(&policy, &ends))).await;
-        let ended: Vec<Vec<bool>> = ended.into_iter().map(|ended| ended.expect("an answer")).collect();
+        let ended: Vec<Vec<PassEnded>> = ended.into_iter().map(|ended| ended.expect("an answer")).collect();
         for place in 0..leases.len() {
-            assert_eq!(ended.iter().filter(|ended| ended[place]).count(), 1, "round {round}, place {place}");
+            assert_eq!(
+                ended.iter().filter(|ended| ended[place] == PassEnded::Now).count(),
+                1,
+                "round {round}, place {place}"
+            );
         }
         let view = act.store.queues(&policy).await.expect("an answer");
         assert_eq!(view.pools["reports"].in_flight, 0, "round {round}");
@@ -77,7 +83,7 @@ async fn however_they_come_and_go_no_more_are_in_flight_than_there_are_places() 
                 assert_eq!(store.extend(policy, &[extension(&lease, None)]).await, Ok(vec![true]));
                 inside.fetch_sub(1, Ordering::SeqCst);
                 let ended = store.finish(policy, &[end(&lease, PassOutcome::Abandoned)]).await;
-                assert_eq!(ended, Ok(vec![true]));
+                assert_eq!(ended, Ok(vec![PassEnded::Now]));
                 through.fetch_add(1, Ordering::SeqCst);
             }
         }
@@ -115,11 +121,11 @@ async fn what_a_gateway_held_that_vanished_comes_back_by_itself() {
     })
     .await
     .expect("free places");
-    let taken_back = join_all(gateways[1..].iter().map(|store| store.lapse(&policy))).await;
-    let taken_back: u64 = taken_back.into_iter().map(|lapsed| lapsed.expect("an answer")).sum();
+    let taken_back = join_all(gateways[1..].iter().map(|store| store.lapse(&policy, 0))).await;
+    let taken_back: usize = taken_back.into_iter().map(|lapsed| lapsed.expect("an answer").taken_back).sum();
     assert_eq!(taken_back, 40, "each once");
     let left = act.store.peek(&policy, &[request("paid", "s")]).await.expect("a decision").remove(0);
     assert_eq!((left.budgets[0].held, left.budgets[0].spent), (10, 0));
-    assert_eq!(gateways[1].finish(&policy, &[end(&kept, PassOutcome::Succeeded)]).await, Ok(vec![true]));
+    assert_eq!(gateways[1].finish(&policy, &[end(&kept, PassOutcome::Succeeded)]).await, Ok(vec![PassEnded::Now]));
     assert_eq!(held(&act.store.queues(&policy).await.expect("an answer")), 0);
 }

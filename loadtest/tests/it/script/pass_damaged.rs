@@ -2,7 +2,9 @@
 //!
 //! Responsible for their ending all the same, with what is known of them. Must never have one of them hold up another.
 
-use portcullis_lua::{CompiledPolicy, PassEnd, PassLease, PassOutcome, PolicyStamp, Verdict};
+use portcullis_lua::{
+    CompiledPolicy, Decision, Lapsed, PassEnd, PassEnded, PassLease, PassOutcome, PolicyStamp, Verdict,
+};
 
 use super::pass::{budget, end, pass, pool};
 use super::stage::{Act, START_MS, Stage, request, roomy};
@@ -68,10 +70,34 @@ async fn a_holder_ends_one_like_any_other() {
     let used = |lease| PassEnd { usage: vec![("tokens".to_owned(), 3)], ..end(lease, PassOutcome::Succeeded) };
     let ends: Vec<PassEnd> = leases.iter().map(used).collect();
     let store = act.store.at(START_MS + 1);
-    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![true; 8]));
-    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![false; 8]), "once");
+    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![PassEnded::Now; 8]));
+    assert_eq!(store.finish(&policy, &ends).await, Ok(vec![PassEnded::Before; 8]), "once");
     assert_eq!(account(&act, &policy, START_MS + 1).await, (24, 0));
     assert_eq!(left(&act).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_whose_breaker_is_damaged_keeps_no_other_from_ending_or_being_taken_back() {
+    let stage = Stage::set().await;
+    let (act, policy) = (stage.act(), policy());
+    act.beat(&policy, START_MS, 1000).await;
+    let decisions = act.store.at(START_MS).admit(&policy, &[pass("other", "paid", LEASE_MS)]).await.expect("decisions");
+    let [Decision { verdict: Verdict::Passed { lease: Some(stuck) }, .. }] = &decisions[..] else {
+        panic!("{decisions:?}")
+    };
+    let [early, late]: [PassLease; 2] = taken(&act, &policy, 2).await.try_into().expect("two");
+    act.probe.command("SADD", [&act.key("breaker:other"), "in the way"]).await.expect("damaged");
+    let ends = [&early, stuck].map(|lease| end(lease, PassOutcome::Succeeded));
+    let answers = act.store.at(START_MS).finish(&policy, &ends).await;
+    assert_eq!(answers, Ok(vec![PassEnded::Now, PassEnded::Refused]));
+    let store = act.store.at(START_MS + LEASE_MS);
+    assert_eq!(store.lapse(&policy, 0).await, Ok(Lapsed { taken_back: 1, refused: 1, more: false }));
+    assert_eq!(
+        (store.pass(&late.pass_id).await, store.pass(&stuck.pass_id).await.is_ok_and(|found| found.is_some())),
+        (Ok(None), true)
+    );
+    act.probe.command("DEL", [&act.key("breaker:other")]).await.expect("mended");
+    assert_eq!(store.lapse(&policy, 0).await, Ok(Lapsed { taken_back: 1, refused: 0, more: false }));
 }
 
 #[tokio::test]
@@ -81,8 +107,9 @@ async fn one_that_nobody_ends_is_taken_back_and_holds_up_nobody() {
     let leases = taken(&act, &policy, 8).await;
     let damaged = damage(&act, &leases).await;
     let store = act.store.at(START_MS + LEASE_MS);
-    assert_eq!(store.lapse(&policy).await, Ok(8));
-    assert_eq!(store.lapse(&policy).await, Ok(0));
+    let whole = Lapsed { taken_back: 8, refused: 0, more: false };
+    assert_eq!(store.lapse(&policy, 0).await, Ok(whole));
+    assert_eq!(store.lapse(&policy, 0).await, Ok(Lapsed::default()));
     let held = 10 * damaged as u64;
     assert_eq!(account(&act, &policy, START_MS + LEASE_MS).await, (0, held), "what it held stood in its record");
     // Which pool it was in stood there too: what is left in that one has lapsed, and does not count.

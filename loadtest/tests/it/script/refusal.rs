@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use portcullis_config::Policy;
 use portcullis_config::policy::{Budget, Period, Subject};
 use portcullis_lua::{
-    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Once, Origin, Outcome, PassEnd, PassOutcome,
-    PassTerms, PolicyStamp, Reason, Refusal, Retention, Revised, Settlement, StoreError, StoredPolicy, TaskError,
-    TaskId, Verdict,
+    About, AdmitRequest, CompiledPolicy, Idempotency, NewRevision, Once, Origin, Outcome, PassEnd, PassEnded,
+    PassOutcome, PassTerms, PolicyStamp, Reason, Refusal, Retention, Revised, Settlement, StoreError, StoredPolicy,
+    TaskError, TaskId, Verdict,
 };
 
 use super::stage::{Act, START_MS, Stage, limit, named_limit, request, roomy};
@@ -85,7 +85,7 @@ async fn warm_up(act: &Act, policy: &CompiledPolicy) {
     let decisions = store.admit(policy, &passes).await.expect("decisions");
     let Verdict::Passed { lease: Some(lease) } = decisions[0].verdict.clone() else { panic!("{decisions:?}") };
     let end = PassEnd { lease, outcome: PassOutcome::Succeeded, usage: Vec::new(), answered_ms: None };
-    assert_eq!(settled.finish(policy, &[end]).await, Ok(vec![true]));
+    assert_eq!(settled.finish(policy, &[end]).await, Ok(vec![PassEnded::Now]));
 }
 
 /// Brings the gate of this reason to refuse: the policy that does and the request it refuses.

@@ -180,7 +180,7 @@ const BAD: [(&str, &str); 14] = [
     ("PORTCULLIS_REDIS_WAIT_MS", "18446744073709551616"),
 ];
 
-const BAD_OF_A_GATEWAY: [(&str, &str); 20] = [
+const BAD_OF_A_GATEWAY: [(&str, &str); 21] = [
     ("TRUSTED_PROXY_COUNT", "one"),
     ("TRUSTED_PROXY_COUNT", "-1"),
     ("TRUSTED_PROXY_COUNT", "1.5"),
@@ -191,6 +191,7 @@ const BAD_OF_A_GATEWAY: [(&str, &str); 20] = [
     ("PORTCULLIS_LISTEN", "localhost"),
     ("PORTCULLIS_RLS_LISTEN", "8083"),
     ("PORTCULLIS_STORE_TIMEOUT_MS", "0"),
+    ("PORTCULLIS_STORE_AWAY_MS", "0"),
     ("PORTCULLIS_KEEP_ALIVE_SECONDS", "4"),
     ("PORTCULLIS_DEV_TOKENS", "perhaps"),
     ("PORTCULLIS_ALLOW_ANONYMOUS_ONLY", "perhaps"),

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use portcullis_loadtest::model::Pass;
-use portcullis_lua::{PassEnd, PassExtension, PassLease, Verdict};
+use portcullis_lua::{PassEnd, PassEnded, PassExtension, PassLease, Verdict};
 
 use super::super::operation::{Lasting, Leaving, Pick};
 use super::Play;
@@ -30,6 +30,7 @@ impl Play<'_> {
         let ended = self.act.store.at(self.now_ms).finish(self.policy, &ends).await.expect("an answer");
         self.keep_accounts().await;
         for (end, ended) in ends.iter().zip(ended) {
+            let ended = ended == PassEnded::Now;
             self.see(if ended { "pass ended" } else { "pass lost" });
             assert_eq!(ended, self.model.finish(self.now_ms, end), "{end:?}");
         }
@@ -49,7 +50,8 @@ impl Play<'_> {
 
     pub(super) async fn lapse(&mut self) {
         self.leave_boundary();
-        let lapsed = self.act.store.at(self.now_ms).lapse(self.policy).await.expect("an answer");
+        let lapsed = self.act.store.at(self.now_ms).lapse(self.policy, 0).await.expect("an answer");
+        let lapsed = lapsed.taken_back as u64;
         self.keep_accounts().await;
         if lapsed > 0 {
             self.see("pass lapsed");
