@@ -48,7 +48,7 @@ for i = 1, #going do
   call('ZREM', of_key, going[i])
   local member = 's:' .. going[i]
   fresh[2 * i - 1], fresh[2 * i] = format('%d', now_ceil + tonumber(ARGV[12])), member
-  entries[2 * i - 1], entries[2 * i] = member, struct.pack('<ddB', now_ceil, 0, 0) .. ARGV[13]
+  entries[2 * i - 1], entries[2 * i] = member, revoked_packed(now_ceil, 0, '', ARGV[13])
 end
 call('HSET', session_key, 'record', ARGV[3], 'created', at, 'expires', format('%d', expires), 'seen', at)
 call('PEXPIRE', session_key, ARGV[4])

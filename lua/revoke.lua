@@ -1,5 +1,5 @@
 --[[
-Revokes: what these members name is dead from here on. Lowers and raises the ceilings of principals, too.
+Revokes: what these members name is dead from here on.
 
 Guarantees
   - From the moment it returns, `admit` decides for nobody who has not read these members, and `claim` says so.
@@ -15,50 +15,31 @@ ARGV
   1 now ms (tests only, else '')  2 channel of policies  3 most members  4 most audit events kept
   5 an epoch, should there be none  6 audit event  7 by whom  8 about (JSON)  9 number of members (at most 16)
   then for each, no two the same: member, lasts ms, ms from now after which what is issued is spared ('': nothing is),
-  user type of a ceiling ('': takes the ceiling away), what is kept of it (only Rust reads it)
+  what is kept of it (only Rust reads it)
   then for each session to be ended: its digest
 Returns  {1, number, members that were not there or kill more now}, or {0, members there}
 ]]
 local keys = { scope = KEYS[1], revoked = KEYS[2], revocation = KEYS[3], order = KEYS[4], head = KEYS[5] }
-local call, pack, format = redis.call, struct.pack, string.format
+local call, format = redis.call, string.format
 local now, now_ceil = now_ms(ARGV[1])
 local members = tonumber(ARGV[9])
 -- One that would only end this much later is a repetition.
 local AGAIN_MS = 60000
 
---- What is kept of a member that has not expired, {not before, ceiling}, and when it does; nothing of one that is not
--- there, or no ceiling any more.
-local function kept_of(member, is_ceiling)
-  local expiry = tonumber(call('ZSCORE', keys.revoked, member) or '0')
-  local kept = expiry > now and call('HGET', keys.revocation, member)
-  if not kept then return nil, expiry end
-  local _, not_before, ceiling = struct.unpack(REVOKED, kept)
-  if is_ceiling and ceiling == '' then return nil, expiry end
-  return { not_before, ceiling }, expiry
-end
-
 local fresh, entries, new = {}, {}, 0
 for i = 1, members do
-  local at = 10 + 5 * (i - 1)
-  local member, until_ms, ceiling = ARGV[at], now_ceil + tonumber(ARGV[at + 1]), ARGV[at + 3]
-  local later_ms = tonumber(ARGV[at + 2])
+  local at = 10 + 4 * (i - 1)
+  local member, until_ms, later_ms = ARGV[at], now_ceil + tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local not_before, slack = later_ms and now_ceil + later_ms or 0, (later_ms or 0) > 0 and AGAIN_MS or 0
-  local is_ceiling = string.sub(member, 1, 2) == 'u:'
-  local kept, expiry = kept_of(member, is_ceiling)
-  local changes
-  if is_ceiling and ceiling == '' then
-    -- It is said as long as the ceiling would have stood, so that all who hold it hear of it.
-    changes, until_ms = kept ~= nil, expiry
-  else
-    changes = not kept or kept[2] ~= ceiling or kept[1] + slack < not_before or expiry + AGAIN_MS < until_ms
-    if kept then until_ms, not_before = math.max(until_ms, expiry), math.max(not_before, kept[1]) end
-  end
+  local expiry, spared = revoked_kept(keys, now, member)
+  local changes = not spared or spared + slack < not_before or expiry + AGAIN_MS < until_ms
+  if spared then until_ms, not_before = math.max(until_ms, expiry), math.max(not_before, spared) end
   if changes then
     if expiry <= now then new = new + 1 end
     fresh[#fresh + 1] = format('%d', until_ms)
     fresh[#fresh + 1] = member
     entries[#entries + 1] = member
-    entries[#entries + 1] = pack('<ddB', now_ceil, not_before, #ceiling) .. ceiling .. ARGV[at + 4]
+    entries[#entries + 1] = revoked_packed(now_ceil, not_before, '', ARGV[at + 3])
   end
 end
 
@@ -78,7 +59,7 @@ audit_append(KEYS[6], KEYS[7], ARGV[4], {
 })
 for i = 8, #KEYS, 2 do
   call('DEL', KEYS[i])
-  call('ZREM', KEYS[i + 1], ARGV[10 + 5 * members + (i - 8) / 2])
+  call('ZREM', KEYS[i + 1], ARGV[10 + 4 * members + (i - 8) / 2])
 end
 if epoch == '' then call('HSET', keys.head, 'epoch', ARGV[5]) end
 if count > 0 then number = revoked_store(keys, now, number, fresh, entries, ARGV[2]) end

@@ -3,6 +3,7 @@
 //! Responsible for reading it completely, every fault with its path. Must never fill in what decides how far it
 //! reaches: scopes, agent and reason have to be said.
 
+use portcullis_config::UserType;
 use portcullis_delegation::{
     AUDIENCES_MAX, Constraint, Fault, Grant, Jwk, NAME_MAX, PublicKey, REASON_MAX, Refused, Scope, ScopeSet, is_name,
 };
@@ -50,8 +51,8 @@ impl DelegationWish {
         Some(Self { agent, scopes, reason, audience, ttl_seconds, max_depth, constraints, key })
     }
 
-    /// What is to be minted for this caller.
-    pub(crate) fn grant(self, terms: &DelegationTerms, identity: &Identity) -> Grant {
+    /// What is to be minted for this caller, as this user type.
+    pub(crate) fn grant(self, terms: &DelegationTerms, identity: &Identity, user_type: &UserType) -> Grant {
         let (scope, caller) = (identity.scope().store().scope(), identity.caller());
         Grant {
             issuer: terms.issuer().to_owned(),
@@ -59,7 +60,7 @@ impl DelegationWish {
             tenant: scope.to_string(),
             // A login that ends takes with it what was delegated from it.
             session: caller.login.as_ref().map_or(identity.session_id(), |login| login.as_str()).to_owned(),
-            user_type: Some(identity.user_type().to_string()),
+            user_type: Some(user_type.to_string()),
             client_id: self.agent,
             audience: self.audience.unwrap_or_else(|| vec![terms.resource_of(scope)]),
             scopes: self.scopes,

@@ -12,17 +12,16 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_delegation::{Chain, Expected, REASON_MAX, is_name};
-use portcullis_lua::{Granted, Grounds, Member, ScopeStore};
+use portcullis_lua::{Grounds, Member, ScopeStore};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::admission::session::Identity;
-use crate::admission::{self, writes};
+use crate::admission::{circuit_breaker, writes};
 use crate::caller::Source;
 use crate::delegation_terms::{DelegationTerms, LONGEST_MS};
 use crate::delegation_wish::{DelegationWish, fault};
-use crate::identity::rank;
 use crate::openapi::{Minting, TakingBack};
 use crate::refusal::Refused;
 use crate::right;
@@ -73,8 +72,11 @@ pub(crate) async fn mint(
         return Err(Refused::insufficient_scope(scope.as_str()));
     }
     writes::count(&gateway, &identity).await?;
-    let chain = terms.mint(wish.grant(terms, &identity)).map_err(|refused| Refused::invalid(vec![fault(refused)]))?;
-    witness(&gateway, &identity, &chain).await?;
+    let user_type = gateway.lowered().note_grant(identity.scope(), identity.caller(), LONGEST_MS).await;
+    let user_type = user_type.map_err(|error| circuit_breaker::unavailable(&error))?;
+    let grant = wish.grant(terms, &identity, &user_type);
+    let chain = terms.mint(grant).map_err(|refused| Refused::invalid(vec![fault(refused)]))?;
+    witness(&identity, &chain).await?;
     let (root, claims) = (chain.root(), chain.root().claims());
     let view = DelegationView {
         token: chain.presented(),
@@ -156,8 +158,8 @@ fn granted_by(terms: &DelegationTerms, chain: &Chain, identity: &Identity) -> bo
 }
 
 /// A delegation that nobody can account for is not given out, nor one for who has been revoked meanwhile.
-async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Result<(), Refused> {
-    let (store, policy, claims) = (identity.scope().store(), identity.scope().policy(), chain.root().claims());
+async fn witness(identity: &Identity, chain: &Chain) -> Result<(), Refused> {
+    let (policy, claims) = (identity.scope().policy(), chain.root().claims());
     let by = writes::actor(identity);
     let grounds =
         Grounds { by: &by, reason: &claims.reason, max_audit_events: policy.policy().monitoring.max_audit_events };
@@ -165,9 +167,6 @@ async fn witness(gateway: &Gateway, identity: &Identity, chain: &Chain) -> Resul
         "principal": claims.sub, "agent": claims.client_id, "jti": claims.jti, "token": chain.root().hash(),
         "scope": claims.scope, "audience": claims.aud, "exp": claims.exp, "reason": claims.reason,
     });
-    let (user_type, as_of_ms) = (identity.user_type().clone(), identity.caller().issued_at_ms);
-    let granted = Granted { rank: rank(&user_type), user_type, as_of_ms };
-    admission::ask(gateway, Box::pin(store.note_grant(identity.principal(), &granted, LONGEST_MS))).await?;
     let about = &about;
     let noted = move |store: ScopeStore| async move { store.witness("delegation.minted", grounds, about).await };
     identity.scope().decider().vouch(&identity.provenance(), noted).await

@@ -40,6 +40,7 @@ pub(crate) struct OpenedView<'a> {
     token: &'a str,
     session_id: &'a str,
     principal: &'a str,
+    /// As what it was opened: less than the credential it was opened with, where its principal is known to be less.
     user_type: &'a str,
     created_at: String,
     expires_at: String,
@@ -95,9 +96,11 @@ pub(crate) async fn open(
     let elsewhere =
         (scope.number() != gateway.scopes().default_scope().number()).then(|| scope.store().scope().clone());
     let token = SessionToken::generate(elsewhere).ok_or_else(no_randomness)?;
+    let terms = gateway.session_terms().lasts;
+    let user_type = gateway.lowered().note_grant(scope, caller, terms.lasts_ms).await;
     let record = SessionRecord {
         principal: caller.principal.clone(),
-        user_type: caller.user_type.clone(),
+        user_type: user_type.map_err(|error| circuit_breaker::unavailable(&error))?,
         session_id: caller.session_id.clone(),
         scopes: caller.rights.as_deref().unwrap_or_default().to_vec(),
         issuer: Some(opened::issuer_of(caller)),
@@ -107,16 +110,14 @@ pub(crate) async fn open(
     let (by, policy) = (writes::actor(&identity), scope.policy());
     let grounds = Grounds { by: &by, reason: "login", max_audit_events: policy.policy().monitoring.max_audit_events };
     let key = token.key();
-    let (key, record, terms) = (&key, &record, gateway.session_terms().lasts);
-    let noted = gateway.lowered().note_login(scope, caller, terms.lasts_ms).await;
-    noted.map_err(|error| circuit_breaker::unavailable(&error))?;
+    let (key, record) = (&key, &record);
     let login = move |store: ScopeStore| async move { store.login(key, record, terms, grounds).await };
     let Opened { created_ms, expires_ms, .. } = scope.decider().vouch(&identity.provenance(), login).await?;
     let view = OpenedView {
         token: token.expose(),
         session_id: identity.session_id(),
         principal: identity.principal(),
-        user_type: identity.user_type().as_str(),
+        user_type: record.user_type.as_str(),
         created_at: timestamp::rfc3339(created_ms),
         expires_at: timestamp::rfc3339(expires_ms),
     };

@@ -6,6 +6,21 @@ local function revoked_alive(revoked_key, now)
   return redis.call('ZCOUNT', revoked_key, '(' .. string.format('%d', now), '+inf')
 end
 
+--- When a member expires or did, and of one that has not: after when what is issued is spared (0: nothing is), and the
+-- user type of a ceiling ('': it is none, or none any more).
+local function revoked_kept(keys, now, member)
+  local expiry = tonumber(redis.call('ZSCORE', keys.revoked, member) or '0')
+  local kept = expiry > now and redis.call('HGET', keys.revocation, member)
+  if not kept then return expiry end
+  local _, not_before, ceiling = struct.unpack(REVOKED, kept)
+  return expiry, not_before, ceiling
+end
+
+--- What is kept of a member that is revoked now; `rest` is what only Rust reads.
+local function revoked_packed(now_ceil, not_before, ceiling, rest)
+  return struct.pack('<ddB', now_ceil, not_before, #ceiling) .. ceiling .. rest
+end
+
 --- What a change that stores these tells of itself, for its number.
 local function revoked_what(fresh, entries) return table.concat(fresh, ' ') .. table.concat(entries) end
 

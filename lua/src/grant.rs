@@ -1,65 +1,109 @@
-//! `grant.lua`: as what principals logged in or delegated lately. Whoever did as more than it has become has to be
-//! lowered.
+//! `grant.lua`: what providers say of principals, and as what principals give out credentials that outlive their own.
+//! Who has become less than it was then is served as less.
 //!
-//! Must never be what a revocation rests on: it only says for whom to look.
+//! Must never judge who may speak for a provider: the gateway does.
 
-use fred::interfaces::KeysInterface;
-use fred::types::{Expiration, SetOptions, Value};
+use fred::types::Value;
 use portcullis_config::UserType;
+use serde_json::json;
 
 use crate::error::StoreError;
+use crate::grounds::{Grounds, new_epoch};
+use crate::reply::Reply;
+use crate::revoke::{REVOKED_MOST_OWN, ceiling_of, kept_by};
 use crate::script::GRANT;
 use crate::store::ScopeStore;
 
-/// As what a principal gave out credentials that outlive its own: sessions and delegations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+/// What a credential says its principal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stated<'a> {
+    /// Whose it is.
+    pub principal: &'a str,
+    /// What it is served as with this credential.
+    pub user_type: &'a UserType,
     /// Place of the user type among all, higher is more.
     pub rank: usize,
-    /// As this user type.
-    pub user_type: UserType,
-    /// By a credential that was issued then, ms since the epoch: what was issued before says nothing against it.
-    pub as_of_ms: u64,
+    /// How new this word is of the provider that knows the principal; `None`: it is not such a word, and says nothing
+    /// about what the principal is otherwise.
+    pub word: Option<AsOf>,
+}
+
+/// How new a provider's word is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// Of then, ms since the epoch.
+    Time(u64),
+    /// Of the moment in which it is noted.
+    Now,
+}
+
+/// What is known of a principal once a statement is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// As what it may give something out now: as what was stated, or less if the newest word says less.
+    pub at_most: UserType,
+    /// How new the newest word is, ms since the epoch, if there is one.
+    pub as_of_ms: Option<u64>,
+    /// What was given out as more is not served as less yet: so many members are revoked that there is no room.
+    pub full: Option<u64>,
 }
 
 impl ScopeStore {
-    /// Notes that this principal grants so, beside what it granted before: of all that, the highest type and the newest
-    /// word stay. Forgotten after the longest `lasts_ms`, when nothing it granted is left.
-    pub async fn note_grant(&self, principal: &str, granted: &Granted, lasts_ms: u64) -> Result<(), StoreError> {
-        let Granted { rank, user_type, as_of_ms } = granted;
+    /// Notes that a principal gives something out that lasts so long, not counting what passes until it is made. It
+    /// may be no more than what is returned.
+    pub async fn note_grant(
+        &self,
+        stated: Stated<'_>,
+        lasts_ms: u64,
+        grounds: Grounds<'_>,
+    ) -> Result<Noted, StoreError> {
+        let noted = self.note(stated, Some(lasts_ms), grounds).await?;
+        noted.ok_or_else(|| StoreError::Protocol("grant noted nothing".to_owned()))
+    }
+
+    /// Notes what a provider says of a principal; `None` of one that has given nothing out that may be left. Once this
+    /// returns, nothing that it gave out is admitted as more than the newest word.
+    pub async fn note_word(&self, stated: Stated<'_>, grounds: Grounds<'_>) -> Result<Option<Noted>, StoreError> {
+        self.note(stated, None, grounds).await
+    }
+
+    async fn note(
+        &self,
+        stated: Stated<'_>,
+        lasts_ms: Option<u64>,
+        grounds: Grounds<'_>,
+    ) -> Result<Option<Noted>, StoreError> {
+        let Stated { principal, user_type, rank, word } = stated;
+        let (k, member) = (&self.keys, ceiling_of(principal));
+        let mut keys = vec![k.grant(principal), k.scope(), k.revoked(), k.revocation(), k.revoked_order()];
+        keys.extend([k.revocation_head(), k.audit(), k.audit_head()]);
+        let about = json!({"members": [&member], "reason": grounds.reason, "user_type": user_type.as_str()});
+        let said = match word {
+            Some(AsOf::Time(as_of_ms)) => as_of_ms.to_string(),
+            Some(AsOf::Now) => "now".to_owned(),
+            None => String::new(),
+        };
         let args: Vec<Value> = vec![
-            as_of_ms.to_string().into(),
-            rank.to_string().into(),
+            self.now_arg(),
             user_type.as_str().into(),
-            lasts_ms.max(1).to_string().into(),
+            rank.to_string().into(),
+            said.into(),
+            lasts_ms.map_or_else(String::new, |lasts_ms| lasts_ms.max(1).to_string()).into(),
+            member.as_str().into(),
+            kept_by(grounds)?.into(),
+            REVOKED_MOST_OWN.to_string().into(),
+            k.policy_changes().into(),
+            new_epoch().into(),
+            grounds.max_audit_events.to_string().into(),
+            grounds.by.into(),
+            self.told(about).to_string().into(),
         ];
-        GRANT.call(&self.store, vec![self.keys.grant(principal)], args).await?;
-        Ok(())
+        let mut reply = Reply::new("grant", GRANT.call(&self.store, keys, args).await?)?;
+        if reply.is_empty() {
+            return Ok(None);
+        }
+        let at_most = UserType::new(reply.text()?).map_err(|error| StoreError::Protocol(error.to_string()))?;
+        let (as_of_ms, full) = (u64::try_from(reply.int()?).ok(), u64::try_from(reply.int()?).ok());
+        Ok(Some(Noted { at_most, as_of_ms, full }))
     }
-
-    /// Notes that all this principal granted before, if anything is left of it, is served as this from now on.
-    pub async fn replace_grant(&self, principal: &str, granted: &Granted) -> Result<(), StoreError> {
-        let noted = format!("{} {} {}", granted.as_of_ms, granted.rank, granted.user_type);
-        let (expiry, only) = (Some(Expiration::KEEPTTL), Some(SetOptions::XX));
-        self.store.client().set::<(), _, _>(self.keys.grant(principal), noted, expiry, only, false).await?;
-        Ok(())
-    }
-
-    /// How long there may be something left of what this principal granted, ms.
-    pub async fn granted_for_ms(&self, principal: &str) -> Result<u64, StoreError> {
-        let left_ms: i64 = self.store.client().pttl(self.keys.grant(principal)).await?;
-        Ok(u64::try_from(left_ms).unwrap_or(0))
-    }
-
-    /// As what this principal granted at most, if it did lately.
-    pub async fn granted_as(&self, principal: &str) -> Result<Option<Granted>, StoreError> {
-        let noted: Option<String> = self.store.client().get(self.keys.grant(principal)).await?;
-        noted.map(|noted| read(&noted).ok_or_else(|| StoreError::Protocol("a grant of no form".to_owned()))).transpose()
-    }
-}
-
-fn read(noted: &str) -> Option<Granted> {
-    let mut words = noted.splitn(3, ' ');
-    let (as_of_ms, rank) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some(Granted { rank, user_type: UserType::new(words.next()?).ok()?, as_of_ms })
 }

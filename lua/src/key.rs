@@ -40,7 +40,7 @@
 //! | `session:DIGEST` | HASH | a session: record, created, expires, last seen | until it expires |
 //! | `session-of:PRINCIPAL` | ZSET | digest of a session → expiry ms | the longest of its sessions' |
 //! | `write-limit:SUBJECT` | STRING | the subject's windows of writes | as `limit:SESSION` |
-//! | `grant:PRINCIPAL` | STRING | the most that the principal logged in or delegated as lately | as those |
+//! | `grant:PRINCIPAL` | STRING | as what the principal logged in or delegated, what its provider said | as the first |
 //! | `once:DIGEST` | STRING | nothing: that it was used | as long as it could be used again |
 //! | `breaker:KIND` | STRING | the kind's breaker | two windows; a day while not closed |
 //! | `pool:CLASS` | ZSET | pass id → expiry ms, of the class; without one: as load of the scope | until it ends |

@@ -23,12 +23,12 @@
 //! | `revise` | [`ScopeStore::revise`] | compare-and-set of the policy, with record, audit event and message |
 //! | `restore` | [`ScopeStore::restore`] | gives Redis back the policy it lost |
 //! | `login`, `recognize` | [`ScopeStore::login`], [`ScopeStore::recognize`] | sessions, by their digests |
-//! | `revoke` | [`ScopeStore::revoke`], [`ScopeStore::set_ceiling`] | kills credentials, lowers principals |
+//! | `revoke` | [`ScopeStore::revoke`], [`ScopeStore::give_up`] | kills credentials |
 //! | `revoked` | [`ScopeStore::revoked_set`] | what was revoked since a number, a page at a time |
 //! | `loss` | [`ScopeStore::note_loss`] | revocations that somebody holds and Redis does not |
 //! | `acknowledge` | [`ScopeStore::acknowledge_loss`] | an operator has seen that revocations were lost |
 //! | `write_limit` | [`ScopeStore::count_write`] | how often a subject may change things or mint |
-//! | `grant` | [`ScopeStore::note_grant`] | as what a principal logged in or delegated at most |
+//! | `grant` | [`ScopeStore::note_grant`], [`ScopeStore::note_word`] | lowers and raises principals |
 //! | `witness` | [`ScopeStore::witness`] | audit events about what changes nothing in Redis |
 //! | `follow` | [`ScopeStore::follow`] | which policy a gateway holds, which is stored |
 
@@ -101,7 +101,7 @@ pub use ended::Acting;
 pub use envelope::{Envelope, Hold};
 pub use error::StoreError;
 pub use follow::{Presence, Said};
-pub use grant::Granted;
+pub use grant::{AsOf, Noted, Stated};
 pub use grounds::Grounds;
 pub use heartbeat::{Heartbeat, ProcessorView};
 pub use lapse::Lapsed;

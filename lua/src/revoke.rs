@@ -7,7 +7,6 @@ use std::fmt;
 
 use fred::interfaces::HashesInterface;
 use fred::types::Value;
-use portcullis_config::UserType;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -139,7 +138,6 @@ struct Entry {
     lasts_ms: u64,
     /// Lives what is issued this much later than now; `None`: nothing does.
     spares_from_ms: Option<u64>,
-    ceiling: String,
 }
 
 impl ScopeStore {
@@ -179,23 +177,6 @@ impl ScopeStore {
         self.change_revoked(event, most, &entries, &sessions, grounds).await
     }
 
-    /// Notes that a principal's credentials count as no more than this user type for so long, whatever they were issued
-    /// as; `None`: as what they were issued as.
-    pub async fn set_ceiling(
-        &self,
-        principal: &str,
-        ceiling: Option<&UserType>,
-        lasts_ms: u64,
-        grounds: Grounds<'_>,
-    ) -> Result<Revoked, StoreError> {
-        let (event, ceiling) = match ceiling {
-            Some(ceiling) => ("principal.lowered", ceiling.as_str().to_owned()),
-            None => ("principal.raised", String::new()),
-        };
-        let entry = Entry { member: ceiling_of(principal), lasts_ms, spares_from_ms: None, ceiling };
-        self.change_revoked(event, REVOKED_MOST_OWN, &[entry], &[], grounds).await
-    }
-
     async fn change_revoked(
         &self,
         event: &str,
@@ -208,11 +189,7 @@ impl ScopeStore {
         let mut keys = vec![k.scope(), k.revoked(), k.revocation(), k.revoked_order(), k.revocation_head()];
         keys.extend([k.audit(), k.audit_head()]);
         let members: Vec<&str> = entries.iter().map(|entry| entry.member.as_str()).collect();
-        let ceiling = entries.first().map(|entry| entry.ceiling.as_str()).filter(|ceiling| !ceiling.is_empty());
-        let mut about = json!({"members": members, "reason": grounds.reason});
-        if let (Some(ceiling), Some(about)) = (ceiling, about.as_object_mut()) {
-            about.insert("user_type".to_owned(), ceiling.into());
-        }
+        let about = json!({"members": members, "reason": grounds.reason});
         let kept = kept_by(grounds)?;
         let mut args: Vec<Value> = vec![
             self.now_arg(),
@@ -229,7 +206,6 @@ impl ScopeStore {
             args.push(entry.member.as_str().into());
             args.push(entry.lasts_ms.to_string().into());
             args.push(entry.spares_from_ms.map_or_else(String::new, |later_ms| later_ms.to_string()).into());
-            args.push(entry.ceiling.as_str().into());
             args.push(kept.as_str().into());
         }
         for session in sessions {
@@ -269,7 +245,7 @@ fn entry_of(revocation: &Revocation) -> Entry {
         Some(Member::Key(_) | Member::Agent(_)) if !spares_later => (WAITS_MS.max(*lasts_ms), Some(*lasts_ms)),
         _ => (*lasts_ms, spares_later.then_some(0)),
     };
-    Entry { member: stored(member, spares_from_ms.is_some()), lasts_ms, spares_from_ms, ceiling: String::new() }
+    Entry { member: stored(member, spares_from_ms.is_some()), lasts_ms, spares_from_ms }
 }
 
 /// A member as it is stored.

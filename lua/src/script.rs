@@ -72,7 +72,7 @@ scripts! {
     ACKNOWLEDGE = "acknowledge" ["now", "scope", "chain", "audit", "revocation"];
     WRITE_LIMIT = "write_limit" ["now", "window"];
     WITNESS = "witness" ["now", "scope", "chain", "audit", "revocation"];
-    GRANT = "grant" [];
+    GRANT = "grant" ["now", "scope", "chain", "audit", "revocation", "revoked_member"];
 }
 
 /// Name and assembled source of every script, in alphabetical order.

@@ -26,6 +26,7 @@ mod proof;
 mod spent;
 mod charged;
 mod followed;
+mod asserted;
 mod renamed;
 mod operating;
 mod asking;

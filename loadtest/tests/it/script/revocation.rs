@@ -18,7 +18,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::timeout;
 
-use super::stage::{Act, START_MS, Stage, cases, request, roomy, user_type};
+use super::stage::{Act, START_MS, Stage, cases, request, roomy};
 use crate::fixture::PATIENCE;
 
 const LASTS_MS: u64 = 3_600_000;
@@ -85,42 +85,18 @@ impl Rule {
 /// Plays one history; how often something changed.
 async fn play(act: &Act, seed: u64) -> u64 {
     let (mut random, mut now_ms, mut last, mut changes) = (StdRng::seed_from_u64(seed), START_MS, 0, 0);
-    let (mut rules, mut ceilings) = (BTreeMap::<String, Rule>::new(), BTreeMap::<&str, (&str, u64)>::new());
+    let mut rules = BTreeMap::<String, Rule>::new();
     let members = [Member::Token("t1"), Member::Agent("a"), Member::Principal("ada"), Member::Session("s")];
     for step in 0..40 {
         now_ms += *[0, 1, 1_000, 61_000, 400_000].choose(&mut random).expect("five");
         now_ms += if random.random_bool(0.05) { WAITS_MS / 2 } else { 0 };
         let (store, lasts_ms) = (act.store.at(now_ms), random.random_range(1..600) * 1_000);
-        let (number, has_changed, expected) = if random.random_bool(0.3) {
-            let (principal, ceiling) = (["ada", "bob"][step % 2], [None, Some("paid"), Some("registered")]);
-            let ceiling = *ceiling.choose(&mut random).expect("three");
-            let before = ceilings.get(principal).filter(|(_, until_ms)| *until_ms > now_ms).copied();
-            let expected = match ceiling {
-                None => {
-                    ceilings.remove(principal);
-                    before.is_some()
-                }
-                Some(name) => {
-                    let until_ms = before.map_or(0, |(_, until_ms)| until_ms);
-                    let more = before.is_none_or(|(held, _)| held != name) || until_ms + 60_000 < now_ms + lasts_ms;
-                    if more {
-                        ceilings.insert(principal, (name, until_ms.max(now_ms + lasts_ms)));
-                    }
-                    more
-                }
-            };
-            let ceiling = ceiling.map(user_type);
-            let set = store.set_ceiling(principal, ceiling.as_ref(), lasts_ms, GROUNDS).await.expect("an answer");
-            let (number, _) = done(set);
-            (number, number != last, expected)
-        } else {
-            let member = members.choose(&mut random).expect("four").to_string();
-            let spares_later = !member.starts_with("t:") && random.random_bool(0.5);
-            let more = rules.entry(member.clone()).or_default().revoke(&member, now_ms, lasts_ms, spares_later);
-            let revocation = Revocation { member, lasts_ms, spares_later };
-            let (number, more_now) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
-            (number, more_now == 1, more)
-        };
+        let member = members.choose(&mut random).expect("four").to_string();
+        let spares_later = !member.starts_with("t:") && random.random_bool(0.5);
+        let expected = rules.entry(member.clone()).or_default().revoke(&member, now_ms, lasts_ms, spares_later);
+        let revocation = Revocation { member, lasts_ms, spares_later };
+        let (number, more_now) = done(store.revoke(&[revocation], GROUNDS).await.expect("an answer"));
+        let has_changed = more_now == 1;
         assert_eq!((has_changed, number > last), (expected, expected), "seed {seed}, step {step}");
         changes += u64::from(has_changed);
         last = number;
@@ -133,11 +109,6 @@ async fn play(act: &Act, seed: u64) -> u64 {
                 let verdict = view.covers(&["x:y".to_owned(), member.clone()], issued_ms).is_some();
                 assert_eq!(verdict, dead, "seed {seed}, step {step}: {member} of {issued_ms} at {now_ms}, {rule:?}");
             }
-        }
-        for principal in ["ada", "bob", "eve"] {
-            let expected = ceilings.get(principal).filter(|(_, until_ms)| now_ms < *until_ms).map(|(name, _)| *name);
-            let ceiling = view.ceiling(principal).map(portcullis_config::UserType::as_str);
-            assert_eq!(ceiling, expected, "seed {seed}, step {step}");
         }
     }
     changes

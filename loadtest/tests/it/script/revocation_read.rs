@@ -3,7 +3,7 @@
 //! Responsible for the two ways to the same knowledge, and for who hears of a loss. Must never compare a view with
 //! anything but one that was read whole.
 
-use portcullis_lua::{Grounds, LiveRevocations, Member, Revocation, RevocationView, Revoked, ScopeStore};
+use portcullis_lua::{AsOf, Grounds, LiveRevocations, Member, Revocation, RevocationView, Revoked, ScopeStore, Stated};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -47,8 +47,12 @@ async fn who_reads_what_has_changed_knows_what_who_reads_everything_knows() {
             match random.random_range(0..8) {
                 0 => drop(act.store.acknowledge_loss(GROUNDS).await.expect("an answer")),
                 1 | 2 => {
-                    let ceiling = random.random_bool(0.5).then(|| user_type("registered"));
-                    act.store.set_ceiling(name, ceiling.as_ref(), lasts_ms, GROUNDS).await.expect("an answer");
+                    let [most, less] = [("privileged", 8), ("registered", 4)];
+                    let (now, of) = (Some(AsOf::Now), if random.random_bool(0.5) { most } else { less });
+                    let most = Stated { principal: name, user_type: &user_type(most.0), rank: most.1, word: None };
+                    let told = Stated { user_type: &user_type(of.0), rank: of.1, word: now, ..most };
+                    act.store.note_grant(most, lasts_ms, GROUNDS).await.expect("an answer");
+                    act.store.note_word(told, GROUNDS).await.expect("an answer");
                 }
                 kind => {
                     let kind = ["t", "c", "p", "s"][kind % 4];
