@@ -25,8 +25,8 @@ ARGV
     [actual d], then, of a pass of an agent, what its end says (JSON without the opening brace); kind, '' if it is not
     known
   outcome: 1 succeeded, 2 failed, 3 abandoned, 4 lapsed
-Returns  for each: 1 ended by this call, 0 nothing changed: not to be ended like this, or not any more, 2 nothing changed:
-  an agent's, whose end cannot be recorded
+Returns  for each: 1 ended by this call, 0 nothing changed: not to be ended like this, or not any more, 2 nothing
+  changed: an agent's, whose end cannot be recorded
 ]]
 local pass_key, record_key, kind_key = KEYS[1], KEYS[2], KEYS[3]
 local call, pack, unpack_struct, max = redis.call, struct.pack, struct.unpack, math.max
