@@ -2,7 +2,9 @@
 Notes what a principal is: by what its provider says, and by what it gives out credentials as that outlive its own.
 
 Guarantees
-  - Of all that a provider said the newest word counts, in whichever order it is heard; of two as new, the lesser.
+  - Of all that a provider said the newest word counts, in whichever order it is heard; of two as new, the lesser. Who
+    says so of 'now' without giving anything out is believed more only two minutes after the last that said less: of two
+    logins in use at once that say different things each would else change it whenever it is used.
   - Nothing is given out as more than that word, by whichever credential. What was given out as more counts as no more
     from the moment this returns until the last of it has ended, or until a newer word says more: the ceiling is
     changed together with what is noted, its number, audit event and message as of a revocation.
@@ -25,6 +27,8 @@ Returns
 ]]
 local keys = { scope = KEYS[2], revoked = KEYS[3], revocation = KEYS[4], order = KEYS[5], head = KEYS[6] }
 local call, format = redis.call, string.format
+-- Longer than a gateway goes without telling of a login that is in use.
+local TURN_MS = 120000
 local now, now_ceil = now_ms(ARGV[1])
 local said, lasts = ARGV[4], tonumber(ARGV[5])
 
@@ -56,7 +60,9 @@ end
 local before, own = word, { rank = tonumber(ARGV[3]), user_type = ARGV[2] }
 if said ~= '' then
   local as_of = said == 'now' and now or tonumber(said)
-  if not word or as_of > word.at or as_of == word.at and own.rank < word.rank then
+  local is_turn = said == 'now' and not lasts and word and own.rank > word.rank and now < word.at + TURN_MS
+  local is_newer = not word or as_of > word.at or as_of == word.at and own.rank < word.rank
+  if is_newer and not is_turn then
     word = { at = as_of, rank = own.rank, user_type = own.user_type }
   end
 end

@@ -25,6 +25,8 @@ pub fn init(filter: &str, format: Option<Format>) -> Result<(), ParseError> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(filter)?)
         .with_writer(io::stderr)
+        // Whoever complained about a line that could not be written would write to where it could not be.
+        .log_internal_errors(false)
         .with_ansi(terminal);
     let started = match format.unwrap_or(if terminal { Format::Text } else { Format::Json }) {
         Format::Json => subscriber.json().flatten_event(true).try_init(),
@@ -38,7 +40,29 @@ pub fn init(filter: &str, format: Option<Format>) -> Result<(), ParseError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::process::Command;
+
     use super::*;
+    use crate::caught::log_panics;
+
+    /// Tells a test that it is the process of its own that it has started, whose log nobody can write.
+    const STARTED: &str = "STARTED_BY_A_TEST_OF_LOGS";
+
+    #[test]
+    fn a_log_that_cannot_be_written_stops_nobody() {
+        if std::env::var_os(STARTED).is_some() {
+            init("info", Some(Format::Json)).unwrap();
+            log_panics();
+            tracing::error!("nobody will know");
+            return;
+        }
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "logging::tests::a_log_that_cannot_be_written_stops_nobody", "--nocapture"]);
+        let output = process.env(STARTED, "1").stderr(full).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 
     #[test]
     fn a_filter_that_cannot_be_read_is_an_error() {

@@ -79,8 +79,10 @@ impl StoreBreaker {
 
     /// Whether Redis is away for certain: it has been looked for in vain for long enough, up to now.
     pub(crate) fn is_away(&self) -> bool {
+        // First: whoever opens it begins to count before.
+        let is_open = self.is_open();
         let in_vain = *self.in_vain();
-        self.is_open() && in_vain.last_look.elapsed() < FROZEN && in_vain.lasted >= self.away_after
+        is_open && in_vain.last_look.elapsed() < FROZEN && in_vain.lasted >= self.away_after
     }
 
     /// Runs a command unless the breaker is open, and learns from how it went. Waits at most the command timeout,
@@ -171,6 +173,8 @@ impl StoreBreaker {
     /// A probe was answered.
     pub fn close(&self) {
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
+        // Whoever opens it again may have seen it open, and would not begin to count anew.
+        *self.in_vain() = InVain::from_now();
         self.open.store(false, Ordering::Release);
         metric::store_breaker(false);
         tracing::info!("redis answers again");

@@ -24,6 +24,8 @@ pub(crate) fn start(filter: &str, format: Option<LogFormat>) -> Result<(), Strin
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    // Whoever complained about a line that could not be written would write to where it could not be.
+    let lines = lines.log_internal_errors(false);
     // An embedding program may have its own subscriber, which then gets everything.
     let _ = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -44,6 +46,7 @@ pub(crate) fn log_panics() {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::panic::catch_unwind;
     use std::process::Command;
 
@@ -74,5 +77,20 @@ mod tests {
         let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         let [panicked] = &lines[..] else { panic!("{log}") };
         assert!(panicked["at"].as_str().unwrap().contains("logging.rs:"), "{log}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_stops_nobody() {
+        if std::env::var_os(STARTED).is_some() {
+            start("info", Some(LogFormat::Json)).unwrap();
+            log_panics();
+            tracing::error!("nobody will know");
+            return;
+        }
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "logging::tests::a_log_that_cannot_be_written_stops_nobody", "--nocapture"]);
+        let output = process.env(STARTED, "1").stderr(full).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 }

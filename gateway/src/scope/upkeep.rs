@@ -29,6 +29,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// lapsed; this is how much longer their budget holds last.
 const LAPSE: Duration = Duration::from_millis(500);
 
+/// Pause until those that could not be ended are tried again. Those that lapse later are searched for as always.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// Longest time between two questions about what is revoked in a scope that is in use: how long a message that was lost
 /// keeps alive who only reads.
 const REVOCATIONS: Duration = Duration::from_secs(2);
@@ -55,6 +58,8 @@ pub(super) struct Due {
     lapse_at: Instant,
     /// How many of those that lapsed first to leave out then.
     lapse_first: usize,
+    /// When to leave out none.
+    lapse_all_at: Instant,
     /// When it was last asked what is revoked.
     revocations_asked: Option<Instant>,
     /// Not before, because Redis did not answer.
@@ -79,6 +84,7 @@ impl Due {
             report_at: now,
             lapse_at: now,
             lapse_first: 0,
+            lapse_all_at: now,
             revocations_asked: None,
             not_before: now,
             reported: None,
@@ -181,7 +187,7 @@ impl ServedScope {
     }
 
     /// Takes back passes whose gateways vanished; at once again while there are more of them than one call takes. Those
-    /// that cannot be taken back are left out until the last has been looked at.
+    /// that cannot be taken back are left out for a while: each time there may be thousands of them.
     async fn take_back_lapsed(&self) -> Result<(), StoreError> {
         let (policy, first) = (self.policy(), self.due().lapse_first);
         let lapsed = self.shared.breaker.call(self.store.lapse(policy.compiled(), first)).await?;
@@ -192,12 +198,14 @@ impl ServedScope {
             unused if unused < QUIET && policy.guards_paths() => LAPSE,
             _ => LONGEST_SILENCE,
         };
-        if !lapsed.more && left > 0 {
+        let (mut due, now) = (self.due(), Instant::now());
+        let all = !lapsed.more && now >= due.lapse_all_at;
+        if all && left > 0 {
             tracing::error!(passes = left, scope = %self.store.scope(), "lapsed passes cannot be ended");
+            due.lapse_all_at = now + REFUSED;
         }
-        let mut due = self.due();
-        due.lapse_first = if lapsed.more { left } else { 0 };
-        due.lapse_at = Instant::now() + pause;
+        due.lapse_first = if all { 0 } else { left };
+        due.lapse_at = now + pause;
         Ok(())
     }
 

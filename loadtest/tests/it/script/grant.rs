@@ -16,6 +16,8 @@ use super::stage::{Act, START_MS, Stage, cases, user_type};
 
 const MINUTE_MS: u64 = 60_000;
 const LASTS_MS: u64 = 60 * MINUTE_MS;
+/// How long a login through a balancer that says less holds up one that says more.
+const TURN_MS: u64 = 2 * MINUTE_MS;
 const GROUNDS: Grounds<'_> = Grounds { by: "test", reason: "test", max_audit_events: 100_000 };
 
 /// Types and their places. Two that a policy declares have the same.
@@ -94,8 +96,10 @@ impl Rules {
             None => None,
         };
         if let Some(as_of_ms) = as_of_ms {
+            let is_of_now = statement.word == Some(AsOf::Now) && statement.lasts_ms.is_none();
             let is_newer = |(newest_ms, newest): (u64, Type)| {
-                as_of_ms > newest_ms || (as_of_ms == newest_ms && statement.of.1 < newest.1)
+                let is_turn = is_of_now && statement.of.1 > newest.1 && now_ms < newest_ms + TURN_MS;
+                !is_turn && (as_of_ms > newest_ms || (as_of_ms == newest_ms && statement.of.1 < newest.1))
             };
             if self.newest.is_none_or(is_newer) {
                 self.newest = Some((as_of_ms, statement.of));
@@ -120,7 +124,7 @@ async fn play(act: &Act, seed: u64) -> usize {
     let (mut random, mut now_ms, mut rules) = (StdRng::seed_from_u64(seed), START_MS, Rules::default());
     let (mut before, mut changes) = (stored(&act.store.at(now_ms)).await, 0);
     for step in 0..40 {
-        now_ms += *[0, 1, 1_000, 5 * MINUTE_MS, 20 * MINUTE_MS].choose(&mut random).expect("five");
+        now_ms += *[0, 1, 1_000, MINUTE_MS, 5 * MINUTE_MS, 20 * MINUTE_MS].choose(&mut random).expect("six");
         let (store, statement) = (act.store.at(now_ms), any_statement(&mut random, now_ms));
         let noted = statement.note(&store).await;
         let expected = rules.note(statement, now_ms);
@@ -199,6 +203,31 @@ async fn an_older_word_gives_nothing_out_that_outlasts_a_ceiling() {
     assert_eq!(ceiling(&store(LASTS_MS)).await, None, "nothing is left that it lowers");
     let noted = said(PAID, 150).giving().note(&store(2 * LASTS_MS)).await.expect("a grant");
     assert_eq!(type_of(&noted.at_most), REGISTERED, "the newest word is known as long as anything is left");
+}
+
+#[tokio::test]
+async fn of_two_logins_in_use_that_say_different_things_the_lesser_counts_and_nothing_turns_with_them() {
+    let stage = Stage::set().await;
+    let act = stage.act();
+    let store = |passed_ms| act.store.at(START_MS + passed_ms);
+    let now = |of| Statement { of, word: Some(AsOf::Now), lasts_ms: None };
+    now(PAID).giving().note(&store(0)).await;
+    for minute in 1..30 {
+        for statement in [now(REGISTERED), now(PAID)] {
+            statement.note(&store(minute * MINUTE_MS)).await.expect("something was given out");
+            assert_eq!(ceiling(&store(minute * MINUTE_MS)).await, Some(REGISTERED), "minute {minute}");
+        }
+    }
+    assert_eq!(act.store.audit(100).await.expect("events").len(), 1, "it was told of once");
+    let last_ms = 29 * MINUTE_MS;
+    now(PAID).note(&store(last_ms + TURN_MS - 1)).await.expect("something was given out");
+    assert_eq!(ceiling(&store(last_ms + TURN_MS - 1)).await, Some(REGISTERED));
+    now(PAID).note(&store(last_ms + TURN_MS)).await.expect("something was given out");
+    assert_eq!(ceiling(&store(last_ms + TURN_MS)).await, None, "the one that said less is used no more");
+    // Who logs in anew is believed at once.
+    now(REGISTERED).note(&store(40 * MINUTE_MS)).await.expect("something was given out");
+    let noted = now(PAID).giving().note(&store(40 * MINUTE_MS + 1)).await.expect("a grant");
+    assert_eq!((type_of(&noted.at_most), ceiling(&store(40 * MINUTE_MS + 1)).await), (PAID, None));
 }
 
 #[tokio::test]
