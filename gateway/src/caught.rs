@@ -5,12 +5,12 @@
 //! the work is dropped. Nor may it say what a panic says: that may quote a request or a secret, so only the place is
 //! told.
 
-use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::AssertUnwindSafe;
 
 use axum::http::Method;
 use futures_util::FutureExt;
+use portcullis_config::logging;
 
 use crate::refusal::{Cause, Refused};
 use crate::respond::RequestId;
@@ -20,15 +20,9 @@ thread_local! {
     static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Has panics of this process logged like everything else, wherever they happen; with the backtrace, if
-/// `RUST_BACKTRACE` asks for one.
+/// Has panics of this process logged, and remembered until they are told under the request that they were about.
 pub(crate) fn log_panics() {
-    panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        let backtrace = Some(Backtrace::capture()).filter(|trace| trace.status() == BacktraceStatus::Captured);
-        tracing::error!(at, backtrace = backtrace.map(tracing::field::display), "a panic");
-        PANICKED_AT.set(Some(at));
-    }));
+    logging::log_panics(|at| PANICKED_AT.set(Some(at.to_owned())));
 }
 
 /// The outcome of this work, or the refusal to give instead. `route` is the request's, as metrics name it.
@@ -56,11 +50,11 @@ mod tests {
     use std::process::Command;
 
     use axum::http::HeaderMap;
+    use portcullis_config::logging::LogFormat;
     use serde_json::Value;
 
     use super::*;
     use crate::answer_headers::REQUEST_ID;
-    use crate::logging::{self, Format};
 
     /// Tells a test that it is the process of its own that it has started, whose hook it may take over.
     const STARTED: &str = "STARTED_BY_A_TEST";
@@ -80,7 +74,7 @@ mod tests {
     }
 
     async fn panic_and_log_it() {
-        logging::init("info", Some(Format::Json)).unwrap();
+        logging::start("info", Some(LogFormat::Json)).unwrap();
         log_panics();
         let headers = HeaderMap::from_iter([(REQUEST_ID, "the-request".parse().unwrap())]);
         caught(&RequestId::of(&headers), &Method::POST, "/v1/tasks", broken()).await.unwrap_err();

@@ -15,7 +15,6 @@
 //! Must never issue a Redis command, which is `portcullis-lua`'s, nor read the clock of this machine for anything
 //! another process must agree with.
 
-pub mod logging;
 pub mod metric;
 pub mod timestamp;
 mod digest;

@@ -13,15 +13,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
-use portcullis_config::{Misuse, arguments, masked_words};
+use portcullis_config::{Misuse, arguments, logging, masked_words};
 use portcullis_lua::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::drain::{Ending, Shutdown};
+use crate::metric;
 use crate::processor::Processor;
-use crate::{logging, metric};
 use args::Args;
 use settings::{Settings, StartFault};
 
@@ -43,13 +43,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let logging = logging::start(&args.log, args.log_format);
-    let logging = logging.map_err(|fault| args.blame(LOG)(vec![format!("{LOG}: {fault}")]));
+    let logging = logging.map_err(|fault| args.blame(LOG)(vec![format!("{LOG}: {:?}: {fault}", args.log)]));
     let settings = match (logging, Settings::of(args, &environment)) {
         (Ok(()), Ok(settings)) => settings,
         (Err(fault), Ok(_)) | (Ok(()), Err(fault)) => return refuse(&fault),
         (Err(fault), Err(others)) => return refuse(&fault.and(&others)),
     };
-    logging::log_panics();
+    logging::log_panics(|_| {});
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => return refuse(&StartFault::Other(format!("runtime: {fault}"))),

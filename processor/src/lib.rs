@@ -44,7 +44,6 @@ pub use lease::{LeaseEnd, Standing, renew_period, trusted_until};
 pub use processor::{Processor, ProcessorOptions};
 
 mod admin;
-mod logging;
 pub mod cli;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod flags;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_config::{Component, Fault, LoadError, Loaded, Scope, open_redis};
+use portcullis_config::{Component, Fault, LoadError, Loaded, Scope, logging, open_redis};
 use portcullis_lua::{Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use super::{Exit, complain, descriptors, print};
 use crate::caught::log_panics;
 use crate::identity_terms::IdentityTerms;
 use crate::proxy::UpstreamOptions;
-use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies, logging};
+use crate::{AdminOffer, DecideAskers, Ended, GatewayOptions, Listeners, Shutdown, TrustedProxies};
 pub(crate) use flags::ServeArgs;
 
 /// How long a start waits for Redis before it serves without: long enough that the first requests find the connections
@@ -111,7 +111,7 @@ fn prepare(
     let mut wrong = Vec::new();
     // Variables that are no good.
     let mut bad = Vec::new();
-    if let Err(error) = logging::init(&args.log, args.log_format) {
+    if let Err(error) = logging::start(&args.log, args.log_format) {
         args.blame(LOG, &error.to_string(), &mut wrong, &mut bad);
     }
     log_panics();

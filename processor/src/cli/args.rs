@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 use portcullis_config::identity::{project_name, tenant_name};
+use portcullis_config::logging::LogFormat;
 use secrecy::SecretString;
 
 use super::settings::StartFault;
-use crate::logging::LogFormat;
 
 /// Runs the tasks that the gateways of a scope have admitted.
 ///

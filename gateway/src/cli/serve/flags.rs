@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 use ipnet::IpNet;
+use portcullis_config::logging::LogFormat;
 use secrecy::SecretString;
 
 use crate::cli::policy_source::PolicySource;
-use crate::logging;
 use crate::proxy::UpstreamUrl;
 
 /// What a gateway is told on its command line.
@@ -112,7 +112,7 @@ pub(crate) struct ServeArgs {
     pub(super) log: String,
     /// What a log line looks like [default: text on a terminal, else json]
     #[arg(long, value_enum, env = "PORTCULLIS_LOG_FORMAT")]
-    pub(super) log_format: Option<logging::Format>,
+    pub(super) log_format: Option<LogFormat>,
     /// The variables that gave one of these its value.
     #[arg(skip)]
     pub(crate) variables: Vec<String>,

@@ -1,6 +1,8 @@
-//! Log lines on standard error: JSON for machines, text for a terminal.
+//! Log lines of the programs, on standard error: JSON for machines, text for a terminal.
 //!
-//! Must never write to standard output: scripts read that. Nor what a panic says: that may quote a payload or a secret.
+//! Responsible for the filter and the format, chosen at start, and for what is told of a panic: its place. Must never
+//! write to standard output, which scripts read, and never be given a secret: tokens and URLs with passwords do not
+//! print, and what a panic says may quote a request, so it is not told.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
@@ -8,39 +10,49 @@ use std::panic;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
-/// How a log line looks.
+/// What a log line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// One JSON object per line.
+pub enum LogFormat {
+    /// One JSON object per line, for machines.
     Json,
-    /// For people.
+    /// A line of text, for people.
     Text,
 }
 
-/// Starts logging; later calls in the same process change nothing. `Err` names a directive that is none.
-pub(crate) fn start(filter: &str, format: Option<LogFormat>) -> Result<(), String> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|fault| format!("log filter {filter:?}: {fault}"))?;
+/// Starts logging what passes `filter`; without a format, text on a terminal and JSON elsewhere.
+///
+/// Only the first call of a process has an effect: an embedding program may have a subscriber of its own, which then
+/// gets everything.
+///
+/// # Errors
+///
+/// If the filter cannot be read.
+pub fn start(filter: &str, format: Option<LogFormat>) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
     let terminal = io::stderr().is_terminal();
-    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
     // Whoever complained about a line that could not be written would write to where it could not be.
     let lines = lines.log_internal_errors(false);
-    // An embedding program may have its own subscriber, which then gets everything.
-    let _ = match format {
+    let started = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Text => lines.try_init(),
     };
+    if started.is_err() {
+        tracing::debug!("this process has a subscriber already; its filter and format stay");
+    }
     Ok(())
 }
 
-/// Has panics of this process logged like everything else, by where they happen; with the backtrace, if
-/// `RUST_BACKTRACE` asks for one.
-pub(crate) fn log_panics() {
-    panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map(ToString::to_string);
+/// Has panics of this process logged like everything else, by where they happen, and `noted` on the thread that panics;
+/// with the backtrace, if `RUST_BACKTRACE` asks for one.
+pub fn log_panics(noted: impl Fn(&str) + Send + Sync + 'static) {
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = Some(Backtrace::capture()).filter(|trace| trace.status() == BacktraceStatus::Captured);
         tracing::error!(at, backtrace = backtrace.map(tracing::field::display), "a panic");
+        noted(&at);
     }));
 }
 
@@ -59,7 +71,7 @@ mod tests {
 
     fn panic_and_log_it() {
         start("info", Some(LogFormat::Json)).unwrap();
-        log_panics();
+        log_panics(|_| {});
         catch_unwind(|| panic!("canary")).unwrap_err();
     }
 
@@ -83,7 +95,7 @@ mod tests {
     fn a_log_that_cannot_be_written_stops_nobody() {
         if std::env::var_os(STARTED).is_some() {
             start("info", Some(LogFormat::Json)).unwrap();
-            log_panics();
+            log_panics(|_| {});
             tracing::error!("nobody will know");
             return;
         }
@@ -92,5 +104,10 @@ mod tests {
         process.args(["--exact", "logging::tests::a_log_that_cannot_be_written_stops_nobody", "--nocapture"]);
         let output = process.env(STARTED, "1").stderr(full).output().unwrap();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_an_error() {
+        assert!(start("portcullis_gateway=loud", None).is_err());
     }
 }
