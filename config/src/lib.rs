@@ -1,8 +1,8 @@
 //! What the cluster is told: the policy, its shipped defaults, where it is read from, and whether it makes sense.
 //!
 //! A document passes [`load`] in this order: one form, environment, slices, the shipped policy beneath, shape,
-//! relations. [`amend`] makes the next document of the current one and what an operator wants changed. What the programs
-//! have in common when they start stands here, too: their arguments, and [`logging`].
+//! relations. [`amend`] makes the next document of the current one and what an operator wants changed. What the
+//! programs have in common when they start stands here, too: their arguments, and [`logging`].
 //! Must never talk to Redis or to the network, and must never let a default number stand anywhere but in
 //! `default.yaml`.
 
